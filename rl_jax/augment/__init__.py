@@ -1,0 +1,63 @@
+"""Image augmentation on the device: operations `(rng, image, *, ...) -> image`.
+
+An operation sees one image [H, W, C] float32 in [0, 1]; `views` binds operations to an
+`Augment` of a batch, inside the compiled step. `presets` has those of known data sets.
+"""
+
+from rl_jax.augment import presets
+from rl_jax.augment.affine import affine, affine_matrix, random_affine, random_flip
+from rl_jax.augment.blur import gaussian_blur, random_blur
+from rl_jax.augment.colour import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    colour_jitter,
+    greyscale,
+    random_greyscale,
+    random_solarise,
+    solarise,
+)
+from rl_jax.augment.compose import Transform, compose, to_float, views
+from rl_jax.augment.crop import (
+    centre_crop,
+    crop_box,
+    interpolation_matrix,
+    random_resized_crop,
+    resample,
+)
+from rl_jax.augment.noise import gaussian_noise, pixel_dropout
+from rl_jax.augment.presets import cifar, digits, imagenet
+
+__all__ = [
+    "Transform",
+    "adjust_brightness",
+    "adjust_contrast",
+    "adjust_hue",
+    "adjust_saturation",
+    "affine",
+    "affine_matrix",
+    "centre_crop",
+    "cifar",
+    "colour_jitter",
+    "compose",
+    "crop_box",
+    "digits",
+    "gaussian_blur",
+    "gaussian_noise",
+    "greyscale",
+    "imagenet",
+    "interpolation_matrix",
+    "pixel_dropout",
+    "presets",
+    "random_affine",
+    "random_blur",
+    "random_flip",
+    "random_greyscale",
+    "random_resized_crop",
+    "random_solarise",
+    "resample",
+    "solarise",
+    "to_float",
+    "views",
+]

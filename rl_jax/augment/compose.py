@@ -1,0 +1,160 @@
+"""From operations on one image to the augmentation of a batch."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rl_jax.augment import ranges
+from rl_jax.augment.crop import centre_crop
+from rl_jax.errors import UsageError
+from rl_jax.types import Augment, Batch
+
+Transform = Callable[[chex.PRNGKey, chex.Array], chex.Array]
+"""`(rng, image) -> image` on one image [H, W, C] float32 in [0, 1]; shapes static."""
+
+
+def compose(*transforms: Transform) -> Transform:
+    """One transform that applies the given ones in order.
+
+    The k-th draws from `fold_in(rng, k)`: appending one leaves the others' draws alone.
+
+    Args:
+      *transforms: functions `(rng, image) -> image`; bind options with
+        `functools.partial`.
+
+    Returns:
+      A function `(rng, image) -> image`.
+    """
+
+    def transform(rng, image):
+        for k, step in enumerate(transforms):
+            image = step(jax.random.fold_in(rng, k), image)
+        return image
+
+    return transform
+
+
+def to_float(image: chex.Array) -> chex.Array:
+    """Turns uint8 in [0, 255] into float32 in [0, 1]; floats only change their type.
+
+    Args:
+      image: [B, H, W, C] uint8, or floating point in [0, 1].
+
+    Returns:
+      [B, H, W, C] float32.
+
+    Raises:
+      UsageError: another rank or type.
+    """
+    if image.ndim != 4:
+        raise UsageError(
+            f"augment: image must be [B, H, W, C], got shape {tuple(image.shape)}"
+        )
+    if image.dtype == jnp.uint8:
+        return jnp.asarray(image, jnp.float32) / 255
+    if jnp.issubdtype(image.dtype, jnp.floating):
+        return jnp.asarray(image, jnp.float32)
+    raise UsageError(
+        "augment: image must be uint8 in [0, 255] or floating point in [0, 1], "
+        f"got {image.dtype}"
+    )
+
+
+def _per_channel(values: float | Sequence[float], image: chex.Array) -> chex.Array:
+    array = jnp.asarray(values, jnp.float32)
+    if array.size not in (1, image.shape[-1]):
+        raise UsageError(
+            f"augment: mean and std must have one value or one per channel, got "
+            f"{array.size} for an image of shape {tuple(image.shape)}"
+        )
+    return array.reshape((1,) * (image.ndim - 1) + (-1,))
+
+
+def views(
+    *transforms: Transform,
+    num_views: int = 2,
+    second: Sequence[Transform] | None = None,
+    size: int | None = None,
+    crop_fraction: float = 0.875,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+) -> Augment:
+    """Makes an augmentation that draws several views of every image of a batch.
+
+    View v of example i is standardise(T(fold_in(fold_in(rng, index_i), v), image_i)).
+    It depends neither on the position in the batch nor on the number of devices.
+
+    Args:
+      *transforms: `(rng, image) -> image` in order of application, of all views or,
+        with `second`, of the first; all views must come out in one shape.
+      num_views: V >= 1.
+      second: transforms of the second of two views where the views are treated
+        differently (BYOL, MoCo v3).
+      size: side in pixels of the clean image, see `centre_crop`; None leaves images as
+        they come.
+      crop_fraction: share of the shorter side the clean image shows, in (0, 1]; applies
+        where that side is above `size`.
+      mean, std: of the data set, one value or one per channel, in units of [0, 1];
+        standardised is (x − mean) / std.
+
+    Returns:
+      An `Augment`. `views(rng, batch)` takes `image` [B, H, W, C], uint8 or float in
+      [0, 1], and `index` int32 [B]; it needs its own `rng` at every step.
+
+    Raises:
+      UsageError: an argument out of bounds; in use, a batch that does not fit.
+    """
+    ranges.within("views", 1, math.inf, num_views=num_views)
+    ranges.ordered("views", high=1.0, crop_fraction=(crop_fraction, 1.0))
+    if size is not None:
+        ranges.within("views", 1, math.inf, size=size)
+    if np.min(std) <= 0:
+        raise UsageError(f"views: std must be > 0, got {std}")
+    if second is not None and num_views != 2:
+        raise UsageError(
+            f"views: num_views must be 2 where `second` is given, got {num_views}"
+        )
+    first_view = compose(*transforms)
+    second_view = None if second is None else compose(*second)
+
+    def standardise(image):
+        return (image - _per_channel(mean, image)) / _per_channel(std, image)
+
+    def clean(image):
+        image = to_float(image)
+        if size is not None:
+            crop = partial(centre_crop, size=size, fraction=crop_fraction)
+            image = jax.vmap(crop)(image)
+        return standardise(image)
+
+    def draw(transform):
+        def one(view, rng, image):
+            return transform(jax.random.fold_in(rng, view), image)
+
+        return jax.vmap(one, in_axes=(None, 0, 0))
+
+    def augment(rng: chex.PRNGKey, batch: Batch) -> Batch:
+        if "image" not in batch or "index" not in batch:
+            raise UsageError(
+                f"augment: batch must have `image` and `index`, got {sorted(batch)}"
+            )
+        image, index = to_float(batch["image"]), batch["index"]
+        chex.assert_shape(index, image.shape[:1])
+        rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, index)
+        if second_view is None:
+            drawn = jax.vmap(draw(first_view), in_axes=(0, None, None), out_axes=1)(
+                jnp.arange(num_views), rngs, image
+            )
+        else:
+            drawn = jnp.stack(
+                [draw(first_view)(0, rngs, image), draw(second_view)(1, rngs, image)],
+                axis=1,
+            )
+        return {**batch, "image": clean(batch["image"]), "views": standardise(drawn)}
+
+    return Augment(views=augment, clean=clean)

@@ -1,0 +1,198 @@
+"""Augmentations of known data sets; their parameters are the command line's flags."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from rl_jax.augment.affine import random_affine, random_flip
+from rl_jax.augment.blur import random_blur
+from rl_jax.augment.colour import colour_jitter, random_greyscale, random_solarise
+from rl_jax.augment.compose import views
+from rl_jax.augment.crop import random_resized_crop
+from rl_jax.augment.noise import gaussian_noise, pixel_dropout
+from rl_jax.types import Augment
+
+__all__ = ["cifar", "digits", "imagenet"]
+
+DIGITS_MEAN, DIGITS_STD = 0.3053, 0.3760
+"""Over all values of scikit-learn's 1797 digits, scaled from [0, 16] to [0, 1]."""
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+"""Per channel over the CIFAR-10 training set."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Per channel over the ImageNet training set, the values every library uses."""
+
+
+def _checked(augment: Augment, *shape: int) -> Augment:
+    """Traces it on one image: a wrong flag must fail here, not in the compiled step."""
+
+    def trace(image, index):
+        return augment.views(jax.random.key(0), {"image": image, "index": index})
+
+    jax.eval_shape(
+        trace,
+        jax.ShapeDtypeStruct((1, *shape), jnp.uint8),
+        jax.ShapeDtypeStruct((1,), jnp.int32),
+    )
+    return augment
+
+
+def digits(
+    *,
+    shift: float = 1.0,
+    rotate: float = 15.0,
+    shear: float = 10.0,
+    scale: tuple[float, float] = (0.85, 1.15),
+    brightness: float = 0.2,
+    noise: float = 0.1,
+    dropout: float = 0.0,
+    num_views: int = 2,
+) -> Augment:
+    """Views of scikit-learn's 8×8 digits: affine maps, gain and noise; no crops, flips.
+
+    Args:
+      shift: largest shift in pixels along each axis, >= 0.
+      rotate, shear: largest angles in degrees.
+      scale: range of the enlargement, > 0.
+      brightness: strength of the random gain, >= 0.
+      noise: standard deviation of the added noise, of the range [0, 1].
+      dropout: probability that a pixel is set to zero.
+      num_views: views per image, >= 1.
+
+    Returns:
+      An `Augment` for images [B, H, W, 1].
+
+    Raises:
+      UsageError: an argument out of bounds.
+    """
+    augment = views(
+        partial(random_affine, shift=shift, rotate=rotate, shear=shear, scale=scale),
+        partial(colour_jitter, brightness=brightness),
+        partial(pixel_dropout, rate=dropout),
+        partial(gaussian_noise, sd=noise),
+        num_views=num_views,
+        mean=DIGITS_MEAN,
+        std=DIGITS_STD,
+    )
+    return _checked(augment, 8, 8, 1)
+
+
+def cifar(
+    *,
+    size: int = 32,
+    crop_scale: tuple[float, float] = (0.08, 1.0),
+    flip: float = 0.5,
+    jitter: float = 0.8,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.4,
+    hue: float = 0.1,
+    grey: float = 0.2,
+    blur: float = 0.0,
+    solarise: float = 0.0,
+    num_views: int = 2,
+) -> Augment:
+    """SimCLR's views of CIFAR (Chen et al. 2020, arXiv:2002.05709, B.9), colour ½.
+
+    Crop, flip, jitter, greyscale, blur, solarisation, in this order.
+
+    Args:
+      size: side of views and clean images in pixels, >= 1.
+      crop_scale: range of the crop's share of the image's area, in (0, 1].
+      flip, jitter, grey, blur, solarise: probabilities of the operations.
+      brightness, contrast, saturation: strengths of the jitter, >= 0: 0.8 s at s = ½.
+      hue: strength in [0, ½]: 0.2 s.
+      num_views: views per image, >= 1.
+
+    Returns:
+      An `Augment` for images [B, H, W, 3].
+
+    Raises:
+      UsageError: an argument out of bounds.
+    """
+    augment = views(
+        partial(random_resized_crop, size=size, scale=crop_scale),
+        partial(random_flip, p=flip),
+        partial(
+            colour_jitter,
+            brightness=brightness,
+            contrast=contrast,
+            saturation=saturation,
+            hue=hue,
+            p=jitter,
+        ),
+        partial(random_greyscale, p=grey),
+        partial(random_blur, p=blur),
+        partial(random_solarise, p=solarise),
+        num_views=num_views,
+        size=size,
+        crop_fraction=1.0,
+        mean=CIFAR_MEAN,
+        std=CIFAR_STD,
+    )
+    return _checked(augment, size, size, 3)
+
+
+def imagenet(
+    *,
+    size: int = 224,
+    crop_scale: tuple[float, float] = (0.08, 1.0),
+    flip: float = 0.5,
+    jitter: float = 0.8,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.2,
+    hue: float = 0.1,
+    grey: float = 0.2,
+    blur: tuple[float, float] = (1.0, 0.1),
+    solarise: tuple[float, float] = (0.0, 0.2),
+) -> Augment:
+    """BYOL's two views of ImageNet (Grill et al. 2020, arXiv:2006.07733, table 6).
+
+    Crop, flip, jitter, greyscale, blur, solarisation, in this order. SimCLR's: jitter
+    strengths 0.8, 0.8, 0.8, 0.2, `blur=(0.5, 0.5)`, `solarise=(0.0, 0.0)`.
+
+    Args:
+      size: side of views and clean images in pixels, >= 1. A clean image is the central
+        7/8 of the shorter side, or all of it if that is not above `size`.
+      crop_scale: range of the crop's share of the image's area, in (0, 1].
+      flip, jitter, grey: probabilities of the operations.
+      brightness, contrast, saturation: strengths of the jitter, >= 0.
+      hue: strength in [0, ½].
+      blur, solarise: probabilities in the first and in the second view.
+
+    Returns:
+      An `Augment` for images [B, H, W, 3].
+
+    Raises:
+      UsageError: an argument out of bounds.
+    """
+
+    def view(blur, solarise):
+        return (
+            partial(random_resized_crop, size=size, scale=crop_scale),
+            partial(random_flip, p=flip),
+            partial(
+                colour_jitter,
+                brightness=brightness,
+                contrast=contrast,
+                saturation=saturation,
+                hue=hue,
+                p=jitter,
+            ),
+            partial(random_greyscale, p=grey),
+            partial(random_blur, p=blur),
+            partial(random_solarise, p=solarise),
+        )
+
+    first, second = zip(blur, solarise, strict=True)
+    augment = views(
+        *view(*first),
+        second=None if first == second else view(*second),
+        size=size,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+    return _checked(augment, size, size, 3)

@@ -1,0 +1,64 @@
+"""The command line: `rl-jax COMMAND ...`; nothing heavy is imported before it is used."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "pretrain": ("rl_jax.cli.pretrain", "train an encoder, evaluate it, write a page"),
+    "resume": ("rl_jax.cli.runs", "continue a run that was stopped or killed"),
+    "evaluate": ("rl_jax.cli.runs", "probe and k-NN of a run, beside the baselines"),
+    "report": ("rl_jax.cli.runs", "write the HTML page of one run or several"),
+    "embed": ("rl_jax.cli.runs", "write the representations of any images to .npz"),
+    "doctor": ("rl_jax.cli.doctor", "check versions, devices, disk, decoding, the loss"),
+}
+"""Name, module holding the function of that name, and one line of help."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command; a known error is one line on stderr and its own exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return
+    if argv[0] == "--version":
+        from rl_jax import __version__
+
+        print(f"rl_jax {__version__}")
+        return
+    if argv[0] not in COMMANDS:
+        _fail(f"unknown command {argv[0]!r}; there are: {', '.join(COMMANDS)}", 2)
+    module, _ = COMMANDS[argv[0]]
+    from rl_jax.errors import RunError
+
+    try:
+        getattr(importlib.import_module(module), argv[0])(argv[1:])
+    except RunError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+
+
+def usage() -> str:
+    """The text of `rl-jax --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: rl-jax COMMAND [OPTIONS]",
+            "",
+            "Representation learning in JAX: train an encoder on images without labels.",
+            "",
+            *lines,
+            "",
+            "  rl-jax pretrain simclr --data digits      the embedded handwritten digits",
+            "  rl-jax pretrain byol --data photos/       your own folder of images",
+            "  rl-jax COMMAND --help                     every option of a command",
+        ]
+    )
+
+
+def _fail(message: str, code: int) -> None:
+    line = " ".join(message.split())
+    print(f"rl-jax: {line}", file=sys.stderr)
+    sys.exit(code)

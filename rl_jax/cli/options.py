@@ -1,0 +1,74 @@
+"""Flags from the factories' own signatures and docstrings, with tyro."""
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from rl_jax.run.recipe import Spec
+
+
+def parse(function: Callable, *, prog: str, argv: Sequence[str]) -> Any:
+    """Parses `argv` by the signature of `function` and calls it."""
+    import tyro
+
+    return tyro.cli(function, prog=prog, args=list(argv))
+
+
+def choice(factories: Sequence[Callable]) -> Any:
+    """The type of a flag whose values are the names of `factories`."""
+    return Literal[tuple(f.__name__ for f in factories)]  # type: ignore[misc]
+
+
+def group(factory: Callable, name: str, defaults: Mapping[str, Any]) -> Any:
+    """The type of a group of flags `--name.argument`, one for each of the factory's.
+
+    Arguments without a default here or in the factory are not flags: the run fills them
+    in. The parsed value is a `Spec`.
+    """
+    import tyro
+
+    return Annotated[
+        Spec, tyro.conf.arg(name=name, constructor=_constructor(factory, defaults))
+    ]
+
+
+def signature(function: Callable, parameters: Mapping[str, tuple[Any, Any]]) -> Callable:
+    """`function(**arguments)` with the given `{name: (type, default)}` as signature."""
+    built = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default
+        )
+        for name, (kind, default) in parameters.items()
+    ]
+    function.__signature__ = inspect.Signature(built)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in built}
+    return function
+
+
+def _constructor(factory: Callable, defaults: Mapping[str, Any]) -> Callable:
+    hints = typing.get_type_hints(factory)
+
+    def make(**arguments) -> Spec:
+        return Spec(factory.__name__, arguments)
+
+    parameters = {}
+    for p in inspect.signature(factory).parameters.values():
+        default = defaults.get(p.name, p.default)
+        if default is not inspect.Parameter.empty:
+            parameters[p.name] = (hints[p.name], default)
+    make.__name__ = factory.__name__
+    make.__doc__ = one_name_each(inspect.getdoc(factory) or "")
+    return signature(make, parameters)
+
+
+def one_name_each(docstring: str) -> str:
+    """Writes `a, b: text` in a docstring as two entries, as tyro reads them."""
+
+    def split(match: re.Match) -> str:
+        indent, names, text = match.groups()
+        return "\n".join(f"{indent}{name}: {text}" for name in names.split(", "))
+
+    entry = re.compile(r"^( +)(\w+(?:, \w+)+): (.*(?:\n\1 +.*)*)", re.MULTILINE)
+    return entry.sub(split, docstring)

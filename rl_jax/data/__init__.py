@@ -1,0 +1,26 @@
+"""Sources of images, and the batch of every step as a pure function of (seed, step)."""
+
+from rl_jax.data.arrays import arrays, npz
+from rl_jax.data.decode import decode_speed
+from rl_jax.data.digits import digits
+from rl_jax.data.folder import folder
+from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
+from rl_jax.data.source import Problems, Source, labels_at, resident
+from rl_jax.data.stream import Stream, stream
+
+__all__ = [
+    "Problems",
+    "Source",
+    "Stream",
+    "arrays",
+    "batch_indices",
+    "decode_speed",
+    "digits",
+    "epoch_order",
+    "folder",
+    "labels_at",
+    "npz",
+    "resident",
+    "steps_per_epoch",
+    "stream",
+]

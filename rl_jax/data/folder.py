@@ -1,0 +1,170 @@
+"""A source from a directory of JPEG, PNG and WebP files."""
+
+import functools
+import itertools
+import os
+
+import numpy as np
+
+from rl_jax.data.decode import DecodeError, read_image
+from rl_jax.data.source import Problems, Source, printable
+from rl_jax.errors import UsageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def folder(
+    path: str | os.PathLike, *, size: int = 224, max_bad: float = 0.01
+) -> Source:
+    """A source from a directory tree of images.
+
+    All files with the suffix .jpg, .jpeg, .png or .webp (any case) in the order of
+    their sorted paths; hidden ones are skipped, links are followed, each directory
+    once. If at least two first-level sub-directories hold images, their names are
+    the labels. If the first-level sub-directories are `train` and one or both of
+    `val` and `test`, then `train` is the source and `val` (else `test`) its
+    `held_out`.
+
+    Every image is decoded to `size` x `size` RGB (see `decode`). One that cannot be
+    decoded is logged once and replaced by the next one in order that can, on every
+    run the same; its label becomes -1.
+
+    Args:
+      path: the directory.
+      size: side of the images in pixels, >= 1.
+      max_bad: the largest share of undecodable files among those read, in [0, 1];
+        judged once 100 files are read, and a single bad file is always let pass.
+
+    Returns:
+      A source that decodes from disk. Loading raises UsageError when more than
+      `max_bad` of the files read cannot be decoded.
+
+    Raises:
+      UsageError: no such directory, no permission, no images, or bad arguments.
+    """
+    if size < 1:
+        raise UsageError(f"folder: size must be >= 1, got {size}")
+    if not 0 <= max_bad <= 1:
+        raise UsageError(f"folder: max_bad must be in [0, 1], got {max_bad}")
+    root = os.path.abspath(os.fspath(path))
+    if not os.path.exists(root):
+        raise UsageError(f"folder: no such directory: {root!r}")
+    if not os.path.isdir(root):
+        raise UsageError(f"folder: {root!r} is not a directory; npz reads .npz files")
+
+    try:
+        roots = _parts(root)
+        files = [_images(part) for part in roots]
+    except OSError as error:
+        where = printable(str(error.filename))
+        raise UsageError(f"folder: cannot list {where!r}: {error.strerror}") from None
+    found = [_classes(names) for names in files]
+    classes = sorted(set().union(*found)) if len(found[0]) > 1 else []
+
+    held_out = None
+    for part, names in zip(reversed(roots), reversed(files), strict=True):
+        held_out = _source(part, names, classes, size, max_bad, held_out)
+    assert held_out is not None
+    return held_out._replace(name=os.path.basename(root))
+
+
+def _parts(root: str) -> list[str]:
+    """The root, or its train and held-out directories."""
+    parts = {name for name, is_dir in _entries(root) if is_dir}
+    if "train" not in parts or len(parts) < 2 or parts - {"train", "val", "test"}:
+        return [root]
+    test = "val" if "val" in parts else "test"
+    return [os.path.join(root, "train"), os.path.join(root, test)]
+
+
+def _source(root, names, classes, size, max_bad, held_out) -> Source:
+    labels = None
+    if classes:
+        of = {name: label for label, name in enumerate(classes)}
+        labels = np.array([of.get(_first(name), -1) for name in names], np.int32)
+    problems = Problems(f"folder {root!r}", names, max_bad)
+    return Source(
+        name=os.path.basename(root),
+        size=len(names),
+        image_shape=(size, size, 3),
+        load=functools.partial(_load, root, names, size, problems),
+        labels=labels,
+        class_names=tuple(printable(name) for name in classes),
+        held_out=held_out,
+        problems=problems,
+    )
+
+
+def _load(root, names, size, problems: Problems, index: int) -> np.ndarray:
+    index = int(index)
+    for at in itertools.chain(range(index, len(names)), range(index)):
+        if problems.bad_at(at):
+            continue
+        try:
+            image = read_image(os.path.join(root, names[at]), size=size)
+        except DecodeError as error:
+            problems.record(at, str(error))
+            continue
+        problems.record(at)
+        return image
+    raise UsageError(
+        f"folder: none of the {len(names)} images in {root!r} can be decoded, "
+        f"the first is {printable(names[0])!r}"
+    )
+
+
+def _images(root: str) -> list[str]:
+    """Relative paths of all images, sorted part by part."""
+    found, others, visited = [], [], set()
+
+    def visit(prefix: str) -> None:
+        where = os.path.join(root, prefix)
+        status = os.stat(where)
+        # A link back up would otherwise be followed for ever.
+        if (status.st_dev, status.st_ino) in visited:
+            return
+        visited.add((status.st_dev, status.st_ino))
+        for name, is_dir in _entries(where):
+            relative = os.path.join(prefix, name)
+            if is_dir:
+                visit(relative)
+            elif name.lower().endswith(SUFFIXES):
+                found.append(relative)
+            else:
+                others.append(relative)
+
+    visit("")
+    if not found:
+        also = f", found {len(others)} other files" if others else ""
+        raise UsageError(
+            f"folder: no images in {root!r}: searched {len(visited)} directories for "
+            f"{', '.join(SUFFIXES)}{also}"
+        )
+    return found
+
+
+def _entries(where: str) -> list[tuple[str, bool]]:
+    """Visible (name, is a directory), sorted; only directories and regular files."""
+    with os.scandir(where) as entries:
+        visible = [e for e in entries if not e.name.startswith(".")]
+        kinds = [(e.name, _kind(e)) for e in visible]
+    return sorted((name, kind == "dir") for name, kind in kinds if kind)
+
+
+def _kind(entry: os.DirEntry) -> str:
+    try:
+        # A dangling link counts as a file, to be reported as unreadable.
+        if entry.is_dir():
+            return "dir"
+        return "file" if entry.is_file() or not os.path.exists(entry.path) else ""
+    except OSError:
+        return "file"
+
+
+def _classes(names: list[str]) -> set[str]:
+    return {first for name in names if (first := _first(name))}
+
+
+def _first(name: str) -> str:
+    head, separator, _ = name.partition(os.sep)
+    return head if separator else ""

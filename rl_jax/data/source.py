@@ -1,0 +1,205 @@
+"""A source of images: how many there are and a pure function from index to image."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rl_jax.errors import UsageError
+
+_log = logging.getLogger("rl_jax.data")
+# One lock for all: a lock of its own would keep a `Problems` from being pickled
+# for the worker processes.
+_lock = threading.Lock()
+_GOOD, _BAD = 1, 2
+_NAMED = 20
+
+
+def _no_problems() -> dict[str, Any]:
+    return {"seen": 0, "bad": 0, "names": ()}
+
+
+class Source(NamedTuple):
+    """Images by index; every image has the same shape.
+
+    Attributes:
+      name: what logs and run records call it.
+      size: number of examples n, >= 1.
+      image_shape: (H, W, C).
+      load: `(index) -> [H, W, C]` uint8: a pure function of the index in [0, n),
+        safe to call from several threads; picklable if worker processes are used.
+      labels: [n] int32, -1 where unknown, or None.
+      class_names: the name of each label.
+      images: [n, H, W, C] uint8 when they are held in memory, else None.
+      held_out: the part kept for testing, or None.
+      problems: `() -> {"seen", "bad", "names"}`: how many files were read, how
+        many of them could not be decoded, and the first 20 names of those.
+    """
+
+    name: str
+    size: int
+    image_shape: tuple[int, int, int]
+    load: Callable[[int], np.ndarray]
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    images: np.ndarray | None = None
+    held_out: "Source | None" = None
+    problems: Callable[[], dict[str, Any]] = _no_problems
+
+
+class Problems:
+    """Which files could be decoded so far; the `problems` of a source of files.
+
+    Each undecodable file is logged once. Files count once, however often they are
+    read. Too large a share of undecodable files is an error, judged when 100 files
+    (or all, if there are fewer) have been read; a single one never is.
+    """
+
+    def __init__(self, source: str, names: Sequence[str], max_bad: float):
+        self._source, self._names, self._max_bad = source, names, max_bad
+        self._state = np.zeros(len(names), np.uint8)
+        self._taken = self._state.copy()
+        self._reasons: dict[int, str] = {}
+        self._seen = 0
+
+    def __call__(self) -> dict[str, Any]:
+        """The counts, and the first 20 names in the order they were met."""
+        with _lock:
+            bad = list(self._reasons)
+            names = tuple(printable(self._names[i]) for i in bad[:_NAMED])
+            return {"seen": self._seen, "bad": len(bad), "names": names}
+
+    def bad_at(self, index):
+        """Whether a file is known to be undecodable; index: int or int array."""
+        return self._state[index] == _BAD
+
+    def record(self, index: int, reason: str | None = None) -> None:
+        """Note that a file was decoded, or with a reason, that it could not be."""
+        with _lock:
+            if self._state[index]:
+                return
+            self._seen += 1
+            self._state[index] = _GOOD if reason is None else _BAD
+            if reason is not None:
+                self._reasons[index] = reason
+                name = printable(self._names[index])
+                _log.warning("%s: cannot decode %s: %s", self._source, name, reason)
+            bad, seen = len(self._reasons), self._seen
+        enough = seen >= min(100, len(self._names))
+        if enough and bad > max(1, self._max_bad * seen):
+            first = ", ".join(self()["names"][:3])
+            raise UsageError(
+                f"{self._source}: {bad} of the {seen} files read cannot be decoded, "
+                f"more than max_bad={self._max_bad:g} allows; remove them or raise "
+                f"max_bad: {first}{', ...' if bad > 3 else ''}"
+            )
+
+    def take(self) -> list[tuple[int, str | None]]:
+        """What was recorded since the last call, for `add` in another process."""
+        with _lock:
+            new = np.flatnonzero(self._state != self._taken)
+            self._taken[new] = self._state[new]
+            return [(int(i), self._reasons.get(int(i))) for i in new]
+
+    def add(self, records: Sequence[tuple[int, str | None]]) -> None:
+        """Record what `take` returned in another process."""
+        for index, reason in records:
+            self.record(index, reason)
+
+
+def printable(name: str) -> str:
+    """A file name with control characters and broken bytes escaped: one safe line."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in name
+    )
+
+
+def labels_at(source: Source, index: np.ndarray) -> np.ndarray:
+    """Labels of examples that have been loaded.
+
+    Args:
+      source: where they come from.
+      index: [B] int32.
+
+    Returns:
+      [B] int32; -1 where unknown, and for an undecodable file, whose image is that
+      of another file.
+    """
+    if source.labels is None:
+        return np.full(len(index), -1, np.int32)
+    labels = source.labels[index]
+    if isinstance(source.problems, Problems):
+        labels[source.problems.bad_at(index)] = -1
+    return labels
+
+
+def resident(
+    source: Source,
+    *,
+    limit_bytes: int,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Source:
+    """Decode a source into memory if it fits.
+
+    Args:
+      source: any source; its held-out part is treated alike, with what the first
+        part leaves of the limit.
+      limit_bytes: the most that the images may take, in bytes.
+      threads: decoding threads; None: one per CPU core, at most 16.
+      progress: called with (done, size) from the calling thread as images arrive.
+
+    Returns:
+      The source with `images` filled, or as it was where it does not fit. Labels of
+      undecodable files are -1.
+
+    Raises:
+      UsageError: too many files cannot be decoded.
+    """
+    if source.images is None:
+        needed = source.size * int(np.prod(source.image_shape))
+        if needed <= limit_bytes:
+            images = _decode_all(source, threads, progress)
+            labels = source.labels
+            if labels is not None:
+                labels = labels_at(source, np.arange(source.size))
+            source = source._replace(
+                images=images, labels=labels, load=images.__getitem__
+            )
+    if source.held_out is not None:
+        held = 0 if source.images is None else source.images.nbytes
+        held_out = resident(
+            source.held_out,
+            limit_bytes=limit_bytes - held,
+            threads=threads,
+            progress=progress,
+        )
+        source = source._replace(held_out=held_out)
+    return source
+
+
+def _decode_all(source, threads, progress) -> np.ndarray:
+    images = np.empty((source.size, *source.image_shape), np.uint8)
+
+    def fill(start: int) -> int:
+        stop = min(start + 64, source.size)
+        for i in range(start, stop):
+            images[i] = source.load(i)
+        return stop - start
+
+    done = 0
+    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
+        try:
+            for count in pool.map(fill, range(0, source.size, 64)):
+                done += count
+                if progress is not None:
+                    progress(done, source.size)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    images.flags.writeable = False
+    return images

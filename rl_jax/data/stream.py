@@ -1,0 +1,304 @@
+"""The batches of a run of steps, decoded ahead by threads or worker processes."""
+
+import contextlib
+import functools
+import gc
+import logging
+import multiprocessing
+import os
+import queue
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from rl_jax.data.order import batch_indices
+from rl_jax.data.source import Problems, Source, labels_at
+from rl_jax.errors import RunError, UsageError, WorkerError
+
+_END = object()
+
+
+def stream(
+    source: Source,
+    *,
+    seed: int,
+    batch_size: int,
+    start_step: int = 0,
+    num_steps: int,
+    workers: int = 0,
+    threads: int = 4,
+    prefetch: int = 4,
+    timeout: float = 120.0,
+) -> "Stream":
+    """The batches of steps start_step .. start_step + num_steps - 1.
+
+    The batch of a step is `batch_indices(seed, step)`, whatever `start_step`,
+    `workers`, `threads` and `prefetch` are: to resume, pass the step. Grain decodes
+    ahead; a source held in memory needs neither threads nor workers, and uses none.
+
+    Args:
+      source: where the images come from.
+      seed: of the order, in [0, 2^64).
+      batch_size: examples per step, in [1, source.size].
+      start_step: the first step, >= 0; reached in constant time.
+      num_steps: how many batches, >= 0.
+      workers: worker processes, >= 0; 0 decodes in threads of this process, which is
+        enough as long as decoders release the GIL. Processes are spawned: a script
+        must start from `if __name__ == "__main__":`.
+      threads: decoding threads, per process, >= 1.
+      prefetch: batches decoded ahead, per process, >= 1.
+      timeout: seconds without a batch after which the stream fails.
+
+    Returns:
+      An iterator of {"index": int32 [B], "image": uint8 [B, H, W, C], "label": int32
+      [B], -1 where unknown}, to be closed or used in a `with` statement.
+
+    Raises:
+      UsageError: an argument out of range.
+      WorkerError: while iterating: a worker died or stalled. Every error is final.
+    """
+    batch_indices(seed, start_step, size=source.size, batch_size=batch_size)
+    for name, value, low in (
+        ("num_steps", num_steps, 0),
+        ("workers", workers, 0),
+        ("threads", threads, 1),
+        ("prefetch", prefetch, 1),
+    ):
+        if value < low:
+            raise UsageError(f"stream: {name} must be >= {low}, got {value}")
+    if not timeout > 0:
+        raise UsageError(f"stream: timeout must be > 0 seconds, got {timeout}")
+    batch = functools.partial(_batch, source, seed, batch_size)
+    steps = range(start_step, start_step + num_steps)
+    if source.images is not None or not steps:
+        return Stream(iter(map(batch, steps)))
+    problems = source.problems if isinstance(source.problems, Problems) else None
+    return Stream(_Ahead(batch, problems, steps, workers, threads, prefetch, timeout))
+
+
+class Stream:
+    """An iterator of batches that can be closed; closed streams are exhausted."""
+
+    def __init__(self, batches: "Iterator[dict[str, np.ndarray]] | _Ahead"):
+        self._batches = batches
+        close = batches.close if isinstance(batches, _Ahead) else _nothing
+        # Closes at the end of the program too, before multiprocessing waits for the
+        # workers.
+        self._finalizer = weakref.finalize(self, close)
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if not self._finalizer.alive:
+            raise StopIteration
+        return next(self._batches)
+
+    def close(self) -> None:
+        """Stop decoding; end all threads, processes and shared memory of it."""
+        self._finalizer()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _batch(source: Source, seed: int, batch_size: int, step: int) -> dict[str, Any]:
+    index = batch_indices(seed, step, size=source.size, batch_size=batch_size)
+    if source.images is not None:
+        image = source.images[index]
+    else:
+        image = np.stack([source.load(int(i)) for i in index])
+    return {"index": index, "image": image, "label": labels_at(source, index)}
+
+
+def _batch_and_problems(batch, problems: Problems, step: int) -> dict[str, Any]:
+    return batch(step) | {"problems": problems.take()}
+
+
+class _Ahead:
+    """Batches through Grain, handed over by a thread so that waiting has a limit.
+
+    Grain waits for ever for a worker that is stopped or stuck.
+    """
+
+    def __init__(self, batch, problems, steps, workers, threads, prefetch, timeout):
+        import grain
+        from absl import flags
+
+        # Grain reads absl flags, which fail unless something has parsed them.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        self._problems = problems if workers else None
+        if self._problems is not None:
+            batch = functools.partial(_batch_and_problems, batch, problems)
+        # A dataset of steps, not of examples: the map is index-pure, so that Grain
+        # can seek and slice it, and no example is lost at the end of a worker's share.
+        dataset = grain.MapDataset.range(steps.start, steps.stop).map(batch)
+        dataset = dataset.to_iter_dataset(
+            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+        )
+        self._directory = None
+        if workers:
+            self._directory = tempfile.mkdtemp(prefix="rl_jax_workers_")
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(num_workers=workers),
+                worker_init_fn=functools.partial(_start_worker, self._directory),
+            )
+        self._grain: Any = iter(dataset)
+        self._timeout = timeout
+        self._error: Exception | None = None
+        self._ready: queue.Queue = queue.Queue(maxsize=1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._pump, name="rl_jax-data", daemon=True
+        )
+        self._thread.start()
+
+    def _pump(self) -> None:
+        try:
+            for batch in self._grain:
+                problems = batch.pop("problems", ())
+                if self._problems is not None:
+                    self._problems.add(problems)
+                # A copy frees the worker's shared memory now, not when the
+                # collector gets to it.
+                batch = {name: np.array(array) for name, array in batch.items()}
+                if not self._put(batch):
+                    return
+            self._put(_END)
+        except Exception as error:
+            self._put(error)
+
+    def _put(self, item) -> bool:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._ready.put(item, timeout=0.1)
+                return True
+        return False
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if self._error is not None:
+            raise self._error
+        try:
+            item = self._ready.get(timeout=self._timeout)
+        except queue.Empty:
+            item = WorkerError(
+                f"data: no batch within {self._timeout:g} s: {self._who()}; "
+                "look at the storage, or raise the timeout"
+            )
+        if item is _END:
+            item = StopIteration()
+        elif isinstance(item, Exception) and not isinstance(item, RunError):
+            item = _worker_error(item)
+        if isinstance(item, Exception):
+            self._error = item
+            self.close()
+            raise item
+        return item
+
+    def _workers(self) -> dict[int, int]:
+        """{worker: process id} of the workers of this stream that are alive."""
+        if self._directory is None or not os.path.isdir(self._directory):
+            return {}
+        alive = {process.pid for process in multiprocessing.active_children()}
+        started = (entry.split("_") for entry in os.listdir(self._directory))
+        return {int(w): int(pid) for w, pid in sorted(started) if int(pid) in alive}
+
+    def _who(self) -> str:
+        if self._directory is None:
+            return "decoding stalled in this process"
+        states = [
+            f"worker {worker} (pid {pid}) {_state(pid)}"
+            for worker, pid in self._workers().items()
+        ]
+        return ", ".join(states) or "no worker has started"
+
+    def close(self) -> None:
+        self._stop.set()
+        # A sound worker ends after its batch. One that is stopped never would, and
+        # Grain would wait 25 s for it.
+        self._thread.join(timeout=0 if self._error else 5)
+        if self._thread.is_alive():
+            self._kill()
+            self._thread.join(timeout=2)
+        with contextlib.suppress(Exception):
+            self._grain.close()
+        self._kill()
+        self._grain = iter(())
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            # Grain keeps each worker's last batch, in shared memory, in a reference
+            # cycle.
+            gc.collect()
+
+    def _kill(self) -> None:
+        for pid in self._workers().values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _worker_error(error: Exception) -> WorkerError:
+    """One line about an exception that came out of Grain."""
+    text = " ".join(str(error).split())
+    if ended := re.search(r"exit code (-?\d+)", text):
+        code = int(ended[1])
+        how = f"exit code {code}"
+        if code < 0:
+            how = f"signal {-code}"
+            with contextlib.suppress(ValueError):
+                how = signal.Signals(-code).name
+        hints = {-9: "out of memory?", -7: "is /dev/shm full?"}
+        hint = f" ({hints[code]})" if code in hints else ""
+        result = WorkerError(f"data: a worker process ended with {how}{hint}")
+    else:
+        result = WorkerError(f"data: {type(error).__name__}: {text[:500]}")
+    result.__cause__ = error
+    return result
+
+
+def _state(pid: int) -> str:
+    names = {"T": "is stopped", "t": "is stopped", "D": "waits for a disk or network"}
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/stat") as file:
+            letter = file.read().rpartition(")")[2].split()[0]
+        return names.get(letter, "is alive but has not answered")
+    return "has not answered"
+
+
+def _start_worker(directory: str, worker: int, workers: int) -> None:
+    """Run first in every worker process: it ends with the trainer, whatever happens."""
+    if sys.platform == "linux":
+        import ctypes
+
+        # PR_SET_PDEATHSIG: ends even a worker that is stopped or inside C code.
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+    # Ctrl-C and a scheduler's SIGTERM reach the whole group; the trainer decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The trainer logs what the workers find.
+    logging.getLogger("rl_jax").disabled = True
+    logging.getLogger("rl_jax.data").disabled = True
+    open(os.path.join(directory, f"{worker}_{os.getpid()}"), "x").close()
+
+
+def _end_after(parent) -> None:
+    parent.join()
+    os._exit(1)

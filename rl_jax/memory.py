@@ -1,0 +1,85 @@
+"""What methods remember from step to step: moving averages and queues, as pure state."""
+
+import math
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rl_jax.errors import UsageError
+
+
+def ema(old: chex.ArrayTree, new: chex.ArrayTree, decay: chex.Numeric):
+    """Exponential moving average of a tree: decay·old + (1 − decay)·new.
+
+    Written as new + decay·(old − new): exactly `new` for decay = 0, and exactly `old`
+    where both are equal.
+
+    Args:
+      old, new: trees of arrays of the same structure, shapes and dtypes.
+      decay: in [0, 1], a float or a scalar array.
+
+    Returns:
+      A tree like `old`.
+    """
+
+    def move(o, n):
+        return n + jnp.asarray(decay, o.dtype) * (o - n)
+
+    return jax.tree.map(move, old, new)
+
+
+def cosine_decay(step: chex.Numeric, *, start: float, total_steps: int) -> chex.Array:
+    """BYOL's decay (Grill et al. 2020, arXiv:2006.07733): 1 − (1 − τ₀)(cos(πt/T) + 1)/2.
+
+    Args:
+      step: t, counted in optimizer steps; held at T beyond T.
+      start: τ₀ in [0, 1].
+      total_steps: T ≥ 1.
+
+    Returns:
+      Scalar float32, from τ₀ at t = 0 to 1 at t = T.
+    """
+    share = jnp.minimum(jnp.asarray(step, jnp.float32) / total_steps, 1.0)
+    return 1.0 - (1.0 - start) * (jnp.cos(math.pi * share) + 1.0) / 2.0
+
+
+class Queue(NamedTuple):
+    """A first-in first-out store of rows.
+
+    Attributes:
+      rows: [K, D]; the leading `valid` rows are filled.
+      head: int32, where the next row goes.
+      valid: int32 in [0, K], count of filled rows.
+    """
+
+    rows: chex.Array
+    head: chex.Array
+    valid: chex.Array
+
+
+def empty_queue(size: int, dim: int) -> Queue:
+    """A queue of `size` float32 rows of `dim` entries, none of them filled."""
+    zero = jnp.zeros([], jnp.int32)
+    return Queue(jnp.zeros((size, dim), jnp.float32), zero, zero)
+
+
+def enqueue(queue: Queue, rows: chex.Array) -> Queue:
+    """Writes `rows` [B, D] over the oldest rows, wrapping at the end; any B ≤ K.
+
+    Raises:
+      UsageError: when more rows are given than the queue holds.
+    """
+    size, count = len(queue.rows), len(rows)
+    if count > size:
+        raise UsageError(
+            f"enqueue: {count} rows do not fit a queue of {size}; make the queue at "
+            "least as large as the keys of one step"
+        )
+    slots = (queue.head + jnp.arange(count, dtype=jnp.int32)) % size
+    return Queue(
+        queue.rows.at[slots].set(rows.astype(queue.rows.dtype)),
+        (queue.head + count) % size,
+        jnp.minimum(queue.valid + count, size),
+    )

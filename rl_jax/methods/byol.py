@@ -1,0 +1,115 @@
+"""BYOL: predict the embedding a slowly moving copy of the network gives another view."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rl_jax.errors import UsageError
+from rl_jax.losses import negative_cosine
+from rl_jax.memory import cosine_decay, ema
+from rl_jax.methods import tower
+from rl_jax.types import Aux, Method, Network, Params, State
+
+
+class BYOLState(NamedTuple):
+    """Carried from step to step.
+
+    Attributes:
+      online: batch statistics of encoder and projector.
+      predictor: batch statistics of the predictor.
+      target: parameters of the target network, the moving average.
+      target_state: batch statistics of the target network, from its own forward passes.
+      step: int32, steps taken; drives the decay.
+    """
+
+    online: State
+    predictor: State
+    target: Params
+    target_state: State
+    step: chex.Array
+
+
+def byol(
+    encoder: Network,
+    projector: Network,
+    predictor: Network,
+    *,
+    total_steps: int,
+    decay: float = 0.996,
+) -> Method:
+    """Bootstrap your own latent (Grill et al. 2020, arXiv:2006.07733).
+
+    ‖norm(q(z_a)) − sg norm(z'_b)‖² + ‖norm(q(z_b)) − sg norm(z'_a)‖², z' from the target
+    network, whose parameters follow the online ones with decay
+    τ_t = 1 − (1 − τ₀)(cos(πt/T) + 1)/2. The sum of both directions, as the authors have it.
+    The target moves at the start of a step with the decay of the step before, which is
+    the authors' update after that step.
+
+    Args:
+      encoder: f, images to representations h.
+      projector: g, h to embeddings z.
+      predictor: q, z to predictions; online network only.
+      total_steps: T of the decay schedule.
+      decay: τ₀ in [0, 1].
+
+    Returns:
+      A method with `encode` names `h`, `z` and `target_h`.
+
+    Raises:
+      UsageError: for values out of range.
+    """
+    if not 0 <= decay <= 1:
+        raise UsageError(f"byol: decay must be in [0, 1], got {decay}")
+    if total_steps < 1:
+        raise UsageError(f"byol: total_steps must be at least 1, got {total_steps}")
+
+    def forward(params, state, x, *, train):
+        return tower.apply(encoder, projector, params, state, x, train=train)
+
+    def init(rng, batch):
+        rng_tower, rng_predictor = jax.random.split(rng)
+        x = batch["views"][:, 0]
+        params, state = tower.init(encoder, projector, rng_tower, x)
+        out, _ = forward(params, state, x, train=False)
+        head, head_state = predictor.init(rng_predictor, out["z"])
+        step = jnp.zeros([], jnp.int32)
+        train = {"predictor": head, **params}
+        return train, BYOLState(state, head_state, params, state, step)
+
+    def loss(params, state, batch, rng):
+        del rng
+        online = {name: p for name, p in params.items() if name != "predictor"}
+        tau = cosine_decay(
+            jnp.maximum(state.step - 1, 0), start=decay, total_steps=total_steps
+        )
+        target = ema(state.target, jax.lax.stop_gradient(online), tau)
+
+        x = tower.flatten_views(batch["views"])
+        out, online_state = forward(online, state.online, x, train=True)
+        p, head_state = predictor.apply(
+            params["predictor"], state.predictor, out["z"], train=True
+        )
+        goal, target_state = forward(target, state.target_state, x, train=True)
+
+        p = tower.split_views(p, 2)
+        goal = tower.split_views(jax.lax.stop_gradient(goal["z"]), 2)
+        a = negative_cosine(p[:, 0], goal[:, 1])
+        b = negative_cosine(p[:, 1], goal[:, 0])
+        value = (2 + 2 * a) + (2 + 2 * b)
+
+        features = {name: tower.split_views(v, 2) for name, v in out.items()}
+        state = BYOLState(
+            online_state, head_state, target, target_state, state.step + 1
+        )
+        aux = Aux(state, {"ema_decay": tau}, jax.lax.stop_gradient(features))
+        return value, aux
+
+    def encode(params, state, batch):
+        x = batch["image"]
+        out, _ = forward(params, state.online, x, train=False)
+        target, _ = forward(state.target, state.target_state, x, train=False)
+        return out | {"target_h": target["h"]}
+
+    return Method(init, loss, encode)

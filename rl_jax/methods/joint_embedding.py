@@ -1,0 +1,47 @@
+"""Two views through one network: what SimCLR shares with its relatives."""
+
+from collections.abc import Callable
+
+import chex
+import jax
+
+from rl_jax.methods import tower
+from rl_jax.types import Aux, Method, Network
+
+
+def joint_embedding(
+    encoder: Network,
+    projector: Network,
+    criterion: Callable[[chex.Array, chex.Array], chex.Array],
+) -> Method:
+    """The method whose loss is `criterion(z_a, z_b)` on the embeddings of two views.
+
+    Both views pass through the network as one batch, so batch statistics are those of
+    both.
+
+    Args:
+      encoder: f, images [N, H, W, C] to representations h [N, D].
+      projector: g, h to embeddings z [N, d]; discarded after training.
+      criterion: of two [B, d] arrays; a scalar.
+
+    Returns:
+      A method with `encode` names `h` and `z`.
+    """
+
+    def init(rng, batch):
+        return tower.init(encoder, projector, rng, batch["views"][:, 0])
+
+    def loss(params, state, batch, rng):
+        del rng
+        x = tower.flatten_views(batch["views"])
+        out, state = tower.apply(encoder, projector, params, state, x, train=True)
+        features = {name: tower.split_views(v, 2) for name, v in out.items()}
+        z = features["z"]
+        value = criterion(z[:, 0], z[:, 1])
+        return value, Aux(state, {}, jax.lax.stop_gradient(features))
+
+    def encode(params, state, batch):
+        x = batch["image"]
+        return tower.apply(encoder, projector, params, state, x, train=False)[0]
+
+    return Method(init, loss, encode)

@@ -1,0 +1,125 @@
+"""MoCo: queries against a queue of keys made by a slowly moving copy of the network."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rl_jax.errors import UsageError
+from rl_jax.losses import info_nce, normalize
+from rl_jax.memory import Queue, ema, empty_queue, enqueue
+from rl_jax.methods import tower
+from rl_jax.types import Aux, Method, Network, Params, State
+
+
+class MoCoState(NamedTuple):
+    """Carried from step to step.
+
+    Attributes:
+      online: batch statistics of the query network.
+      target: parameters of the key network, the moving average.
+      target_state: batch statistics of the key network, from its own forward passes.
+      queue: normalised keys of past steps, newest over oldest.
+    """
+
+    online: State
+    target: Params
+    target_state: State
+    queue: Queue
+
+
+def moco(
+    encoder: Network,
+    projector: Network,
+    *,
+    temperature: float = 0.07,
+    decay: float = 0.999,
+    queue_size: int = 65536,
+    symmetric: bool = False,
+) -> Method:
+    """Momentum contrast (He et al. 2020, arXiv:1911.05722; v2: arXiv:2003.04297).
+
+    θ_k ← m·θ_k + (1 − m)·θ_q, then InfoNCE of q = g(f(x_a; θ_q)) with its key
+    k = sg g(f(x_b; θ_k)) against the queue, then k is enqueued. Slots not yet filled do
+    not count: the first step has no negatives, its loss is 0.
+
+    BatchNorm that sees the whole batch lets queries find their keys by its statistics;
+    networks made with `split=8` keep them apart, as shuffled BN does on several GPUs.
+
+    Args:
+      encoder: f, images to representations h.
+      projector: g, h to embeddings z; discarded afterwards.
+      temperature: softmax temperature τ > 0.
+      decay: m in [0, 1) of the key network, per step.
+      queue_size: K, at least the keys of one step (B, or 2B where symmetric).
+      symmetric: both views serve as query and as key, the loss is the mean of the two.
+
+    Returns:
+      A method with `encode` names `h`, `z` and `target_h`.
+
+    Raises:
+      UsageError: for values out of range, or a queue smaller than the keys of a step.
+    """
+    if temperature <= 0:
+        raise UsageError(f"moco: temperature must be > 0, got {temperature}")
+    if not 0 <= decay < 1:
+        raise UsageError(f"moco: decay must be in [0, 1), got {decay}")
+    if queue_size < 1:
+        raise UsageError(f"moco: queue_size must be at least 1, got {queue_size}")
+
+    def forward(params, state, x, *, train):
+        return tower.apply(encoder, projector, params, state, x, train=train)
+
+    def init(rng, batch):
+        x = batch["views"][:, 0]
+        params, state = tower.init(encoder, projector, rng, x)
+        out, _ = jax.eval_shape(
+            lambda p, s, x: forward(p, s, x, train=False), params, state, x
+        )
+        queue = empty_queue(queue_size, out["z"].shape[-1])
+        return params, MoCoState(state, params, state, queue)
+
+    def loss(params, state, batch, rng):
+        del rng
+        views = [batch["views"][:, 0], batch["views"][:, 1]]
+        target = ema(state.target, jax.lax.stop_gradient(params), decay)
+        online, target_state = state.online, state.target_state
+
+        queries, keys = [], []
+        for x in views if symmetric else views[:1]:
+            out, online = forward(params, online, x, train=True)
+            queries.append(out)
+        for x in reversed(views) if symmetric else views[1:]:
+            out, target_state = forward(target, target_state, x, train=True)
+            keys.append(normalize(jax.lax.stop_gradient(out["z"])))
+
+        value = jnp.mean(
+            jnp.stack(
+                [
+                    info_nce(
+                        q["z"],
+                        k,
+                        state.queue.rows,
+                        temperature=temperature,
+                        valid=state.queue.valid,
+                    )
+                    for q, k in zip(queries, keys, strict=True)
+                ]
+            )
+        )
+        queue = enqueue(state.queue, tower.flatten_views(jnp.stack(keys, axis=1)))
+        features = {
+            "h": jnp.stack([q["h"] for q in queries], axis=1),
+            "z": jnp.stack([normalize(queries[0]["z"]), keys[0]], axis=1),
+        }
+        metrics = {"queue_valid": queue.valid}
+        state = MoCoState(online, target, target_state, queue)
+        return value, Aux(state, metrics, jax.lax.stop_gradient(features))
+
+    def encode(params, state, batch):
+        x = batch["image"]
+        out, _ = forward(params, state.online, x, train=False)
+        target, _ = forward(state.target, state.target_state, x, train=False)
+        return out | {"target_h": target["h"]}
+
+    return Method(init, loss, encode)

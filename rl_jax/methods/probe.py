@@ -1,0 +1,66 @@
+"""An online linear probe beside any method."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from rl_jax.errors import UsageError
+from rl_jax.types import Method
+
+
+def with_probe(method: Method, *, num_classes: int) -> Method:
+    """Trains a linear classifier on `h` alongside `method`, without touching it.
+
+    The probe reads stop-gradient features, and its cross-entropy enters the loss as
+    ce − sg(ce): the value of the loss is the method's own, the gradient of the encoder
+    is bit for bit the same, and the classifier learns. Each view counts.
+
+    Args:
+      method: any method whose features hold `h` [B, V, D].
+      num_classes: C ≥ 2; `batch["label"]` in [0, C), −1 where unknown (not counted).
+
+    Returns:
+      A method with the same `encode`, and metrics `probe_loss` and `probe_accuracy` of
+      the augmented training views.
+
+    Raises:
+      UsageError: for fewer than two classes.
+    """
+    if num_classes < 2:
+        raise UsageError(f"with_probe: num_classes must be >= 2, got {num_classes}")
+
+    def init(rng, batch):
+        params, state = method.init(rng, batch)
+        h = jax.eval_shape(method.encode, params, state, batch)["h"]
+        probe = {
+            "kernel": jnp.zeros((h.shape[-1], num_classes), jnp.float32),
+            "bias": jnp.zeros((num_classes,), jnp.float32),
+        }
+        return {"method": params, "probe": probe}, state
+
+    def loss(params, state, batch, rng):
+        value, aux = method.loss(params["method"], state, batch, rng)
+        h = jax.lax.stop_gradient(aux.features["h"]).astype(jnp.float32)
+        ce, accuracy = _cross_entropy(params["probe"], h, batch["label"])
+        metrics = aux.metrics | {"probe_loss": ce, "probe_accuracy": accuracy}
+        value = value + (ce - jax.lax.stop_gradient(ce))
+        return value, aux._replace(metrics=metrics)
+
+    def encode(params, state, batch):
+        return method.encode(params["method"], state, batch)
+
+    return Method(init, loss, encode)
+
+
+def _cross_entropy(probe, h: chex.Array, label: chex.Array):
+    """Mean over the labelled examples and their views of h [B, V, D]."""
+    logits = jnp.einsum("bvd,dc->bvc", h, probe["kernel"]) + probe["bias"][None, None]
+    label = jnp.broadcast_to(label[:, None], logits.shape[:2])
+    known = label >= 0
+    count = jnp.maximum(known.sum(), 1)
+    ce = optax.softmax_cross_entropy_with_integer_labels(
+        logits, jnp.where(known, label, 0)
+    )
+    hit = logits.argmax(-1) == label
+    return jnp.sum(ce * known) / count, jnp.sum(hit & known) / count

@@ -1,0 +1,32 @@
+"""SimCLR: agreement of two views against every other view of the batch."""
+
+import functools
+
+from rl_jax.errors import UsageError
+from rl_jax.losses import nt_xent
+from rl_jax.methods.joint_embedding import joint_embedding
+from rl_jax.types import Method, Network
+
+
+def simclr(encoder: Network, projector: Network, *, temperature: float = 0.5) -> Method:
+    """SimCLR (Chen et al. 2020, arXiv:2002.05709): NT-Xent on g(f(x)) of two views.
+
+    mean over the N = 2B views of log Σ_{j≠i} exp(s_ij/τ) − s_{i,p(i)}/τ, with s the
+    cosine similarity and p(i) the other view of the same image. The N × N similarities
+    are streamed: memory grows with B, not with B².
+
+    Args:
+      encoder: f, images to representations h.
+      projector: g, h to the embeddings z the loss compares; discarded afterwards.
+      temperature: softmax temperature τ > 0; 0.5 for small batches, 0.1 for thousands.
+
+    Returns:
+      A method with `encode` names `h` and `z`.
+
+    Raises:
+      UsageError: for a temperature ≤ 0.
+    """
+    if temperature <= 0:
+        raise UsageError(f"simclr: temperature must be > 0, got {temperature}")
+    criterion = functools.partial(nt_xent, temperature=temperature)
+    return joint_embedding(encoder, projector, criterion)

@@ -1,0 +1,55 @@
+"""A small convolutional network for tiny images."""
+
+import chex
+import jax.numpy as jnp
+from flax import linen as nn
+
+from rl_jax.errors import UsageError
+from rl_jax.networks.linen import check_sizes, from_linen
+from rl_jax.networks.norm import BatchNorm
+from rl_jax.types import Network
+
+
+class ConvNet(nn.Module):
+    """3×3 convolutions with BatchNorm and ReLU, then the mean over positions."""
+
+    widths: tuple[int, ...]
+    split: int = 1
+
+    @nn.compact
+    def __call__(self, x: chex.Array, *, train: bool) -> chex.Array:
+        """[B, H, W, C] to [B, widths[-1]]."""
+        chex.assert_rank(x, 4)
+        for i, width in enumerate(self.widths):
+            x = nn.Conv(
+                width,
+                (3, 3),
+                strides=1 if i == 0 else 2,
+                padding=1,
+                use_bias=False,
+                kernel_init=nn.initializers.he_normal(),
+            )(x)
+            x = nn.relu(BatchNorm(split=self.split)(x, train=train))
+        return jnp.mean(x, axis=(1, 2))
+
+
+def convnet(*, widths: tuple[int, ...] = (64, 128, 256), split: int = 1) -> Network:
+    """A convolutional network for tiny images such as 8×8 digits.
+
+    One 3×3 convolution, BatchNorm and ReLU for each width: the first at full
+    resolution, every other with stride 2; h is the mean over the positions left.
+
+    Args:
+      widths: channels of each convolution; the last is the width of h.
+      split: BatchNorm statistics of that many contiguous groups of the batch.
+
+    Returns:
+      A network [B, H, W, C] -> [B, widths[-1]] float32.
+
+    Raises:
+      UsageError: for no widths, or sizes below 1.
+    """
+    check_sizes("convnet", widths=tuple(widths), split=split)
+    if not widths:
+        raise UsageError("convnet: widths must name at least one convolution, got ()")
+    return from_linen(ConvNet(widths=tuple(widths), split=split))

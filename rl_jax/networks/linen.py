@@ -1,0 +1,90 @@
+"""Linen modules as networks, and networks one after the other."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from rl_jax.errors import UsageError
+from rl_jax.types import Network
+
+
+def from_linen(module: nn.Module) -> Network:
+    """A Flax Linen module as two pure functions.
+
+    `init` needs only the shape and dtype of x: it does not run the forward pass.
+
+    Args:
+      module: called as `module(x, train=bool)`; noise, if any, comes from the rng
+        stream `dropout`.
+
+    Returns:
+      A network. `state` holds every collection but `params`, `{}` where there is
+      none; evaluation returns the very state it was given.
+    """
+
+    def init(rng, x):
+        spec = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        variables = dict(module.lazy_init({"params": rng}, spec, train=False))
+        return variables.pop("params", {}), variables
+
+    def apply(params, state, x, *, train, rng=None):
+        call = functools.partial(
+            module.apply,
+            {"params": params, **state},
+            x,
+            train=train,
+            rngs=None if rng is None else {"dropout": rng},
+        )
+        return call(mutable=list(state)) if train else (call(), state)
+
+    return Network(init, apply)
+
+
+def chain(**networks: Network) -> Network:
+    """Networks one after the other, each fed what the one before it returns.
+
+    Args:
+      **networks: by name, in order: `chain(encoder=f, projector=g)` is g(f(x)).
+
+    Returns:
+      A network whose `params` and `state` are dicts keyed by those names.
+
+    Raises:
+      UsageError: without any network.
+    """
+    if not networks:
+        raise UsageError("chain: got no network, expected at least one name=network")
+
+    def init(rng, x):
+        params, state = {}, {}
+        for i, (name, network) in enumerate(networks.items()):
+            params[name], state[name] = network.init(jax.random.fold_in(rng, i), x)
+            evaluate = functools.partial(network.apply, train=False)
+            y, _ = jax.eval_shape(evaluate, params[name], state[name], x)
+            x = jnp.zeros(y.shape, y.dtype)
+        return params, state
+
+    def apply(params, state, x, *, train, rng=None):
+        new_state = {}
+        for i, (name, network) in enumerate(networks.items()):
+            own = None if rng is None else jax.random.fold_in(rng, i)
+            x, new_state[name] = network.apply(
+                params[name], state[name], x, train=train, rng=own
+            )
+        return x, new_state if train else state
+
+    return Network(init, apply)
+
+
+def check_sizes(factory: str, **sizes: int | tuple[int, ...]) -> None:
+    """Refuses sizes of layers that are not at least 1.
+
+    Raises:
+      UsageError: naming the factory and the argument.
+    """
+    for name, size in sizes.items():
+        each = size if isinstance(size, tuple) else (size,)
+        if any(n < 1 for n in each):
+            raise UsageError(f"{factory}: {name} must be at least 1, got {size}")

@@ -1,0 +1,92 @@
+"""Multi-layer perceptrons."""
+
+from typing import Literal
+
+import chex
+from flax import linen as nn
+
+from rl_jax.errors import UsageError
+from rl_jax.networks.linen import check_sizes, from_linen
+from rl_jax.networks.norm import BatchNorm
+from rl_jax.types import Network
+
+Activation = Literal["relu", "gelu", "silu", "tanh"]
+ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": nn.tanh}
+
+
+class MLP(nn.Module):
+    """Hidden layers of linear, BatchNorm, activation; then a linear layer."""
+
+    features: tuple[int, ...]
+    out: int
+    activation: str = "relu"
+    batch_norm: bool = True
+    final_batch_norm: bool = False
+    split: int = 1
+
+    @nn.compact
+    def __call__(self, x: chex.Array, *, train: bool) -> chex.Array:
+        """[B, ...] to [B, out]."""
+        x = x.reshape(len(x), -1)
+        for features in self.features:
+            # BatchNorm takes the mean away, and with it any bias before it.
+            x = nn.Dense(features, use_bias=not self.batch_norm)(x)
+            if self.batch_norm:
+                x = BatchNorm(split=self.split)(x, train=train)
+            x = ACTIVATIONS[self.activation](x)
+        x = nn.Dense(self.out, use_bias=not self.final_batch_norm)(x)
+        if self.final_batch_norm:
+            x = BatchNorm(split=self.split, affine=False)(x, train=train)
+        return x
+
+
+def mlp(
+    *,
+    features: tuple[int, ...] = (256, 256),
+    out: int = 128,
+    activation: Activation = "relu",
+    batch_norm: bool = True,
+    split: int = 1,
+) -> Network:
+    """A multi-layer perceptron: linear, BatchNorm and activation, then a linear layer.
+
+    x ← φ(BN(W x)) for each hidden layer, then W x + b. Inputs of more than two axes
+    ([B, H, W, C]) are flattened to [B, H·W·C].
+
+    Args:
+      features: width of each hidden layer; () for a linear map.
+      out: D, width of the output.
+      activation: φ of the hidden layers.
+      batch_norm: normalise before each activation; otherwise the layer has a bias.
+      split: BatchNorm statistics of that many contiguous groups of the batch.
+
+    Returns:
+      A network [B, ...] -> [B, D] float32.
+
+    Raises:
+      UsageError: for sizes below 1 or an unknown activation.
+    """
+    check_sizes("mlp", features=tuple(features), out=out, split=split)
+    check_activation("mlp", activation)
+    return from_linen(
+        MLP(
+            features=tuple(features),
+            out=out,
+            activation=activation,
+            batch_norm=batch_norm,
+            split=split,
+        )
+    )
+
+
+def check_activation(factory: str, activation: str) -> None:
+    """Refuses the name of an activation there is not.
+
+    Raises:
+      UsageError: naming the ones there are.
+    """
+    if activation not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise UsageError(
+            f"{factory}: activation must be one of {known}, got {activation!r}"
+        )

@@ -1,0 +1,52 @@
+"""A trained run opened for reading, beside a training that may still go on."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+from rl_jax import data, train
+from rl_jax.errors import UsageError
+from rl_jax.run import pretrain
+from rl_jax.run import recipe as recipes
+from rl_jax.run.recipe import Parts, Recipe
+from rl_jax.types import TrainState
+
+
+class Run(NamedTuple):
+    """A run read from its folder.
+
+    Attributes:
+      recipe: what it was made of.
+      notes: the rest of `run.json`: command, environment.
+      parts: data, augmentation, method and optimizer, rebuilt.
+      step: of the checkpoint.
+      state: of the checkpoint.
+      untrained: the state of step 0, the baseline of an untrained encoder.
+    """
+
+    recipe: Recipe
+    notes: dict[str, Any]
+    parts: Parts
+    step: int
+    state: TrainState
+    untrained: TrainState
+
+
+def load(folder: pathlib.Path) -> Run:
+    """Opens the newest sound checkpoint of a run; nothing in the folder changes.
+
+    Raises:
+      UsageError: when the folder holds no run, or one without a checkpoint.
+      CheckpointError: when checkpoints exist and none is sound.
+    """
+    recipe, notes = recipes.read(folder / "run.json")
+    source = recipes.build_source(recipe.data)
+    source = data.resident(source, limit_bytes=pretrain.memory_limit())
+    parts = recipes.build(recipe, source)
+    init = pretrain.initial(recipe, parts)
+    with train.Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        found = checkpoints.restore(train.restore_target(init, train.data_mesh()))
+    if found is None:
+        raise UsageError(
+            f"{folder} has no checkpoint yet; train it first: rl-jax resume {folder}"
+        )
+    return Run(recipe, notes, parts, *found, init())

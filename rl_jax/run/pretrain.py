@@ -1,0 +1,207 @@
+"""A training run in a folder: started, continued, and safe to kill at any moment.
+
+The folder holds `run.json` (the recipe), `checkpoints/`, `metrics.jsonl`, `views.png`,
+and once trained `evaluation.json` and `report.html`.
+"""
+
+import os
+import pathlib
+import shlex
+from typing import Any
+
+import jax
+import numpy as np
+
+from rl_jax import data, train
+from rl_jax.errors import UsageError
+from rl_jax.run import recipe as recipes
+from rl_jax.run.console import Console
+from rl_jax.run.environment import environment
+from rl_jax.run.lock import locked
+from rl_jax.run.recipe import Parts, Recipe
+from rl_jax.run.signals import Interrupts
+from rl_jax.run.views import save_view_grid
+from rl_jax.types import TrainState
+
+
+def start(
+    recipe: Recipe,
+    source: data.Source,
+    folder: pathlib.Path,
+    *,
+    command: str,
+    sinks: tuple[str, ...] = (),
+) -> TrainState:
+    """Starts a run in a new folder and trains it to the end.
+
+    Args:
+      recipe: what to train, on what.
+      source: the data of the recipe.
+      folder: must not hold a run yet.
+      command: what the user typed, for the record.
+      sinks: where metrics go beside metrics.jsonl: "tensorboard", "wandb".
+
+    Returns:
+      The final state.
+
+    Raises:
+      UsageError: for arguments or data that do not fit, before anything is compiled.
+      Stopped: by SIGTERM or Ctrl-C, after saving.
+      CheckpointError: when the last checkpoint could not be written.
+      NonFiniteError: when training diverged.
+    """
+    if (folder / "run.json").exists():
+        raise UsageError(
+            f"{folder} holds a run already; continue it with: rl-jax resume "
+            f"{shlex.quote(str(folder))}, or choose another --run-dir"
+        )
+    parts = recipes.build(recipe, source)
+    check(recipe, source)
+    with locked(folder):
+        recipes.write(
+            recipe,
+            folder / "run.json",
+            command=command,
+            environment=environment(),
+            sinks=list(sinks),
+        )
+        return _train(recipe, parts, folder, sinks=sinks, resumed=False)
+
+
+def resume(folder: pathlib.Path) -> TrainState:
+    """Continues the run in a folder from its newest sound checkpoint.
+
+    Returns and raises as `start`; a finished run returns at once. CheckpointError also
+    when checkpoints exist and none is sound.
+    """
+    recipe, notes = recipes.read(folder / "run.json")
+    source = recipes.build_source(recipe.data)
+    parts = recipes.build(recipe, source)
+    check(recipe, source)
+    with locked(folder):
+        sinks = tuple(notes.get("sinks", ()))
+        return _train(recipe, parts, folder, sinks=sinks, resumed=True)
+
+
+def memory_limit() -> int:
+    """Bytes of images a run may hold: a quarter of the device's, or host's, memory."""
+    stats = jax.devices()[0].memory_stats() or {}
+    total = stats.get("bytes_limit") or (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    )
+    return total // 4
+
+
+def check(recipe: Recipe, source: data.Source) -> None:
+    """Refuses what could only fail after compilation."""
+    for name in ("steps", "log_every", "checkpoint_every"):
+        if getattr(recipe, name) < 1:
+            raise UsageError(f"{name} must be at least 1, got {getattr(recipe, name)}")
+    data.steps_per_epoch(source.size, recipe.batch_size)
+    train.check_batch_size(recipe.batch_size, train.data_mesh())
+
+
+def initial(recipe: Recipe, parts: Parts):
+    """The compiled function that makes the run's first state."""
+    return train.initial_state(
+        parts.method,
+        parts.source,
+        augment=parts.augment,
+        optimizer=parts.optimizer,
+        seed=recipe.seed,
+        batch_size=recipe.batch_size,
+        mesh=train.data_mesh(),
+    )
+
+
+def _train(
+    recipe: Recipe,
+    parts: Parts,
+    folder: pathlib.Path,
+    *,
+    sinks: tuple[str, ...],
+    resumed: bool,
+) -> TrainState:
+    hint = f"rl-jax resume {shlex.quote(str(folder))}"
+    metrics_path = folder / "metrics.jsonl"
+    with Console(recipe.steps) as console, Interrupts(hint) as interrupts:
+        source = data.resident(parts.source, limit_bytes=memory_limit())
+        parts = parts._replace(source=source)
+        init = initial(recipe, parts)
+        with train.Checkpoints(folder / "checkpoints", say=console.say) as checkpoints:
+            state = None
+            if resumed:
+                target = train.restore_target(init, train.data_mesh())
+                found = checkpoints.restore(target)
+                if found is None:
+                    console.say("no checkpoint yet: starting from the seed at step 0")
+                else:
+                    step, state = found
+                    console.say(f"continuing from the checkpoint of step {step}")
+                train.keep_rows(metrics_path, up_to=0 if found is None else step)
+                if state is not None and step >= recipe.steps:
+                    return state
+            for line in _describe(recipe, parts, init):
+                console.say(line)
+            if not (folder / "views.png").exists():
+                save_view_grid(folder / "views.png", recipe, parts)
+            with train.open_sinks(metrics_path, sinks) as sink:
+
+                def on_log(row: dict[str, Any]) -> None:
+                    sink.write(row)
+                    console.row(row)
+
+                state = train.fit(
+                    parts.method,
+                    parts.source,
+                    augment=parts.augment,
+                    optimizer=parts.optimizer,
+                    steps=recipe.steps,
+                    batch_size=recipe.batch_size,
+                    seed=recipe.seed,
+                    state=init() if state is None else state,
+                    log_every=recipe.log_every,
+                    on_log=on_log,
+                    checkpoints=checkpoints,
+                    checkpoint_every=recipe.checkpoint_every,
+                    before_save=sink.sync,
+                    stop=interrupts.requested,
+                )
+            checkpoints.finish()
+        step = int(train.fetch(state.step))
+        _warn_about_files(parts.source, console)
+        interrupts.poll(f"at step {step}, saved in {folder}")
+        return state
+
+
+def _describe(recipe: Recipe, parts: Parts, init) -> list[str]:
+    source = parts.source
+    shapes = jax.eval_shape(init)
+    count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes.params))
+    height, width, channels = source.image_shape
+    held = "on the device" if source.images is not None else "streamed"
+    rate = train.scale_learning_rate(
+        recipe.optimizer.arguments["learning_rate"],
+        batch_size=recipe.batch_size,
+        scaling=recipe.optimizer.arguments["scaling"],
+    )
+    devices = jax.devices()
+    return [
+        f"{recipe.method.factory} on {source.name}: {source.size} images "
+        f"{height}x{width}x{channels} ({held}), {recipe.encoder.factory}, "
+        f"{count / 1e6:.2f} M parameters, {len(devices)} {devices[0].device_kind} "
+        f"device{'s' if len(devices) > 1 else ''}",
+        f"{recipe.optimizer.factory}: {rate.reason}; warm-up "
+        f"{recipe.optimizer.arguments['warmup_steps']} steps, then cosine to 0 at "
+        f"step {recipe.steps}",
+    ]
+
+
+def _warn_about_files(source: data.Source, console: Console) -> None:
+    found = source.problems()
+    if found["bad"]:
+        names = ", ".join(found["names"])
+        console.say(
+            f"warning: {found['bad']} files could not be decoded and were replaced: "
+            f"{names}"
+        )

@@ -1,0 +1,35 @@
+"""Training: the step, the loop around it, optimizers, checkpoints, metrics."""
+
+from rl_jax.train.checkpoint import Checkpoints, fingerprint
+from rl_jax.train.loop import fetch, fit, initial_state, restore_target
+from rl_jax.train.metrics import CLOCK, MetricsFile, keep_rows, read_rows
+from rl_jax.train.optimizers import adamw, lars, scale_learning_rate, sgd
+from rl_jax.train.sharding import check_batch_size, data_mesh
+from rl_jax.train.sinks import Sinks, check_sinks, open_sinks
+from rl_jax.train.step import diagnostics, init_train_state, step_keys, train_step
+
+__all__ = [
+    "CLOCK",
+    "Checkpoints",
+    "MetricsFile",
+    "adamw",
+    "Sinks",
+    "check_batch_size",
+    "check_sinks",
+    "data_mesh",
+    "diagnostics",
+    "fetch",
+    "fingerprint",
+    "fit",
+    "init_train_state",
+    "initial_state",
+    "keep_rows",
+    "lars",
+    "open_sinks",
+    "read_rows",
+    "restore_target",
+    "scale_learning_rate",
+    "sgd",
+    "step_keys",
+    "train_step",
+]

@@ -1,0 +1,268 @@
+"""Checkpoints that can be trusted: the only file that knows Orbax.
+
+Orbax writes atomically and in the background, but restores a flipped bit without a word,
+casts silently, and takes an empty folder for the latest step. So every checkpoint
+carries the shape, dtype and digest of each leaf; a restore compares them, and falls back
+to the step before with one line of reason.
+"""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rl_jax.errors import CheckpointError
+
+FORMAT = 1
+"""Version of the layout; a newer one is refused."""
+
+
+def _raw(x: chex.Array) -> chex.Array:
+    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
+@jax.jit
+def _digests(leaves: list[chex.Array]) -> list[chex.Array]:
+    """Two modular sums of each leaf's bits, mixed with their position: uint32 [2].
+
+    Sums modulo 2³² do not depend on the order, so neither on how the leaf is sharded.
+    Odd multipliers make every single changed word show.
+    """
+
+    def digest(x):
+        x = _raw(x)
+        if x.dtype == jnp.bool_:
+            x = x.astype(jnp.uint8)
+        width = 8 * x.dtype.itemsize
+        bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(width, 32)}"))
+        bits = bits.reshape(-1).astype(jnp.uint32)
+        place = lax.iota(jnp.uint32, bits.size)
+        first = jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+        second = (bits ^ (place * jnp.uint32(0x85EBCA6B))) * jnp.uint32(0x9E3779B1)
+        second ^= second >> 15
+        return jnp.stack([first, jnp.sum(second * (2 * place + 1), dtype=jnp.uint32)])
+
+    return [digest(x) for x in leaves]
+
+
+def fingerprint(tree: chex.ArrayTree) -> dict[str, list]:
+    """Per leaf path: shape, dtype and the two words of its digest."""
+    paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(tree), strict=True)
+    sums = jax.device_get(_digests(list(leaves)))
+    return {
+        jax.tree_util.keystr(path): [list(x.shape), str(x.dtype), *map(int, words)]
+        for path, x, words in zip(paths, leaves, sums, strict=True)
+    }
+
+
+def _layout(tree: chex.ArrayTree) -> dict[str, list]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(p): [list(x.shape), str(x.dtype)] for p, x in leaves}
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest last; a context manager.
+
+    Args:
+      directory: folder of the checkpoints; made on the first save.
+      keep: how many of the newest are kept.
+      say: called with one line where something has to be said.
+      read_only: for readers beside a living run: nothing is renamed or removed.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        keep: int = 3,
+        say: Callable[[str], None] = print,
+        read_only: bool = False,
+    ):
+        self._directory = pathlib.Path(directory).absolute()
+        self._keep = keep
+        self._say = say
+        self._read_only = read_only
+        self._manager: Any = None
+        self._failed: str | None = None
+        self._bytes = 0
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+    def steps(self) -> list[int]:
+        """Steps that have a folder, ascending; whether it is sound shows on restore."""
+        if not self._directory.is_dir():
+            return []
+        names = [p.name for p in self._directory.iterdir() if p.is_dir()]
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def _open(self):
+        import orbax.checkpoint as ocp
+
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=ocp.checkpoint_managers.LatestN(self._keep),
+                cleanup_tmp_directories=not self._read_only,
+                enable_async_checkpointing=not self._read_only,
+                read_only=self._read_only,
+            )
+            self._manager = ocp.CheckpointManager(
+                self._directory, options=options, item_names=("state", "meta")
+            )
+        return self._manager
+
+    def save(self, step: int, state: chex.ArrayTree) -> None:
+        """Starts writing `state`; the arrays may be donated when this returns.
+
+        A failure (full disk, folder not writable) is said and training goes on; `finish`
+        raises it if no later save succeeds.
+        """
+        import orbax.checkpoint as ocp
+
+        size = sum(_raw(x).nbytes for x in jax.tree.leaves(state))
+        try:
+            self.wait()
+            self._directory.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self._directory).free
+            if free < 1.2 * size:
+                raise OSError(f"{free / 1e6:.0f} MB free, {size / 1e6:.0f} MB needed")
+            meta = {"format": FORMAT, "step": step, "leaves": fingerprint(state)}
+            self._open().save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+                ),
+                force=True,
+            )
+            self._failed = None
+        except Exception as error:
+            self._fail(f"checkpoint of step {step} not written: {_one_line(error)}")
+
+    def _fail(self, reason: str) -> None:
+        self._failed = reason
+        self._say(f"warning: {reason}")
+        for leftover in self._directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._manager = None
+
+    def wait(self) -> None:
+        """Blocks until the last save is on disk, or has failed."""
+        if self._manager is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            self._fail(f"checkpoint not written: {_one_line(error)}")
+
+    def finish(self) -> None:
+        """Waits, and raises if the last save did not reach the disk.
+
+        Raises:
+          CheckpointError: with the reason.
+        """
+        self.wait()
+        if self._failed:
+            raise CheckpointError(f"the run ended, but {self._failed}")
+
+    def close(self) -> None:
+        """Waits for the last save and lets go of the folder."""
+        self.wait()
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
+
+    def restore(self, target: chex.ArrayTree) -> tuple[int, Any] | None:
+        """The newest sound checkpoint.
+
+        Args:
+          target: the tree to fill, of `jax.ShapeDtypeStruct` with shardings.
+
+        Returns:
+          `(step, tree)`, or None where no checkpoint exists.
+
+        Raises:
+          CheckpointError: when the newest readable one was made for other shapes or by
+            a newer version, or when checkpoints exist and none is sound.
+        """
+        reasons = [
+            f"{path.name} was set aside as not sound"
+            for path in sorted(self._directory.glob("*.corrupt"))
+        ]
+        for step in reversed(self.steps()):
+            try:
+                return step, self._restore(step, target)
+            except CheckpointError:
+                raise
+            except Exception as error:
+                reason = f"checkpoint {step} is not sound: {_one_line(error)}"
+                reasons.append(reason)
+                self._say(f"warning: {reason}; trying the one before")
+                self._set_aside(step)
+        if reasons:
+            raise CheckpointError(
+                f"{self._directory}: none of {len(reasons)} checkpoints is sound "
+                f"({'; '.join(reasons)}); remove the folder to start from step 0"
+            )
+        return None
+
+    def _restore(self, step: int, target: chex.ArrayTree):
+        import orbax.checkpoint as ocp
+
+        folder = self._directory / str(step)
+        meta = json.loads((folder / "meta" / "metadata").read_text())
+        if meta["format"] > FORMAT:
+            raise CheckpointError(
+                f"checkpoint {step} has format {meta['format']}, this version reads up "
+                f"to {FORMAT}: use a newer rl_jax"
+            )
+        _check_layout(step, meta["leaves"], _layout(target))
+        state = self._open().restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        )["state"]
+        found = fingerprint(state)
+        changed = [
+            name for name, entry in meta["leaves"].items() if found[name] != entry
+        ]
+        if changed:
+            raise ValueError(f"the content of {', '.join(changed[:3])} has changed")
+        return state
+
+    def _set_aside(self, step: int) -> None:
+        if self._read_only:
+            return
+        self.close()
+        folder = self._directory / str(step)
+        aside = folder.with_name(f"{step}.corrupt")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+
+
+def _check_layout(step: int, saved: dict, asked: dict) -> None:
+    """Refuses a checkpoint of another configuration, naming the first difference."""
+    if {name: entry[:2] for name, entry in saved.items()} == asked:
+        return
+    for name in sorted(saved.keys() | asked.keys()):
+        one, two = saved.get(name, [None, None])[:2], asked.get(name, [None, None])
+        if one != two:
+            said = [
+                "nothing" if shape is None else f"{dtype}{shape}"
+                for shape, dtype in (one, two)
+            ]
+            raise CheckpointError(
+                f"checkpoint {step} was made with another configuration: {name} is "
+                f"{said[0]} there, {said[1]} here; use the run's own run.json"
+            )

@@ -1,0 +1,258 @@
+"""The training loop: feeds the compiled step, logs, saves, stops when asked."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from rl_jax import data
+from rl_jax.errors import NonFiniteError, UsageError
+from rl_jax.train import sharding
+from rl_jax.train.checkpoint import Checkpoints
+from rl_jax.train.feed import Feed, open_feed
+from rl_jax.train.step import init_train_state, train_step
+from rl_jax.types import Augment, Method, TrainState
+
+
+def fetch(tree):
+    """Waits for arrays and copies them to the host: the loop's only read of the device."""
+    return jax.device_get(tree)
+
+
+def initial_state(
+    method: Method,
+    source: data.Source,
+    *,
+    augment: Augment,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    batch_size: int,
+    mesh: Mesh,
+) -> Callable[[], TrainState]:
+    """The compiled function that makes a run's first state, on every device.
+
+    `jax.eval_shape` of it is what a checkpoint is restored into.
+    """
+    shape = (batch_size, *source.image_shape)
+
+    def init():
+        batch = {
+            "index": jnp.arange(batch_size, dtype=jnp.int32),
+            "image": jnp.zeros(shape, jnp.uint8),
+            "label": jnp.zeros((batch_size,), jnp.int32),
+        }
+        rng = jax.random.key(seed)
+        return init_train_state(
+            rng, batch, method=method, augment=augment, optimizer=optimizer
+        )
+
+    return jax.jit(init, out_shardings=sharding.replicated(mesh))
+
+
+def restore_target(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of a state, nothing computed."""
+    everywhere = sharding.replicated(mesh)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
+        jax.eval_shape(init),
+    )
+
+
+def fit(
+    method: Method,
+    source: data.Source,
+    *,
+    augment: Augment,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    batch_size: int = 256,
+    seed: int = 0,
+    state: TrainState | None = None,
+    mesh: Mesh | None = None,
+    log_every: int = 10,
+    on_log: Callable[[dict[str, Any]], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+    checkpoint_every: int = 100,
+    before_save: Callable[[], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    steps_per_call: int | None = None,
+    workers: int = 0,
+) -> TrainState:
+    """Trains `method` on `source`.
+
+    The batch of step t, its views and its noise are functions of (seed, t) alone, so a
+    run continued from a saved state is the run that was not interrupted.
+
+    Args:
+      method: what to train.
+      source: where images come from; held on the device where it has them in memory.
+      augment: makes the views.
+      optimizer: of the method's parameters.
+      steps: optimizer steps of the whole run, ≥ 1.
+      batch_size: examples of one step over all devices.
+      seed: of the initialisation, the order of examples and all noise.
+      state: where to go on; None starts at step 0.
+      mesh: devices; None takes all.
+      log_every: steps between calls of `on_log`; the host reads nothing in between.
+      on_log: called with a row of floats: `step`, the metrics of that step and the
+        fields of `metrics.CLOCK`.
+      checkpoints: where to save, every `checkpoint_every` steps and at the end.
+      before_save: called before each save, when all rows up to it were given out.
+      stop: polled after every call of the compiled step; true saves and returns.
+      steps_per_call: steps in one compiled `scan`; None chooses 1 on CPU (where a
+        convolution in a loop is slow) and `log_every` elsewhere.
+      workers: processes that decode; 0 decodes in threads.
+
+    Returns:
+      The state after `steps` steps, or after the step at which `stop` was true.
+
+    Raises:
+      UsageError: for a batch that fits neither the data nor the devices.
+      NonFiniteError: at the first log point after a loss or gradient was not finite;
+        the state before it has been saved.
+    """
+    if steps < 1 or log_every < 1 or checkpoint_every < 1:
+        raise UsageError(
+            "steps, log_every and checkpoint_every must be at least 1, got "
+            f"{steps}, {log_every}, {checkpoint_every}"
+        )
+    mesh = sharding.data_mesh() if mesh is None else mesh
+    sharding.check_batch_size(batch_size, mesh)
+    data.steps_per_epoch(source.size, batch_size)
+    if state is None:
+        state = initial_state(
+            method,
+            source,
+            augment=augment,
+            optimizer=optimizer,
+            seed=seed,
+            batch_size=batch_size,
+            mesh=mesh,
+        )()
+    step = int(fetch(state.step))
+    body = functools.partial(
+        train_step, method=method, augment=augment, optimizer=optimizer
+    )
+    clock = _Clock(step, batch_size)
+    feeding = open_feed(
+        source,
+        mesh=mesh,
+        seed=seed,
+        batch_size=batch_size,
+        start_step=step,
+        steps=steps,
+        workers=workers,
+    )
+    with jax.set_mesh(mesh), feeding as feed:
+        run = _compiled(body, feed, mesh)
+        most = steps_per_call or (1 if jax.default_backend() == "cpu" else log_every)
+        skipped = jnp.zeros([], jnp.float32)
+        while step < steps:
+            until = min(_next(step, log_every), _next(step, checkpoint_every), steps)
+            count = most if most <= min(until - step, feed.most) else 1
+            with clock.waiting():
+                inputs = feed.inputs(step, count)
+            state, metrics, skipped = run(count)(state, skipped, feed.held, inputs)
+            step += count
+            stopping = stop is not None and stop()
+            if step % log_every == 0 or step == steps:
+                row, lost = fetch((metrics, skipped))
+                if on_log is not None:
+                    row = {name: float(v) for name, v in row.items()}
+                    on_log({"step": step} | row | clock.row(step))
+                if lost:
+                    _save(checkpoints, before_save, step, state)
+                    raise _non_finite(step, log_every, int(lost), row)
+            if step % checkpoint_every == 0 or step == steps or stopping:
+                _save(checkpoints, before_save, step, state)
+            if stopping:
+                break
+    return state
+
+
+def _next(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _compiled(body, feed: Feed, mesh: Mesh):
+    """`count -> ` the compiled function of that many steps, state donated."""
+
+    def one(state, skipped, held, inputs):
+        state, metrics = body(state, feed.take(held, inputs))
+        return state, metrics, skipped + metrics.pop("nonfinite")
+
+    def many(state, skipped, held, inputs):
+        def scanned(carry, x):
+            state, metrics, skipped = one(*carry, held, x)
+            return (state, skipped), metrics
+
+        carry, metrics = jax.lax.scan(scanned, (state, skipped), inputs)
+        return carry[0], jax.tree.map(lambda x: x[-1], metrics), carry[1]
+
+    @functools.cache
+    def compiled(count: int):
+        everywhere = sharding.replicated(mesh)
+        f = one if count == 1 else many
+        return jax.jit(f, donate_argnums=(0, 1), out_shardings=everywhere)
+
+    return compiled
+
+
+def _save(checkpoints, before_save, step, state) -> None:
+    if before_save is not None:
+        before_save()
+    if checkpoints is not None:
+        checkpoints.save(step, state)
+
+
+def _non_finite(step: int, log_every: int, lost: int, row: dict) -> NonFiniteError:
+    named = ", ".join(f"{name} {row[name]:g}" for name in ("loss", "grad_norm"))
+    return NonFiniteError(
+        f"loss or gradient not finite in {lost} of the steps {step - log_every + 1} to "
+        f"{step} (at {step}: {named}); their updates were skipped and the state was "
+        "saved: lower the learning rate or raise the temperature"
+    )
+
+
+class _Clock:
+    """Throughput and the share of time spent waiting for data, between log points."""
+
+    def __init__(self, step: int, batch_size: int):
+        self._batch_size = batch_size
+        self._restart(step)
+
+    def _restart(self, step: int) -> None:
+        self._step, self._start, self._waited = step, time.perf_counter(), 0.0
+
+    def waiting(self):
+        return _Waiting(self)
+
+    def add(self, seconds: float) -> None:
+        self._waited += seconds
+
+    def row(self, step: int) -> dict[str, float]:
+        spent = max(time.perf_counter() - self._start, 1e-9)
+        images = (step - self._step) * self._batch_size
+        row = {
+            "time": time.time(),
+            "images_per_second": images / spent,
+            "data_wait": self._waited / spent,
+        }
+        self._restart(step)
+        return row
+
+
+class _Waiting:
+    def __init__(self, clock: _Clock):
+        self._clock = clock
+
+    def __enter__(self):
+        self._start = time.perf_counter()
+
+    def __exit__(self, *error):
+        self._clock.add(time.perf_counter() - self._start)

@@ -1,0 +1,167 @@
+"""Optimizers with warm-up, cosine decay and the exclusions self-supervision needs."""
+
+from typing import Literal, NamedTuple
+
+import chex
+import jax
+import optax
+
+from rl_jax.errors import UsageError
+
+Scaling = Literal["none", "linear", "sqrt"]
+
+
+class LearningRate(NamedTuple):
+    """The peak learning rate after scaling, and the sentence that says why."""
+
+    value: float
+    reason: str
+
+
+def scale_learning_rate(
+    base: float, *, batch_size: int, scaling: Scaling
+) -> LearningRate:
+    """The learning rate for a batch size.
+
+    linear: base·B/256 (Goyal et al. 2017, arXiv:1706.02677); sqrt: base·√(B/256);
+    none: base.
+
+    Args:
+      base: rate at B = 256, > 0.
+      batch_size: B, examples (not views) of one optimizer step over all devices.
+      scaling: the rule.
+
+    Returns:
+      The scaled rate and its reason, for printing.
+
+    Raises:
+      UsageError: for a rate that is not positive or an unknown rule.
+    """
+    if not base > 0:
+        raise UsageError(f"learning_rate must be > 0, got {base}")
+    if scaling not in ("none", "linear", "sqrt"):
+        raise UsageError(f"scaling must be none, linear or sqrt, got {scaling!r}")
+    if scaling == "none":
+        return LearningRate(base, f"learning rate {base:g}, not scaled with the batch")
+    ratio = batch_size / 256
+    value = base * (ratio if scaling == "linear" else ratio**0.5)
+    rule = f"{batch_size}/256" if scaling == "linear" else f"sqrt({batch_size}/256)"
+    return LearningRate(
+        value, f"learning rate {base:g} x {rule} = {value:g} ({scaling} scaling)"
+    )
+
+
+def warmup_cosine(peak: float, *, warmup_steps: int, total_steps: int):
+    """Linear from 0 to `peak` over `warmup_steps`, then half a cosine to 0.
+
+    Counts optimizer steps; `warmup_steps` is cut to `total_steps` − 1.
+    """
+    warmup = max(0, min(warmup_steps, total_steps - 1))
+    cosine = optax.cosine_decay_schedule(peak, max(total_steps - warmup, 1))
+    if not warmup:
+        return cosine
+    ramp = optax.linear_schedule(0.0, peak, warmup)
+    return optax.join_schedules([ramp, cosine], [warmup])
+
+
+def matrices(params: chex.ArrayTree) -> chex.ArrayTree:
+    """True for kernels, False for biases and normalisation scales (rank ≤ 1)."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def adamw(
+    *,
+    total_steps: int,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    scaling: Scaling = "none",
+    warmup_steps: int = 0,
+    weight_decay: float = 1e-4,
+    b1: float = 0.9,
+    b2: float = 0.999,
+) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); decay on kernels only.
+
+    Args:
+      total_steps: length of the schedule.
+      batch_size: examples of one step, for `scaling`.
+      learning_rate: base rate, > 0.
+      scaling: of the rate with the batch: none, linear (B/256) or sqrt.
+      warmup_steps: steps of linear warm-up before the cosine.
+      weight_decay: decoupled decay, ≥ 0; not on biases and normalisation scales.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+    """
+    rate = scale_learning_rate(learning_rate, batch_size=batch_size, scaling=scaling)
+    schedule = warmup_cosine(
+        rate.value, warmup_steps=warmup_steps, total_steps=total_steps
+    )
+    return optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=matrices)
+
+
+def sgd(
+    *,
+    total_steps: int,
+    batch_size: int = 256,
+    learning_rate: float = 0.03,
+    scaling: Scaling = "linear",
+    warmup_steps: int = 0,
+    weight_decay: float = 1e-4,
+    momentum: float = 0.9,
+) -> optax.GradientTransformation:
+    """SGD with momentum; λ‖w‖²/2 on kernels only, its gradient under the momentum.
+
+    Args:
+      total_steps: length of the schedule.
+      batch_size: examples of one step, for `scaling`.
+      learning_rate: base rate at B = 256, > 0.
+      scaling: of the rate with the batch: none, linear (B/256) or sqrt.
+      warmup_steps: steps of linear warm-up before the cosine.
+      weight_decay: λ ≥ 0; not on biases and normalisation scales.
+      momentum: in [0, 1).
+    """
+    rate = scale_learning_rate(learning_rate, batch_size=batch_size, scaling=scaling)
+    schedule = warmup_cosine(
+        rate.value, warmup_steps=warmup_steps, total_steps=total_steps
+    )
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=matrices),
+        optax.sgd(schedule, momentum=momentum),
+    )
+
+
+def lars(
+    *,
+    total_steps: int,
+    batch_size: int = 256,
+    learning_rate: float = 0.3,
+    scaling: Scaling = "linear",
+    warmup_steps: int = 0,
+    weight_decay: float = 1e-6,
+    momentum: float = 0.9,
+    trust_coefficient: float = 1e-3,
+) -> optax.GradientTransformation:
+    """LARS (You et al. 2017, arXiv:1708.03888) in the form of SimCLR, BYOL and MAE.
+
+    Kernels: u = g + λw, v ← μ·v − η_t·η‖w‖/‖u‖·u, w ← w + v; biases and normalisation
+    scales: plain SGD with momentum, no decay, no adaptation.
+
+    Args:
+      total_steps: length of the schedule.
+      batch_size: examples of one step, for `scaling`.
+      learning_rate: base rate at B = 256, > 0.
+      scaling: of the rate with the batch: none, linear (B/256) or sqrt.
+      warmup_steps: steps of linear warm-up before the cosine.
+      weight_decay: λ ≥ 0; adaptation stays on where it is 0.
+      momentum: μ in [0, 1).
+      trust_coefficient: η.
+    """
+    rate = scale_learning_rate(learning_rate, batch_size=batch_size, scaling=scaling)
+    return optax.lars(
+        warmup_cosine(rate.value, warmup_steps=warmup_steps, total_steps=total_steps),
+        weight_decay=weight_decay,
+        weight_decay_mask=matrices,
+        trust_coefficient=trust_coefficient,
+        trust_ratio_mask=matrices,
+        momentum=momentum,
+    )

@@ -1,0 +1,53 @@
+"""The mesh over all devices, and where a run's arrays lie on it."""
+
+import chex
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from rl_jax.errors import UsageError
+
+
+def data_mesh(devices=None) -> Mesh:
+    """One axis `data` over all devices; the batch is cut along it.
+
+    Automatic axes: explicit ones would make every product of the model name its layout.
+    """
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh(
+        (len(devices),), ("data",), devices=devices, axis_types=(AxisType.Auto,)
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array: parameters, statistics, queues."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batched(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
+    """Rows along `axis` are shared out over the devices."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Refuses a batch that the devices cannot share evenly.
+
+    Raises:
+      UsageError: naming the nearest sizes that work.
+    """
+    count = mesh.shape["data"]
+    if batch_size % count:
+        below = batch_size // count * count
+        raise UsageError(
+            f"batch size {batch_size} is not divisible by {count} devices; use "
+            + (f"{below} or {below + count}" if below else f"{count}")
+        )
+
+
+def put(tree: chex.ArrayTree, sharding: NamedSharding) -> chex.ArrayTree:
+    """Places host arrays; each process passes its own rows of a shared batch."""
+
+    def place(x):
+        return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+
+    return jax.tree.map(place, tree)

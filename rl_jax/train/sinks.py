@@ -1,0 +1,68 @@
+"""Where the rows of a run go: its metrics file always, TensorBoard and W&B if asked."""
+
+import contextlib
+import importlib
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from rl_jax.errors import UsageError
+from rl_jax.train.metrics import MetricsFile
+
+EXTRAS = {"tensorboard": ("tensorboardX", "tb"), "wandb": ("wandb", "wandb")}
+
+
+class Sinks(NamedTuple):
+    """`write(row)` hands a row to all sinks; `sync()` returns when it is on disk."""
+
+    write: Callable[[dict[str, Any]], None]
+    sync: Callable[[], None]
+
+
+def check_sinks(names: tuple[str, ...]) -> None:
+    """Refuses a sink that is unknown or not installed.
+
+    Raises:
+      UsageError: with the command that installs it.
+    """
+    for name in names:
+        if name not in EXTRAS:
+            raise UsageError(f"unknown sink {name!r}; there are: {', '.join(EXTRAS)}")
+        module, extra = EXTRAS[name]
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(
+                f"{name} needs the package {module}: pip install 'rl-jax[{extra}]'"
+            )
+
+
+@contextlib.contextmanager
+def open_sinks(path: pathlib.Path, names: tuple[str, ...] = ()) -> Iterator[Sinks]:
+    """Opens the metrics file at `path` and the named sinks beside it."""
+    check_sinks(names)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(MetricsFile(path))
+        writers = [file.write]
+        if "tensorboard" in names:
+            module = importlib.import_module("tensorboardX")
+            board = module.SummaryWriter(str(path.parent / "tensorboard"))
+            stack.callback(board.close)
+            writers.append(
+                lambda row: [
+                    board.add_scalar(name, value, row["step"])
+                    for name, value in row.items()
+                    if name != "step"
+                ]
+            )
+        if "wandb" in names:
+            wandb = importlib.import_module("wandb")
+            run = wandb.init(
+                project="rl_jax", id=path.parent.name, resume="allow", dir=path.parent
+            )
+            stack.callback(run.finish)
+            writers.append(lambda row: run.log(row, step=row["step"]))
+
+        def write(row):
+            for writer in writers:
+                writer(row)
+
+        yield Sinks(write, file.sync)

@@ -1,0 +1,97 @@
+"""One training step, the same for every method."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from rl_jax import losses
+from rl_jax.types import Augment, Batch, Method, TrainState
+
+
+def step_keys(rng: chex.PRNGKey, step: chex.Numeric):
+    """The keys of the augmentation and of the loss at `step`."""
+    return jax.random.split(jax.random.fold_in(rng, step))
+
+
+def init_train_state(
+    rng: chex.PRNGKey,
+    batch: Batch,
+    *,
+    method: Method,
+    augment: Augment,
+    optimizer: optax.GradientTransformation,
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+      rng: key of the run.
+      batch: a raw batch as `train_step` takes it; its shapes matter, little else.
+      method, augment, optimizer: as in `train_step`.
+    """
+    # A step no run reaches, so that its keys are those of no step.
+    rng_views, rng_init = step_keys(rng, jnp.uint32(2**32 - 1))
+    params, state = method.init(rng_init, augment.views(rng_views, batch))
+    step = jnp.zeros([], jnp.int32)
+    return TrainState(step, rng, params, state, optimizer.init(params))
+
+
+def train_step(
+    ts: TrainState,
+    batch: Batch,
+    *,
+    method: Method,
+    augment: Augment,
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, dict]:
+    """Augmentation, forward, loss, gradient and update: one optimizer step.
+
+    Where the loss or the gradient is not finite, everything the step would have changed
+    keeps its old value (parameters, statistics, targets, queues, optimizer), the step
+    count goes on and the metric `nonfinite` is 1.
+
+    Args:
+      ts: the state before the step.
+      batch: raw batch: `index` [B], `image` [B, H, W, C] uint8 or float, `label` [B].
+      method, augment, optimizer: the pieces.
+
+    Returns:
+      The state after the step, and scalar metrics: those of the method, `loss`,
+      `grad_norm`, `nonfinite` and the diagnostics of `z`.
+    """
+    rng_views, rng_loss = step_keys(ts.rng, ts.step)
+    batch = augment.views(rng_views, batch)
+    grad_fn = jax.value_and_grad(method.loss, has_aux=True)
+    (loss, aux), grads = grad_fn(ts.params, ts.state, batch, rng_loss)
+    updates, opt_state = optimizer.update(grads, ts.opt_state, ts.params)
+    params = optax.apply_updates(ts.params, updates)
+
+    grad_norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    old = (ts.params, ts.state, ts.opt_state)
+    kept = jax.tree.map(
+        lambda n, o: jnp.where(finite, n, o), (params, aux.state, opt_state), old
+    )
+    metrics = aux.metrics | diagnostics(aux.features)
+    metrics |= {"loss": loss, "grad_norm": grad_norm, "nonfinite": ~finite}
+    metrics = {name: jnp.asarray(v, jnp.float32) for name, v in metrics.items()}
+    return TrainState(ts.step + 1, ts.rng, *kept), metrics
+
+
+def diagnostics(features: dict, *, rows: int = 256) -> dict:
+    """Collapse, alignment and uniformity of the step's embeddings `z` [B, V, D].
+
+    `z_std` is the standard deviation of normalised entries, averaged over dimensions,
+    times √D: 1 when spread over the sphere, 0 when collapsed. Uniformity looks at the
+    first `rows` examples, so its cost stays constant.
+    """
+    if "z" not in features:
+        return {}
+    z = losses.normalize(features["z"])
+    first = z[:, 0]
+    out = {"z_std": jnp.mean(jnp.std(first, axis=0)) * z.shape[-1] ** 0.5}
+    if len(first) > 1:
+        out["uniformity"] = losses.uniformity(first[:rows])
+    if z.shape[1] > 1:
+        out["alignment"] = losses.alignment(first, z[:, 1])
+    return out

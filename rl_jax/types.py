@@ -1,0 +1,83 @@
+"""The records of the library: named tuples of pure functions, made by factories."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+
+Params = State = chex.ArrayTree
+Batch = dict[str, Any]
+"""A dict of arrays. `index` int32 [B] always; `image` [B, H, W, C]; `label` int32
+[B], -1 where unknown; after augmentation `views` [B, V, H, W, C]."""
+
+
+class Network(NamedTuple):
+    """A neural network as two pure functions.
+
+    Attributes:
+      init: `(rng, x) -> (params, state)`; `state` holds the batch statistics.
+      apply: `(params, state, x, *, train, rng=None) -> (y, state)`.
+    """
+
+    init: Callable[..., tuple[Params, State]]
+    apply: Callable[..., tuple[chex.Array, State]]
+
+
+class Aux(NamedTuple):
+    """What a method's loss returns beside the loss.
+
+    Attributes:
+      state: the method's state after this step.
+      metrics: scalars to log.
+      features: stop-gradient representations of this step, `h` and `z`
+        [B, V, D], read by the online probe and the diagnostics.
+    """
+
+    state: State
+    metrics: dict[str, chex.Array]
+    features: dict[str, chex.Array]
+
+
+class Method(NamedTuple):
+    """A representation-learning method as three pure functions.
+
+    Attributes:
+      init: `(rng, batch) -> (params, state)`. `params` is what the optimizer
+        trains; `state` is everything else carried from step to step: batch
+        statistics, an EMA target, a queue, counters.
+      loss: `(params, state, batch, rng) -> (loss, Aux)`. One call is one
+        optimizer step.
+      encode: `(params, state, batch) -> {name: [B, D]}` in evaluation mode:
+        `h` is the headline representation (the head is discarded), `z` the
+        embedding the loss saw.
+    """
+
+    init: Callable[[chex.PRNGKey, Batch], tuple[Params, State]]
+    loss: Callable[[Params, State, Batch, chex.PRNGKey], tuple[chex.Array, Aux]]
+    encode: Callable[[Params, State, Batch], dict[str, chex.Array]]
+
+
+class Augment(NamedTuple):
+    """An augmentation as two pure functions, both run inside the compiled step.
+
+    Attributes:
+      views: `(rng, batch) -> batch` with `views` [B, V, H, W, C] float32 added and
+        `image` replaced by `clean(image)`. The randomness of example i is
+        `fold_in(rng, index[i])`: it does not depend on the position in the batch
+        or on the number of devices.
+      clean: `(image) -> [B, H, W, C]` float32: the standardised image that
+        evaluation sees.
+    """
+
+    views: Callable[[chex.PRNGKey, Batch], Batch]
+    clean: Callable[[chex.Array], chex.Array]
+
+
+class TrainState(NamedTuple):
+    """Everything a run carries from step to step; exactly what is checkpointed."""
+
+    step: chex.Array
+    rng: chex.PRNGKey
+    params: Params
+    state: State
+    opt_state: Any

@@ -1,0 +1,106 @@
+"""The presets: flags, constants, and what they do to images."""
+
+import inspect
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from rl_jax.augment import presets
+from rl_jax.errors import UsageError
+
+FACTORIES = [getattr(presets, name) for name in presets.__all__]
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_flags_are_keywords_of_simple_types_with_defaults(factory):
+    hints = typing.get_type_hints(factory)
+    for name, parameter in inspect.signature(factory).parameters.items():
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert hints[name] in (int, float, bool, tuple[float, float])
+        assert parameter.default is not inspect.Parameter.empty
+        assert f"{name}" in factory.__doc__
+
+
+def test_digits_constants_are_those_of_the_data():
+    images = load_digits().images / 16
+    assert abs(images.mean() - presets.DIGITS_MEAN) < 1e-3
+    assert abs(images.std() - presets.DIGITS_STD) < 1e-3
+    image = np.round(load_digits().images * 255 / 16).astype(np.uint8)[..., None]
+    clean = presets.digits().clean(image)
+    assert clean.shape == (1797, 8, 8, 1)
+    assert abs(clean.mean()) < 1e-3
+    assert abs(clean.std() - 1) < 1e-3
+
+
+def test_digits_views_stay_close_to_the_digit():
+    image = np.round(load_digits().images[:64] * 255 / 16).astype(np.uint8)[..., None]
+    batch = {"image": image, "index": np.arange(64)}
+    out = jax.jit(presets.digits(num_views=3).views)(jax.random.key(0), batch)
+    assert out["views"].shape == (64, 3, 8, 8, 1)
+    clean = np.asarray(out["image"]).reshape(64, -1)
+    views = np.asarray(out["views"])
+    for v in range(3):
+        view = views[:, v].reshape(64, -1)
+        own = (clean * view).mean(axis=1)
+        other = (clean[np.roll(np.arange(64), 1)] * view).mean(axis=1)
+        assert own.mean() > other.mean() + 0.2
+        assert np.abs(view - clean).mean() > 0.1
+
+
+def test_imagenet_views_and_clean_images_have_the_size():
+    batch = {
+        "image": jnp.zeros((2, 20, 26, 3), jnp.uint8),  # constant: no NaN either
+        "index": jnp.arange(2),
+    }
+    out = jax.jit(presets.imagenet(size=16).views)(jax.random.key(0), batch)
+    assert out["views"].shape == (2, 2, 16, 16, 3)
+    assert out["image"].shape == (2, 16, 16, 3)
+    black = -np.array(presets.IMAGENET_MEAN) / presets.IMAGENET_STD
+    np.testing.assert_allclose(
+        out["image"], np.broadcast_to(black, (2, 16, 16, 3)), atol=1e-5
+    )
+    assert jnp.isfinite(out["views"]).all()
+
+
+def test_imagenet_solarises_the_second_view():
+    augment = presets.imagenet(
+        size=8,
+        crop_scale=(1.0, 1.0),  # on a square image: all of it
+        flip=0.0,
+        jitter=0.0,
+        grey=0.0,
+        blur=(0.0, 0.0),
+        solarise=(0.0, 1.0),
+    )
+    image = np.random.default_rng(0).random((4, 8, 8, 3), dtype=np.float32)
+    batch = {"image": image, "index": np.arange(4)}
+    views = jax.jit(augment.views)(jax.random.key(0), batch)["views"]
+    mean, std = np.array(presets.IMAGENET_MEAN), np.array(presets.IMAGENET_STD)
+    raw = np.asarray(views) * std + mean
+    np.testing.assert_allclose(raw[:, 0], image, atol=1e-5)
+    expected = np.where(image < 0.5, image, 1 - image)
+    np.testing.assert_allclose(raw[:, 1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "message"),
+    [
+        (
+            presets.digits,
+            {"noise": -0.1},
+            r"gaussian_noise: sd must be >= 0, got -0\.1",
+        ),
+        (presets.digits, {"scale": (1.2, 0.8)}, r"random_affine: scale must be"),
+        (presets.digits, {"num_views": 0}, r"num_views must be >= 1"),
+        (presets.cifar, {"grey": 1.2}, r"random_greyscale: p must be in \[0, 1\]"),
+        (presets.cifar, {"size": 0}, r"size must be >= 1, got 0"),
+        (presets.imagenet, {"blur": (0.5, 2.0)}, r"random_blur: p must be in \[0, 1\]"),
+    ],
+)
+def test_wrong_flags_fail_in_the_factory(factory, options, message):
+    with pytest.raises(UsageError, match=message):
+        factory(**options)
