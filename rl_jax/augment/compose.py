@@ -113,7 +113,7 @@ def views(
     ranges.ordered("views", high=1.0, crop_fraction=(crop_fraction, 1.0))
     if size is not None:
         ranges.within("views", 1, math.inf, size=size)
-    if np.min(std) <= 0:
+    if not np.min(std) > 0:
         raise UsageError(f"views: std must be > 0, got {std}")
     if second is not None and num_views != 2:
         raise UsageError(

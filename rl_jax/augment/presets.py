@@ -42,8 +42,8 @@ def _checked(augment: Augment, *shape: int) -> Augment:
 def digits(
     *,
     shift: float = 1.0,
-    rotate: float = 15.0,
-    shear: float = 10.0,
+    rotate: float = 10.0,
+    shear: float = 5.0,
     scale: tuple[float, float] = (0.85, 1.15),
     brightness: float = 0.2,
     noise: float = 0.1,

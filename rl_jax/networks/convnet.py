@@ -1,10 +1,12 @@
 """A small convolutional network for tiny images."""
 
 import chex
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.linen import check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
@@ -17,7 +19,7 @@ class ConvNet(nn.Module):
     split: int = 1
 
     @nn.compact
-    def __call__(self, x: chex.Array, *, train: bool) -> chex.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] to [B, widths[-1]]."""
         chex.assert_rank(x, 4)
         for i, width in enumerate(self.widths):
@@ -27,7 +29,7 @@ class ConvNet(nn.Module):
                 strides=1 if i == 0 else 2,
                 padding=1,
                 use_bias=False,
-                kernel_init=nn.initializers.he_normal(),
+                kernel_init=scaled_normal(2.0, fan="out"),
             )(x)
             x = nn.relu(BatchNorm(split=self.split)(x, train=train))
         return jnp.mean(x, axis=(1, 2))

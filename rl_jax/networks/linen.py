@@ -30,14 +30,14 @@ def from_linen(module: nn.Module) -> Network:
         return variables.pop("params", {}), variables
 
     def apply(params, state, x, *, train, rng=None):
-        call = functools.partial(
-            module.apply,
+        y, new_state = module.apply(
             {"params": params, **state},
             x,
             train=train,
             rngs=None if rng is None else {"dropout": rng},
+            mutable=list(state) if train else [],
         )
-        return call(mutable=list(state)) if train else (call(), state)
+        return y, dict(new_state) if train else state
 
     return Network(init, apply)
 

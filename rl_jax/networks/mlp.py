@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-import chex
+import jax
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.linen import check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
@@ -25,16 +26,24 @@ class MLP(nn.Module):
     split: int = 1
 
     @nn.compact
-    def __call__(self, x: chex.Array, *, train: bool) -> chex.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, ...] to [B, out]."""
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         for features in self.features:
             # BatchNorm takes the mean away, and with it any bias before it.
-            x = nn.Dense(features, use_bias=not self.batch_norm)(x)
+            x = nn.Dense(
+                features,
+                use_bias=not self.batch_norm,
+                kernel_init=scaled_normal(2.0, fan="in"),
+            )(x)
             if self.batch_norm:
                 x = BatchNorm(split=self.split)(x, train=train)
             x = ACTIVATIONS[self.activation](x)
-        x = nn.Dense(self.out, use_bias=not self.final_batch_norm)(x)
+        x = nn.Dense(
+            self.out,
+            use_bias=not self.final_batch_norm,
+            kernel_init=scaled_normal(1.0, fan="in"),
+        )(x)
         if self.final_batch_norm:
             x = BatchNorm(split=self.split, affine=False)(x, train=train)
         return x

@@ -1,6 +1,5 @@
 """Batch normalisation whose statistics are global, or those of groups on request."""
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -37,8 +36,8 @@ class BatchNorm(nn.Module):
     scale_init: nn.initializers.Initializer = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: chex.Array, *, train: bool) -> chex.Array:
-        """Normalises [B, ..., C]; the result has the dtype of x, the statistics float32.
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises [B, ..., C]; statistics float32, result of the dtype of x.
 
         Raises:
           UsageError: in training, where `split` does not divide B, or a group has a
@@ -50,7 +49,7 @@ class BatchNorm(nn.Module):
         if train:
             grouped = _groups(x, self.split)
             axes = tuple(range(1, grouped.ndim - 1))
-            n = grouped[0, ..., 0].size
+            n = grouped.size // (self.split * x.shape[-1])
             mean = jnp.mean(grouped, axes, keepdims=True)
             var = jnp.var(grouped, axes, keepdims=True)
             for running, new in (
@@ -62,7 +61,7 @@ class BatchNorm(nn.Module):
                     self.momentum * running.value + (1 - self.momentum) * new
                 )
         else:
-            grouped = x[None].astype(jnp.float32)
+            grouped = jnp.expand_dims(x, 0).astype(jnp.float32)
             like = (1,) * x.ndim + channels
             mean = running_mean.value.reshape(like)
             var = running_var.value.reshape(like)
@@ -76,18 +75,18 @@ class BatchNorm(nn.Module):
         return ((grouped - mean) * gain + shift).reshape(x.shape).astype(x.dtype)
 
 
-def _groups(x: chex.Array, split: int) -> chex.Array:
+def _groups(x: jax.Array, split: int) -> jax.Array:
     """[B, ..., C] -> [split, B / split, ..., C] in float32."""
-    rows = len(x)
+    rows = x.shape[0]
     if rows % split:
         raise UsageError(
             f"BatchNorm: split={split} does not divide the batch of {rows}; "
             "choose a batch size or a split so that it does"
         )
     grouped = x.reshape(split, rows // split, *x.shape[1:]).astype(jnp.float32)
-    if grouped[0, ..., 0].size < 2:
+    if grouped.size == split * x.shape[-1]:
         raise UsageError(
-            f"BatchNorm: {rows} rows in {split} groups are 1 value for each channel and "
-            "normalise to 0; use a larger batch or a smaller split"
+            f"BatchNorm: {rows} rows in {split} groups leave one value for each "
+            "channel, which normalises to 0; use a larger batch or a smaller split"
         )
     return grouped

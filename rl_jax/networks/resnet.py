@@ -4,10 +4,12 @@ import functools
 from typing import Literal
 
 import chex
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.linen import check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
@@ -31,7 +33,7 @@ class Block(nn.Module):
     zero_init_residual: bool
 
     @nn.compact
-    def __call__(self, x: chex.Array, *, train: bool) -> chex.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] to [B, H / stride, W / stride, width or 4·width]."""
         conv = functools.partial(convolution, dtype=self.dtype)
         norm = functools.partial(BatchNorm, split=self.split)
@@ -70,7 +72,7 @@ class ResNet(nn.Module):
     zero_init_residual: bool
 
     @nn.compact
-    def __call__(self, x: chex.Array, *, train: bool) -> chex.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] to [B, 8·width or 32·width]."""
         chex.assert_rank(x, 4)
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
@@ -78,7 +80,8 @@ class ResNet(nn.Module):
         x = BatchNorm(split=self.split, name="stem_norm")(x, train=train)
         x = nn.relu(x)
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            edge = (1, 1)
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=(edge, edge))  # type: ignore[arg-type]
 
         for stage, blocks in enumerate(STAGES[self.depth]):
             for block in range(blocks):
@@ -106,7 +109,7 @@ def convolution(width: int, size: int, stride: int, **kwargs) -> nn.Conv:
         strides=stride,
         padding=size // 2,
         use_bias=False,
-        kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        kernel_init=scaled_normal(2.0, fan="out"),
         **kwargs,
     )
 

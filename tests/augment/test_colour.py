@@ -51,6 +51,9 @@ def test_solarise_equals_pillow_on_every_level():
     expected = np.asarray(ImageOps.solarize(Image.fromarray(levels), 128)) / 255
     got = augment.solarise((levels / 255).astype(np.float32)[..., None])
     np.testing.assert_allclose(got[..., 0], expected, atol=1e-6)
+    # The threshold itself is inverted.
+    quarter = np.full((1, 1, 1), 0.25, np.float32)
+    assert augment.solarise(quarter, threshold=0.25).item() == 0.75
 
 
 @pytest.mark.parametrize("delta", [-0.5, -0.13, 0.0, 0.31, 0.5])

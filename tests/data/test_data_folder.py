@@ -211,6 +211,14 @@ def test_too_many_damaged_files_stop_the_run(mixed, refused):
 
 
 @pytest.mark.fault
+def test_the_last_file_is_replaced_by_the_first(tmp_path):
+    save(tmp_path / "a.png", 1)
+    save(tmp_path / "b.png", 2)
+    (tmp_path / "c.png").touch()
+    assert values(folder(tmp_path, size=4)) == [1, 2, 1]
+
+
+@pytest.mark.fault
 def test_a_bad_file_is_read_once(tmp_path, monkeypatch):
     save(tmp_path / "b.png", 7)
     (tmp_path / "a.png").touch()

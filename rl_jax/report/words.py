@@ -1,0 +1,74 @@
+"""What a run and its representations are called on the page."""
+
+import math
+
+from rl_jax.report.markup import Markup, escape, percent, tag
+from rl_jax.report.read import Entry, Evaluation, Record, Score
+
+BASELINES = {"raw": "raw pixels", "random": "untrained h"}
+COLOURS = {"h": "c0", "z": "c1", "target_h": "c2", "raw": "base", "random": "base2"}
+_METHODS = {"simclr": "SimCLR", "byol": "BYOL", "moco": "MoCo", "simsiam": "SimSiam"}
+
+
+def title(run: Record) -> str:
+    """Method and data in words."""
+    return f"{method(run)} on {data(run)}"
+
+
+def method(run: Record) -> str:
+    """The method's name as papers write it."""
+    name = factory(run, "method")
+    return _METHODS.get(name, name)
+
+
+def data(run: Record) -> str:
+    """The data set's name: of files, the last part of the path."""
+    spec = run.recipe.get("data")
+    arguments = spec.get("arguments") if isinstance(spec, dict) else None
+    path = arguments.get("path") if isinstance(arguments, dict) else None
+    if isinstance(path, str) and path.strip("/"):
+        return path.rstrip("/").split("/")[-1]
+    return factory(run, "data")
+
+
+def factory(run: Record, part: str) -> str:
+    """The factory of a part of the recipe."""
+    spec = run.recipe.get(part)
+    return str(spec.get("factory", "?")) if isinstance(spec, dict) else "?"
+
+
+def headline_share(evaluation: Evaluation) -> str:
+    """10 labels per class where it was measured, else the most labels."""
+    return "10" if "10" in evaluation.shares else evaluation.shares[-1]
+
+
+def find(evaluation: Evaluation, name: str) -> Entry | None:
+    """The line of a representation."""
+    return next((e for e in evaluation.table if e.representation == name), None)
+
+
+def labels(share: str) -> str:
+    """A number of labels per class in words."""
+    if share == "all":
+        return "all labels"
+    return f"{share} label{'' if share == '1' else 's'} per class"
+
+
+def short(entry: Entry) -> str:
+    """A representation's name for figures."""
+    return BASELINES.get(entry.representation, entry.representation.replace("_", " "))
+
+
+def score(value: Score | None, *, unit: str = "") -> Markup:
+    """A mean in per cent, and its spread in small."""
+    if value is None or value.mean is None:
+        return Markup("–")
+    spread = f" ± {percent(value.std)}" if value.std is not None else ""
+    return escape(
+        [percent(value.mean), tag("small", spread + unit) if spread or unit else None]
+    )
+
+
+def sampling(accuracy: float, images: int) -> float:
+    """Half of the 95 % interval of an accuracy measured on `images` images."""
+    return 1.96 * math.sqrt(max(accuracy * (1 - accuracy), 0) / max(images, 1))

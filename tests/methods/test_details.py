@@ -1,0 +1,198 @@
+"""What is particular to one method, against the papers' own loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import losses as reference
+
+from rl_jax import methods
+from rl_jax.errors import UsageError
+from rl_jax.types import Network
+
+B, D = 4, 3
+
+
+def linear(d_in, d_out, seed):
+    """A linear network without state, so that a step can be written out by hand."""
+
+    def init(rng, x):
+        del rng, x
+        return 0.5 * jax.random.normal(jax.random.key(seed), (d_in, d_out)), {}
+
+    def apply(params, state, x, *, train, rng=None):
+        del train, rng
+        return x.reshape(len(x), -1) @ params, state
+
+    return Network(init, apply)
+
+
+ENCODER, PROJECTOR = linear(5, 4, 1), linear(4, D, 2)
+PREDICTOR = linear(D, D, 3)
+
+
+def batch(seed):
+    views = jax.random.normal(jax.random.key(seed), (B, 2, 5))
+    return {"views": views, "image": views[:, 0], "label": jnp.arange(B) % 2}
+
+
+def embed(params, x):
+    return np.asarray(x, np.float64) @ params["encoder"] @ params["projector"]
+
+
+def as64(tree):
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
+
+
+def walk(method, steps, move):
+    """`steps` losses, parameters moved by hand in between."""
+    params, state = method.init(jax.random.key(0), batch(0))
+    loss = jax.jit(method.loss)
+    history = []
+    for t in range(steps):
+        value, aux = loss(params, state, batch(t), jax.random.key(t))
+        history.append((as64(params), float(value), aux))
+        state, params = aux.state, jax.tree.map(lambda p, t=t: move(p, t), params)
+    return history
+
+
+def move(p, t):
+    return p + 0.1 * jnp.cos(p + t)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_moco_equals_the_paper(symmetric):
+    """Update the key network, embed, score against the queue, then enqueue."""
+    decay, tau, size = 0.6, 0.3, 10
+    method = methods.moco(
+        ENCODER,
+        PROJECTOR,
+        decay=decay,
+        temperature=tau,
+        queue_size=size,
+        symmetric=symmetric,
+    )
+    target, queue = None, np.zeros((0, D))
+    for t, (params, value, aux) in enumerate(walk(method, 5, move)):
+        target = params if target is None else jax.tree.map(
+            lambda k, q: decay * k + (1 - decay) * q, target, params
+        )  # fmt: skip
+        a, b = np.moveaxis(np.asarray(batch(t)["views"], np.float64), 1, 0)
+        pairs = [(a, b), (b, a)] if symmetric else [(a, b)]
+        keys = [reference.normalize(embed(target, y)) for _, y in pairs]
+        expected = 0.0
+        for (x, _), k in zip(pairs, keys, strict=True):
+            q = reference.normalize(embed(params, x))
+            positive = (q * k).sum(1) / tau
+            logits = np.concatenate([positive[:, None], q @ queue.T / tau], 1)
+            expected += np.mean(np.log(np.exp(logits).sum(1)) - positive) / len(pairs)
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+        new = np.stack(keys, 1).reshape(-1, D)
+        queue = np.concatenate([queue, new])[-size:]
+        found = np.asarray(aux.state.queue.rows)[: len(queue)]
+        np.testing.assert_allclose(
+            np.sort(found, 0), np.sort(queue, 0), rtol=1e-4, atol=1e-5
+        )
+        for name in params:
+            np.testing.assert_allclose(
+                aux.state.target[name], target[name], rtol=1e-4, atol=1e-6
+            )
+
+
+def test_moco_without_momentum_is_the_online_network():
+    method = methods.moco(ENCODER, PROJECTOR, decay=0.0, queue_size=8)
+    for params, _, aux in walk(method, 3, move):
+        for name, p in params.items():
+            np.testing.assert_array_equal(np.asarray(aux.state.target[name]), p)
+
+
+def test_moco_keys_carry_no_gradient():
+    """The gradient equals the one with keys as constants."""
+    method = methods.moco(ENCODER, PROJECTOR, decay=0.0, queue_size=8, temperature=0.5)
+    history = walk(method, 2, move)
+    params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), history[1][0])
+    state = history[0][2].state
+    grads = jax.grad(lambda p: method.loss(p, state, batch(1), None)[0])(params)
+    fixed = as64(params)
+    views = np.asarray(batch(1)["views"], np.float64)
+    key = embed(fixed, views[:, 1])
+    queue = np.asarray(state.queue.rows, np.float64)[: int(state.queue.valid)]
+    q = embed(fixed, views[:, 0])
+    _, (dq, *_) = reference.info_nce(q, key, queue, temperature=0.5)
+    h = views[:, 0] @ fixed["encoder"]
+    np.testing.assert_allclose(grads["projector"], h.T @ dq, rtol=1e-4, atol=1e-6)
+
+
+def test_byol_equals_the_paper():
+    """The authors' order: loss, update, then the target moves with the step's decay."""
+    tau0, total = 0.5, 6
+    method = methods.byol(ENCODER, PROJECTOR, PREDICTOR, total_steps=total, decay=tau0)
+    target = None
+    for t, (params, value, aux) in enumerate(walk(method, 5, move)):
+        online = {k: v for k, v in params.items() if k != "predictor"}
+        if target is None:
+            target = online
+        else:
+            tau = 1 - (1 - tau0) * (np.cos(np.pi * (t - 1) / total) + 1) / 2
+            target = jax.tree.map(
+                lambda k, q, m=tau: m * k + (1 - m) * q, target, online
+            )
+        a, b = np.moveaxis(np.asarray(batch(t)["views"], np.float64), 1, 0)
+        expected = 0.0
+        for x, y in ((a, b), (b, a)):
+            p = reference.normalize(embed(online, x) @ params["predictor"])
+            z = reference.normalize(embed(target, y))
+            expected += np.mean(((p - z) ** 2).sum(1))
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+        for name in online:
+            np.testing.assert_allclose(
+                aux.state.target[name], target[name], rtol=1e-4, atol=1e-6
+            )
+
+
+def test_probe_leaves_the_method_alone():
+    """Loss, gradient and state of the method are bit for bit those without a probe."""
+    plain = methods.simclr(ENCODER, PROJECTOR)
+    probed = methods.with_probe(plain, num_classes=2)
+    params, state = plain.init(jax.random.key(0), batch(0))
+    more, more_state = probed.init(jax.random.key(0), batch(0))
+    f = jax.jit(jax.value_and_grad(plain.loss, has_aux=True))
+    g = jax.jit(jax.value_and_grad(probed.loss, has_aux=True))
+    (value, aux), grads = f(params, state, batch(1), jax.random.key(1))
+    (value2, aux2), grads2 = g(more, more_state, batch(1), jax.random.key(1))
+    assert value == value2
+    for name in grads:
+        np.testing.assert_array_equal(grads[name], grads2["method"][name])
+    assert np.any(np.asarray(grads2["probe"]["kernel"]))
+
+
+def test_probe_does_not_count_unknown_labels():
+    probed = methods.with_probe(methods.simclr(ENCODER, PROJECTOR), num_classes=2)
+    params, state = probed.init(jax.random.key(0), batch(0))
+    params["probe"]["kernel"] = jnp.tile(jnp.array([[1.0, -1.0]]), (4, 1))
+    some = batch(1) | {"label": jnp.array([0, 1, -1, -1])}
+    first = {k: v[:2] for k, v in some.items()}
+    _, aux = probed.loss(params, state, some, None)
+    _, only = probed.loss(params, state, first, None)
+    for name in ("probe_loss", "probe_accuracy"):
+        np.testing.assert_allclose(aux.metrics[name], only.metrics[name], rtol=1e-6)
+    none = batch(1) | {"label": jnp.full((B,), -1)}
+    assert probed.loss(params, state, none, None)[1].metrics["probe_loss"] == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: methods.simclr(ENCODER, PROJECTOR, temperature=-0.1), "got -0.1"),
+        (lambda: methods.moco(ENCODER, PROJECTOR, temperature=0.0), "got 0.0"),
+        (lambda: methods.moco(ENCODER, PROJECTOR, decay=1.0), r"\[0, 1\), got 1.0"),
+        (lambda: methods.moco(ENCODER, PROJECTOR, queue_size=0), "got 0"),
+        (
+            lambda: methods.byol(ENCODER, PROJECTOR, PREDICTOR, total_steps=0),
+            "total_steps must be at least 1, got 0",
+        ),
+    ],
+)
+def test_refuses_values_out_of_range(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()

@@ -1,0 +1,55 @@
+"""Moving averages and queues against plain loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rl_jax.errors import UsageError
+from rl_jax.memory import cosine_decay, ema, empty_queue, enqueue
+
+
+def test_ema_equals_the_loop():
+    rng = np.random.default_rng(0)
+    old, new = rng.normal(size=(2, 5)).astype(np.float32)
+    moved = ema({"w": jnp.asarray(old)}, {"w": jnp.asarray(new)}, 0.9)["w"]
+    np.testing.assert_allclose(moved, 0.9 * old + 0.1 * new, atol=1e-6)
+
+
+def test_ema_is_exact_at_its_ends():
+    a, b = jax.random.normal(jax.random.key(0), (2, 1000))
+    assert jnp.array_equal(ema(a, b, 0.0), b)
+    assert jnp.array_equal(ema(a, a, 0.996), a)
+
+
+def test_cosine_decay():
+    at = lambda t: float(cosine_decay(t, start=0.99, total_steps=100))  # noqa: E731
+    assert at(0) == pytest.approx(0.99, abs=1e-7)
+    assert at(100) == 1.0
+    assert at(150) == 1.0
+    assert at(50) == pytest.approx(0.995, abs=1e-6)
+    values = [at(t) for t in range(0, 101, 5)]
+    assert values == sorted(values)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 7])
+def test_queue_keeps_the_newest(count):
+    """For every batch size up to the queue's, against a list cut to the last K rows."""
+    size, rows = 7, []
+    queue = empty_queue(size, 2)
+    assert int(queue.valid) == 0
+    for step in range(6):
+        new = jnp.arange(count * 2, dtype=jnp.float32).reshape(count, 2) + 100 * step
+        queue = jax.jit(enqueue)(queue, new)
+        rows = [*rows, *np.asarray(new)][-size:]
+        assert int(queue.valid) == len(rows)
+        filled = np.asarray(queue.rows)[: len(rows)]
+        assert sorted(map(tuple, filled)) == sorted(map(tuple, rows))
+    if len(rows) == size:
+        oldest = np.asarray(queue.rows)[int(queue.head)]
+        np.testing.assert_array_equal(oldest, rows[0])
+
+
+def test_queue_refuses_more_than_it_holds():
+    with pytest.raises(UsageError, match="8 rows do not fit a queue of 7"):
+        enqueue(empty_queue(7, 2), jnp.zeros((8, 2)))

@@ -1,0 +1,225 @@
+"""Checkpoints: what was saved comes back bit for bit, or not at all."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rl_jax import train
+from rl_jax.errors import CheckpointError
+from rl_jax.train import sharding
+from rl_jax.types import TrainState
+
+pytestmark = pytest.mark.core
+
+
+def make(seed=0, width=32):
+    """A state with every kind of leaf: key, bfloat16, int, bool, an empty tree."""
+    params = {
+        "w": jax.random.normal(jax.random.key(seed), (width, 7)),
+        "half": jnp.full((3,), 1.5, jnp.bfloat16),
+        "flag": jnp.array([True, False]),
+        "none": {},
+    }
+    step = jnp.asarray(seed, jnp.int32)
+    opt_state = optax.adam(1e-3).init({"w": params["w"]})
+    return TrainState(step, jax.random.key(seed), params, {}, opt_state)
+
+
+def target(devices=1, **kwargs):
+    everywhere = sharding.replicated(train.data_mesh(jax.devices()[:devices]))
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
+        jax.eval_shape(lambda: make(**kwargs)),
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three sound checkpoints, of steps 1, 2 and 3."""
+    with train.Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, make(step))
+        checkpoints.finish()
+    return tmp_path
+
+
+def restore(folder, devices=1, **kwargs):
+    said = []
+    with train.Checkpoints(folder, say=said.append) as checkpoints:
+        found = checkpoints.restore(target(devices, **kwargs))
+    return found, said
+
+
+def equal(a, b):
+    return train.fingerprint(a) == train.fingerprint(b)
+
+
+@pytest.mark.parametrize("devices", [1, 3, 8])
+def test_comes_back_bit_for_bit_on_any_number_of_devices(folder, devices):
+    (step, state), said = restore(folder, devices)
+    assert step == 3
+    assert not said
+    assert isinstance(state, TrainState)
+    assert equal(state, make(3))
+    assert len(state.params["w"].sharding.device_set) == devices
+
+
+def test_keeps_the_newest(tmp_path):
+    with train.Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in range(1, 5):
+            checkpoints.save(step, make(step))
+        checkpoints.finish()
+        assert checkpoints.steps() == [3, 4]
+
+
+def test_arrays_may_be_donated_after_save(tmp_path):
+    """The write goes on in the background while the next steps overwrite the state."""
+    bump = jax.jit(lambda x: x + 1, donate_argnums=0)
+    x = jnp.zeros((1 << 20,))
+    with train.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"x": x})
+        for _ in range(20):
+            x = bump(x)
+        checkpoints.finish()
+        shape = jax.ShapeDtypeStruct(
+            x.shape, x.dtype, sharding=sharding.replicated(train.data_mesh())
+        )
+        _, state = checkpoints.restore({"x": shape})
+    assert not np.any(np.asarray(state["x"]))
+
+
+def payload(folder, step):
+    """The largest file of a checkpoint: where the arrays are."""
+    files = [p for p in (folder / str(step)).rglob("*") if p.is_file()]
+    return max(files, key=lambda p: p.stat().st_size)
+
+
+def flip_a_bit(folder, step):
+    path = payload(folder, step)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut_in_half(folder, step):
+    path = payload(folder, step)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def drop_the_meta_file(folder, step):
+    (folder / str(step) / "meta" / "metadata").unlink()
+
+
+def tear_the_meta_file(folder, step):
+    path = folder / str(step) / "meta" / "metadata"
+    path.write_text(path.read_text()[:20])
+
+
+def empty_the_folder(folder, step):
+    shutil.rmtree(folder / str(step))
+    (folder / str(step)).mkdir()
+
+
+def drop_the_arrays(folder, step):
+    shutil.rmtree(folder / str(step) / "state")
+
+
+FAULTS = [
+    flip_a_bit,
+    cut_in_half,
+    drop_the_meta_file,
+    tear_the_meta_file,
+    empty_the_folder,
+    drop_the_arrays,
+]
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("fault", FAULTS)
+def test_falls_back_to_the_last_sound_one(folder, fault):
+    fault(folder, 3)
+    (step, state), said = restore(folder)
+    assert step == 2
+    assert equal(state, make(2))
+    assert len(said) == 1
+    assert "checkpoint 3 is not sound" in said[0]
+    assert (folder / "3.corrupt").exists()
+
+
+@pytest.mark.fault
+def test_none_sound_is_an_error_and_stays_one(folder):
+    for step in (1, 2, 3):
+        flip_a_bit(folder, step)
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="none of 3 checkpoints is sound"):
+            restore(folder)
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert restore(tmp_path / "nothing") == (None, [])
+
+
+@pytest.mark.fault
+def test_readers_change_nothing(folder):
+    flip_a_bit(folder, 3)
+    before = sorted(p.name for p in folder.iterdir())
+    said = []
+    with train.Checkpoints(folder, say=said.append, read_only=True) as checkpoints:
+        assert checkpoints.restore(target())[0] == 2
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
+def test_another_configuration_is_refused(folder):
+    with pytest.raises(CheckpointError, match=r"\['w'\] is float32\[32, 7\] there"):
+        restore(folder, width=33)
+    assert (folder / "3").exists()
+
+
+def test_a_newer_format_is_refused(folder):
+    path = folder / "3" / "meta" / "metadata"
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps(meta | {"format": 99}))
+    with pytest.raises(CheckpointError, match="format 99"):
+        restore(folder)
+
+
+@pytest.mark.fault
+def test_a_failed_save_is_said_and_training_goes_on(tmp_path, monkeypatch):
+    said = []
+    free = shutil.disk_usage(tmp_path)._replace(free=10)
+    with train.Checkpoints(tmp_path / "c", say=said.append) as checkpoints:
+        checkpoints.save(1, make(1))
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "disk_usage", lambda path: free)
+            checkpoints.save(2, make(2))
+        assert "checkpoint of step 2 not written" in said[0]
+        with pytest.raises(CheckpointError, match="step 2 not written"):
+            checkpoints.finish()
+        assert checkpoints.steps() == [1]
+        checkpoints.save(3, make(3))
+        checkpoints.finish()
+        assert checkpoints.steps() == [1, 3]
+
+
+def test_digest_sees_swaps_and_single_bits():
+    base = np.arange(1000, dtype=np.float32)
+    seen = {json.dumps(train.fingerprint({"x": jnp.asarray(base)}))}
+    for i in range(0, 1000, 37):
+        flipped = base.copy()
+        flipped.view(np.uint32)[i] ^= 1 << (i % 32)
+        swapped = base.copy()
+        swapped[[i, (i + 1) % 1000]] = swapped[[(i + 1) % 1000, i]]
+        for x in (flipped, swapped):
+            seen.add(json.dumps(train.fingerprint({"x": jnp.asarray(x)})))
+    assert len(seen) == 1 + 2 * len(range(0, 1000, 37))
+
+
+def test_digest_does_not_depend_on_the_sharding():
+    x = jnp.arange(64.0).reshape(16, 4)
+    many = jax.device_put(x, sharding.batched(train.data_mesh()))
+    assert train.fingerprint({"x": x}) == train.fingerprint({"x": many})

@@ -1,0 +1,184 @@
+"""The loop: what it reads, how often, and that how it is cut changes nothing."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rl_jax import augment, data, methods, networks, train
+from rl_jax.errors import NonFiniteError, UsageError
+from rl_jax.train import loop
+from rl_jax.types import Aux, Method, TrainState
+
+pytestmark = pytest.mark.core
+
+
+def noisy(rng, image):
+    return image + 0.1 * jax.random.normal(rng, image.shape)
+
+
+@functools.cache
+def pieces():
+    method = methods.simclr(
+        networks.mlp(features=(8,), out=8), networks.projection_head(hidden=8, out=4)
+    )
+    return {"method": method, "augment": augment.views(noisy)}
+
+
+@functools.cache
+def source():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (50, 4, 4, 1)).astype(np.uint8)
+    return data.arrays(images, rng.integers(0, 3, 50))
+
+
+def fit(**kwargs):
+    options = pieces() | {
+        "optimizer": optax.sgd(0.1),
+        "steps": 12,
+        "batch_size": 16,
+        "log_every": 4,
+        "mesh": train.data_mesh(jax.devices()[:1]),
+    }
+    options |= kwargs
+    return train.fit(options.pop("method"), options.pop("source", source()), **options)
+
+
+def test_rows_and_reads(monkeypatch):
+    """A row every `log_every` steps and at the end; one read of the device each."""
+    reads = []
+
+    def counted(tree):
+        reads.append(tree)
+        return jax.device_get(tree)
+
+    monkeypatch.setattr(loop, "fetch", counted)
+    rows = []
+    fit(steps=10, on_log=rows.append)
+    assert [row["step"] for row in rows] == [4, 8, 10]
+    assert len(reads) == 1 + 3  # the first is the step to start from
+    assert all(np.isfinite(list(row.values())).all() for row in rows)
+
+
+def test_only_fetch_reads_the_device():
+    """No float(), item(), device_get or block_until_ready beside `fetch`."""
+    import ast
+    import inspect
+
+    tree = ast.parse(inspect.getsource(loop))
+    (function,) = (n for n in tree.body if getattr(n, "name", "") == "fetch")
+    tree.body.remove(function)
+    text = ast.unparse(tree)
+    for word in ("device_get", ".item(", "block_until_ready", "np.asarray"):
+        assert word not in text
+
+
+def test_scanned_steps_are_the_single_steps():
+    one = fit(steps_per_call=1)
+    many = fit(steps_per_call=4)
+    chex.assert_trees_all_close(one.params, many.params, rtol=1e-3, atol=1e-5)
+    assert int(many.step) == 12
+
+
+def test_continuing_is_not_having_stopped():
+    whole = fit()
+    first = fit(stop=lambda calls=iter(range(100)): next(calls) == 6)
+    assert int(first.step) == 7
+    rest = fit(state=first)
+    assert train.fingerprint(rest) == train.fingerprint(whole)
+
+
+def test_eight_devices_equal_one():
+    one = fit()
+    many = fit(mesh=train.data_mesh())
+    chex.assert_trees_all_close(
+        jax.tree.map(np.asarray, one.params),
+        jax.tree.map(np.asarray, many.params),
+        rtol=1e-3,
+        atol=1e-5,
+    )
+
+
+def test_streamed_equals_resident():
+    images = source().images
+    streamed = source()._replace(images=None, load=images.__getitem__)
+    assert train.fingerprint(fit(source=streamed)) == train.fingerprint(fit())
+
+
+def test_saves_at_the_interval_and_the_end(tmp_path):
+    with train.Checkpoints(tmp_path, keep=10) as checkpoints:
+        fit(checkpoints=checkpoints, checkpoint_every=5)
+        checkpoints.finish()
+        assert checkpoints.steps() == [5, 10, 12]
+
+
+def poisoned(at):
+    """A method whose loss is NaN at one step, counted in its own state."""
+
+    def init(rng, batch):
+        return {"w": jnp.ones((4,))}, {"calls": jnp.zeros([], jnp.int32)}
+
+    def loss(params, state, batch, rng):
+        value = jnp.sum(params["w"] ** 2)
+        value = jnp.where(batch["step"] == at, jnp.nan, value)
+        return value, Aux({"calls": state["calls"] + 1}, {}, {})
+
+    return Method(init, loss, lambda params, state, batch: {})
+
+
+def test_a_step_that_is_not_finite_changes_nothing():
+    method = poisoned(at=1)
+    body = jax.jit(
+        functools.partial(
+            train.train_step,
+            method=method,
+            augment=augment.views(noisy)._replace(views=lambda rng, batch: batch),
+            optimizer=optax.adam(0.1),
+        )
+    )
+    params, state = method.init(None, None)
+    before = TrainState(
+        jnp.zeros([], jnp.int32),
+        jax.random.key(0),
+        params,
+        state,
+        optax.adam(0.1).init(params),
+    )
+    one, metrics = body(before, {"step": 0})
+    assert metrics["nonfinite"] == 0
+    two, metrics = body(one, {"step": 1})
+    assert metrics["nonfinite"] == 1
+    chex.assert_trees_all_equal(two[2:], one[2:])
+    assert int(two.step) == 2
+    three, metrics = body(two, {"step": 2})
+    assert metrics["nonfinite"] == 0
+    assert int(three.state["calls"]) == 2
+
+
+def test_divergence_stops_the_run_and_keeps_the_state(tmp_path):
+    with (
+        train.Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(NonFiniteError, match="not finite in . of the steps 1 to 4"),
+    ):
+        fit(optimizer=optax.sgd(1e38), checkpoints=checkpoints)
+    with train.Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [4]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 51}, "must be <= the 50 examples"),
+        ({"batch_size": 12, "mesh": None}, "not divisible by 8 devices; use 8 or 16"),
+        ({"batch_size": 4, "mesh": None}, "use 8"),
+        ({"steps": 0}, "must be at least 1"),
+    ],
+)
+def test_refuses_before_compiling(options, message, monkeypatch):
+    monkeypatch.setattr(loop, "initial_state", lambda *a, **k: pytest.fail("compiled"))
+    with pytest.raises(UsageError, match=message):
+        fit(**options)
