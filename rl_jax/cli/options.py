@@ -21,17 +21,22 @@ def choice(factories: Sequence[Callable]) -> Any:
     return Literal[tuple(f.__name__ for f in factories)]  # type: ignore[misc]
 
 
-def group(factory: Callable, name: str, defaults: Mapping[str, Any]) -> Any:
+def group(
+    factory: Callable,
+    name: str,
+    defaults: Mapping[str, Any],
+    *,
+    without: Sequence[str] = (),
+) -> Any:
     """The type of a group of flags `--name.argument`, one for each of the factory's.
 
-    Arguments without a default here or in the factory are not flags: the run fills them
-    in. The parsed value is a `Spec`.
+    Arguments without a default here or in the factory, and those in `without`, are not
+    flags: the run fills them in. The parsed value is a `Spec`.
     """
     import tyro
 
-    return Annotated[
-        Spec, tyro.conf.arg(name=name, constructor=_constructor(factory, defaults))
-    ]
+    constructor = _constructor(factory, defaults, without)
+    return Annotated[Spec, tyro.conf.arg(name=name, constructor=constructor)]
 
 
 def signature(function: Callable, parameters: Mapping[str, tuple[Any, Any]]) -> Callable:
@@ -47,7 +52,9 @@ def signature(function: Callable, parameters: Mapping[str, tuple[Any, Any]]) -> 
     return function
 
 
-def _constructor(factory: Callable, defaults: Mapping[str, Any]) -> Callable:
+def _constructor(
+    factory: Callable, defaults: Mapping[str, Any], without: Sequence[str]
+) -> Callable:
     hints = typing.get_type_hints(factory)
 
     def make(**arguments) -> Spec:
@@ -56,7 +63,7 @@ def _constructor(factory: Callable, defaults: Mapping[str, Any]) -> Callable:
     parameters = {}
     for p in inspect.signature(factory).parameters.values():
         default = defaults.get(p.name, p.default)
-        if default is not inspect.Parameter.empty:
+        if default is not inspect.Parameter.empty and p.name not in without:
             parameters[p.name] = (hints[p.name], default)
     make.__name__ = factory.__name__
     make.__doc__ = one_name_each(inspect.getdoc(factory) or "")

@@ -23,6 +23,9 @@ PARTS = {
     "optimizer": recipes.OPTIMIZERS,
 }
 
+FILLED_IN = ("total_steps", "batch_size")
+"""Arguments of parts that follow from those of the run; `out` of the predictor too."""
+
 
 def pretrain(argv: Sequence[str]) -> None:
     """Parses the arguments, trains, evaluates and reports."""
@@ -104,10 +107,10 @@ def _command(method, preset: presets.Preset, factories: dict):
     for part, factory in heads.items():
         if part in inspect.signature(method).parameters:
             groups[f"{part}_options"] = (factory, part, defaults(part))
-    parameters |= {
-        key: (options.group(factory, flag, values), inspect.Parameter.empty)
-        for key, (factory, flag, values) in groups.items()
-    }
+    for key, (factory, flag, values) in groups.items():
+        filled = (*FILLED_IN, "out") if flag == "predictor" else FILLED_IN
+        kind = options.group(factory, flag, values, without=filled)
+        parameters[key] = (kind, inspect.Parameter.empty)
     command.__doc__ = DOC.format(summary=(inspect.getdoc(method) or "").split("\n")[0])
     return options.signature(command, parameters)
 
@@ -141,19 +144,26 @@ def _recipe(method, data: Spec, parsed: dict[str, Any]) -> Recipe:
     }  # fmt: skip
     spec = parsed["method"]
     if "total_steps" in inspect.signature(method).parameters:
-        spec = recipes.resolve(method, **spec.arguments, total_steps=run["steps"])
-    optimizer = parsed["optimizer_options"]
-    fixed = {"total_steps": run["steps"], "batch_size": run["batch_size"]}
+        spec = _with(spec, total_steps=run["steps"])
+    projector = parsed["projector_options"]
+    predictor = parsed.get("predictor_options")
+    if predictor is not None:
+        predictor = _with(predictor, out=projector.arguments["out"])
+    length = {"total_steps": run["steps"], "batch_size": run["batch_size"]}
     return Recipe(
         data=data,
         augment=parsed["augment_options"],
         encoder=parsed["encoder_options"],
-        projector=parsed["projector_options"],
-        predictor=parsed.get("predictor_options"),
+        projector=projector,
+        predictor=predictor,
         method=spec,
-        optimizer=optimizer._replace(arguments=optimizer.arguments | fixed),
+        optimizer=_with(parsed["optimizer_options"], **length),
         **run,
     )
+
+
+def _with(spec: Spec, **arguments) -> Spec:
+    return spec._replace(arguments=spec.arguments | arguments)
 
 
 def _sinks(parsed: dict[str, Any]) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Axes with round ticks, and curves thinned to what a small figure can show."""
 
+import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -79,7 +81,9 @@ def tick_labels(ticks: Sequence[float], *, unit: str = "") -> tuple[str, ...]:
     if decimals > 4 or top * scale >= 1e6:
         return tuple(f"{t:.1e}".replace("-", "−") for t in ticks)
     return tuple(
-        f"{t * scale + 0.0:,.{decimals}f}".replace("-", "−") + suffix for t in ticks
+        f"{t * scale + 0.0:,.{decimals}f}".replace("-", "−")
+        + (suffix if t or unit else "")
+        for t in ticks
     )
 
 
@@ -102,8 +106,38 @@ def segments(x: Sequence[float], y: Sequence[float | None]) -> list[Points]:
     return [segment for segment in out if segment]
 
 
+def curve(
+    x: Sequence[float], y: Sequence[float | None], *, most: int = 400
+) -> list[Points]:
+    """Segments with at most `most` points together, as `thin` chooses them.
+
+    With more gaps than a figure can show the gaps are closed.
+    """
+    found = segments(x, y)
+    if len(found) > most // 8:
+        found = [[point for segment in found for point in segment]]
+    if len(found) <= 1:
+        return [thin(segment, most=most) for segment in found]
+    total = sum(map(len, found))
+    shares = [max(4, most // 2 * len(segment) // total) for segment in found]
+    return [thin(s, most=share) for s, share in zip(found, shares, strict=True)]
+
+
+def trend(x: Sequence[float], y: Sequence[float | None], *, most: int = 100) -> Points:
+    """Means of `most` equal stretches of a curve's points; none of a short curve."""
+    points = [(at, value) for at, value in zip(x, y, strict=True) if value is not None]
+    if len(points) < 2 * most:
+        return []
+    ends = [i * len(points) // most for i in range(most + 1)]
+    chunks = [points[a:b] for a, b in itertools.pairwise(ends)]
+    return [
+        (statistics.fmean(p[0] for p in chunk), statistics.fmean(p[1] for p in chunk))
+        for chunk in chunks
+    ]
+
+
 def thin(points: Points, *, most: int = 400) -> Points:
-    """At most `most` points that keep the first, the last and every peak and dip.
+    """At most `most` (≥ 4) points: the first, the last and every peak and dip.
 
     Of each of `most / 2 − 1` equal stretches the lowest and the highest point stay.
     """

@@ -62,6 +62,8 @@ def lines(
 ) -> Markup:
     """Curves over a common x axis, each with at most 400 points.
 
+    A longer one is drawn faint, with its trend over it.
+
     Args:
       curves: what to draw; gaps where y is None.
       label: the figure in a sentence, for those who cannot see it.
@@ -71,20 +73,25 @@ def lines(
     """
     box = Box(360, 200, left=44, right=352, top=24, bottom=166)
     drawn = []
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        return _place(box, x_axis, y_axis, *point)
+
     for curve in curves:
-        shown = axes.segments(curve.x, curve.y)
-        total = sum(map(len, shown)) or 1
+        shown = axes.curve(curve.x, curve.y)
+        trend = axes.trend(curve.x, curve.y) if len(curve.x) > 400 else []
         for segment in shown:
-            most = max(4, 400 * len(segment) // total)
-            points = [
-                _place(box, x_axis, y_axis, *p) for p in axes.thin(segment, most=most)
-            ]
+            points = [place(p) for p in segment]
             if len(points) == 1:
                 drawn.append(_dot(*points[0], curve.colour, curve.name, radius=2))
             else:
-                drawn.append(_path(points, f"line {curve.colour}", curve.name))
+                kind = "faint line" if trend else "line"
+                drawn.append(_path(points, f"{kind} {curve.colour}", curve.name))
+        if trend:
+            smooth = [place(p) for p in trend]
+            drawn.append(_path(smooth, f"line {curve.colour}", curve.name))
         if shown:
-            end = _place(box, x_axis, y_axis, *shown[-1][-1])
+            end = place(shown[-1][-1])
             drawn.append(_dot(*end, curve.colour, curve.name))
     marks = [_reference(box, y_axis, *r) for r in references]
     frame = _frame(box, x_axis, y_axis, x_title, y_title)
@@ -138,9 +145,8 @@ def points(
     names = []
     for ((x, y), curve), height in zip(ends, heights, strict=True):
         names.append(_path([(x + 5, y), (box.right + 4, height)], "lead", ""))
-        name = tag("tspan", shorten(curve.name, 15))
-        classes = f"name {curve.colour}"
-        names.append(_text(box.right + 7, height + 4, name, class_=classes))
+        name, kind = shorten(curve.name, 15), f"name {curve.colour}"
+        names.append(_text(box.right + 7, height + 4, name, class_=kind))
     frame = _frame(box, x_axis, y_axis, x_title, y_title)
     return _svg(box, label, [frame, names, drawn])
 

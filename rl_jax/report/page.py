@@ -1,5 +1,6 @@
 """The page about one run, or about several side by side."""
 
+import contextlib
 import datetime
 import os
 import pathlib
@@ -48,13 +49,16 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> pathlib.Path
         for folder, name in zip(folders, names(folders), strict=True)
     ]
     output = pathlib.Path(output)
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder; name the HTML file to write")
     draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(render(runs), encoding="utf-8")
         os.replace(draft, output)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise UsageError(
             f"{output} cannot be written: {error.strerror}; choose another --output"
         ) from None

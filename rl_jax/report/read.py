@@ -204,7 +204,7 @@ def _evaluation(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
                 probe={s: _score(row["probe"][s]) for s in shares},
                 knn={s: _score(row["knn"][s]) for s in shares},
             )
-            for row in content["table"]
+            for row in (content["table"] if shares else ())
         ]
         geometry = {
             str(name): {k: finite(v) for k, v in values.items()}
@@ -212,10 +212,10 @@ def _evaluation(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
         }
         reason = content.get("reason")
         return Evaluation(
-            step=int(content["step"]),
+            step=_count(content["step"]),
             evaluated=str(content["evaluated"]),
-            train_images=int(content["train_images"]),
-            test_images=int(content["test_images"]),
+            train_images=_count(content["train_images"]),
+            test_images=_count(content["test_images"]),
             classes=[str(c) for c in content["classes"]],
             shares=shares,
             table=table,
@@ -225,6 +225,13 @@ def _evaluation(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _broken(folder / "evaluation.json", repr(error)) from None
+
+
+def _count(value: Any) -> int:
+    number = finite(value)
+    if number is None:
+        raise ValueError(f"{str(value)[:40]} is not a count")
+    return int(number)
 
 
 def _score(content: dict[str, Any]) -> Score:

@@ -65,9 +65,10 @@ def table(run: Record, *, several: bool) -> Markup:
 def by_labels(runs: Sequence[Record], *, kind: str, colours: Sequence[str]) -> Markup:
     """Accuracy against labels per class: all representations, or h of several runs."""
     found = [
-        (r, e, c) for r, c in zip(runs, colours, strict=True) if (e := r.evaluation)
+        (run, run.evaluation, colour)
+        for run, colour in zip(runs, colours, strict=True)
+        if run.evaluation and run.evaluation.table
     ]
-    found = [(r, e, c) for r, e, c in found if e.table]
     shares = _shares(e.shares for _, e, _ in found)
     curves: list[Curve] = []
     if len(runs) == 1:
@@ -82,20 +83,13 @@ def by_labels(runs: Sequence[Record], *, kind: str, colours: Sequence[str]) -> M
             entry = words.find(evaluation, "h") or evaluation.table[0]
             curves.append(_curve(run.name, getattr(entry, kind), shares, colour))
         for name, text in words.BASELINES.items():
-            for _, evaluation, _ in found:
-                entry = words.find(evaluation, name)
-                # Runs on the same data share their baselines; once is enough.
-                if entry is not None:
-                    new = _curve(
-                        text, getattr(entry, kind), shares, words.COLOURS[name]
-                    )
-                    curves += [new] if new not in curves else []
+            curves += _baselines(found, name, text, kind, shares)
     values = [
         end
         for curve in curves
         for y, half in zip(curve.y, curve.spread, strict=True)
         if y is not None
-        for end in (max(0.0, y - (half or 0)), min(1.0, y + (half or 0)))
+        for end in (y, max(0.0, y - (half or 0)), min(1.0, y + (half or 0)))
     ]
     name = {"probe": "Linear probe", "knn": "k-NN"}[kind]
     figure = charts.points(
@@ -168,6 +162,19 @@ def _curve(name: str, scores: dict[str, Score], shares, colour: str) -> Curve:
     found = [scores.get(s, Score(None, None)) for s in shares]
     x = [float(i) for i in range(len(shares))]
     return Curve(name, x, [s.mean for s in found], colour, [s.std for s in found])
+
+
+def _baselines(found, name: str, text: str, kind: str, shares) -> list[Curve]:
+    """A baseline once for all runs that agree on it: those on the same data."""
+    curves: list[Curve] = []
+    for run, evaluation, _ in found:
+        entry = words.find(evaluation, name)
+        if entry is not None:
+            new = _curve(text, getattr(entry, kind), shares, words.COLOURS[name])
+            if all(new.y != old.y for old in curves):
+                other = f"{text}, {run.name}" if curves else text
+                curves.append(new._replace(name=other))
+    return curves
 
 
 def _shares(several: Iterable[Sequence[str]]) -> list[str]:

@@ -64,6 +64,7 @@ h2 + .card, p + .card, .card.apart { margin-top: 1rem; }
 .chart text { font-size: 12px; fill: var(--muted); }
 .chart .line { fill: none; stroke-width: 1.75; stroke-linejoin: round; }
 .chart .thin { stroke-width: 1.25; opacity: .75; }
+.chart .faint { stroke-width: 1; opacity: .35; }
 .chart .bar { stroke-width: 1.5; }
 .grid path.grid, path.grid { stroke: var(--rule); stroke-width: 1; }
 path.tick { stroke: var(--base); } path.lead { stroke: var(--rule); fill: none; }

@@ -1,0 +1,185 @@
+"""Bad input: one clear line on stderr, the right exit code, no traceback, nothing lost."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rl_jax.cli import main
+
+TINY = [
+    *("--steps", "2", "--batch-size", "8", "--no-evaluate", "--encoder", "mlp"),
+    *("--encoder.features", "8", "--encoder.out", "8"),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    """The commands must not move the tests' compilation cache."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+
+
+def fails(capsys, *argv, code=2):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(a) for a in argv])
+    error = capsys.readouterr().err
+    assert stopped.value.code == code, error
+    assert "Traceback" not in error
+    return error
+
+
+def one_line(capsys, *argv, code=2):
+    error = fails(capsys, *argv, code=code)
+    assert error.startswith("rl-jax: ")
+    assert error.count("\n") == 1, error
+    return error
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of 20 readable images in two classes."""
+    rng = np.random.default_rng(0)
+    for k in range(20):
+        path = tmp_path / "photos" / f"class{k % 2}" / f"{k:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3)).astype(np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+def test_unknown_command(capsys):
+    assert "unknown command 'pretain'; there are: pretrain" in one_line(
+        capsys, "pretain"
+    )
+
+
+def test_unknown_method(capsys):
+    error = one_line(capsys, "pretrain", "simcrl")
+    assert "unknown method 'simcrl'; there are: byol, moco, simclr" in error
+
+
+def test_no_method(capsys):
+    assert "name a method first" in one_line(capsys, "pretrain", "--data", "digits")
+
+
+def test_unknown_data(capsys):
+    error = one_line(capsys, "pretrain", "simclr", "--data", "cifar11")
+    assert "--data cifar11: does not exist; expected 'digits', a folder" in error
+
+
+def test_data_that_is_no_data(capsys, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("hello")
+    assert "notes.txt: not a folder" in one_line(
+        capsys, "pretrain", "simclr", "--data", path
+    )
+
+
+def test_empty_folder(capsys, tmp_path):
+    error = one_line(capsys, "pretrain", "simclr", "--data", tmp_path)
+    assert ".jpg" in error
+    assert str(tmp_path) in error
+
+
+def test_broken_images(capsys, images, tmp_path):
+    for k in range(5):
+        (images / "class0" / f"broken{k}.jpg").write_text("<html>not found</html>")
+    error = one_line(
+        capsys,
+        *("pretrain", "simclr", "--data", images, "--image-size", 32),
+        *("--run-dir", tmp_path / "run", *TINY),
+    )
+    assert "5 of the 25 files read cannot be decoded" in error
+    assert "broken0.jpg" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--temperature", "-0.1"], "simclr: temperature must be > 0, got -0.1"),
+        (["--batch-size", "5000"], "must be <= the 1297 examples there are, got 5000"),
+        (["--batch-size", "100"], "not divisible by 8 devices; use 96 or 104"),
+        (["--batch-size", "0"], "must be >= 1, got 0"),
+        (["--steps", "0"], "steps must be at least 1, got 0"),
+        (["--log-every", "0"], "log_every must be at least 1, got 0"),
+        (["--optimizer.learning-rate", "-1"], "learning_rate must be > 0, got -1"),
+        (["--augment.noise", "-1"], "got -1"),
+        (["--encoder", "resnet", "--encoder.width", "0"], "width must be at least 1"),
+        (["--encoder", "vgg"], "unknown encoder 'vgg'; there are: convnet, mlp, resnet"),
+        (["--tensorboard"], "pip install 'rl-jax[tb]'"),
+    ],
+)
+def test_bad_values(capsys, tmp_path, flags, words):
+    run = tmp_path / "run"
+    error = one_line(capsys, "pretrain", "simclr", "--run-dir", run, *flags)
+    assert words in error
+    assert not run.exists() or not (run / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("flags", [["--temprature", "1"], ["--steps", "many"]])
+def test_flags_that_do_not_parse(capsys, flags):
+    assert flags[0] in fails(capsys, "pretrain", "simclr", *flags)
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate", "report"])
+def test_not_a_run(capsys, tmp_path, command):
+    assert "is not a run" in one_line(capsys, command, tmp_path / "nothing")
+
+
+def test_a_run_that_cannot_be_read(capsys, tmp_path):
+    (tmp_path / "run.json").write_text('{"format": 1, "recipe": {"data"')
+    assert "run.json" in one_line(capsys, "resume", tmp_path)
+
+
+def test_a_run_of_a_newer_version(capsys, tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"format": 99, "recipe": {}}))
+    assert "format 99" in one_line(capsys, "resume", tmp_path)
+
+
+def test_a_run_is_never_written_over(capsys, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    error = one_line(capsys, "pretrain", "simclr", "--run-dir", tmp_path)
+    assert "holds a run already; continue it with: rl-jax resume" in error
+    assert (tmp_path / "run.json").read_text() == "{}"
+
+
+def test_a_run_in_use(capsys, tmp_path):
+    from rl_jax.run.lock import locked
+
+    with locked(tmp_path):
+        error = one_line(capsys, "pretrain", "simclr", "--run-dir", tmp_path, *TINY)
+    assert "is in use by process" in error
+
+
+def test_evaluating_what_was_never_trained(capsys, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    monkeypatch.setattr("rl_jax.run.pretrain._train", lambda *a, **k: None)
+    main(["pretrain", "simclr", "--run-dir", str(run), *TINY])
+    assert "has no checkpoint yet" in one_line(capsys, "evaluate", run)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], ["pretrain", "--help"], ["pretrain", "moco", "--help"], ["--version"]],
+)
+def test_help(capsys, argv):
+    try:
+        main(argv)
+    except SystemExit as stopped:
+        assert stopped.code == 0
+    text = capsys.readouterr().out
+    assert "rl-jax" in text or "rl_jax" in text
+    if "moco" in argv:
+        for flag in ("--queue-size", "--temperature", "--encoder.widths", "--steps"):
+            assert flag in text
+
+
+def test_help_imports_nothing_heavy():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from rl_jax.cli import main; main(['--help']);"
+        "assert not {'jax', 'flax', 'tyro', 'orbax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,319 @@
+"""The page holds what it must, says what is missing, and runs nothing."""
+
+import base64
+import html.parser
+import io
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rl_jax import report
+from rl_jax.errors import UsageError
+from rl_jax.report import training
+
+VOID = {"img", "meta", "br", "hr"}
+
+
+class Balance(html.parser.HTMLParser):
+    """Fails where a tag is closed that is not the open one."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.ids, self.links = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), (tag, names)
+        attributes = dict(attrs)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        if tag == "a":
+            self.links.append(attributes["href"])
+        if tag == "img":
+            assert attributes["src"].startswith("data:image/png;base64,")
+            assert attributes["alt"]
+        if tag == "svg":
+            assert "aria-label" in attributes or "aria-hidden" in attributes
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def page(*folders) -> str:
+    """The page of the runs, checked for what holds of every page."""
+    output = folders[0].parent / "page.html"
+    assert report.write(folders, output) == output
+    text = output.read_text()
+    parser = Balance()
+    parser.feed(text)
+    parser.close()
+    assert not parser.open
+    assert len(parser.ids) == len(set(parser.ids))
+    assert {link[1:] for link in parser.links} == set(parser.ids)
+    assert not {"script", "iframe", "link", "object"} & set(parser.seen)
+    assert not re.search(r"""(src|href)=["']?\s*(https?:)?//""", text)
+    assert not re.search(r"url\(|@import", text)
+    assert not re.search(r">(nan|inf|None)\b", text)
+    assert "default-src &#x27;none&#x27;" in text
+    return text
+
+
+def plain(text: str) -> str:
+    """What a reader sees: tags out, blanks together."""
+    text = re.sub(r"<style>.*?</style>", "", text, flags=re.S)
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", text)))
+
+
+def test_one_run_shows_everything(runs):
+    text = page(runs("first"))
+    seen = plain(text)
+    assert "SimCLR on digits" in seen
+    assert re.search(r"85\.3 ± 1\.0 % linear-probe accuracy of h", seen)
+    assert "10 labels per class, 500 test images" in seen
+    assert "6.3 points above raw pixels and 15.3 points above the untrained" in seen
+    assert "the online network of step 100 on clean images" in seen
+    for title in (
+        *("Loss", "Collapse meter", "Uniformity", "Alignment", "Online probe"),
+        *("Gradient norm", "Throughput", "Waiting for data", "queue valid"),
+        *("Views of the first batch", "Nearest neighbours", "Geometry"),
+        *("Map of the representation", "Linear probe by number of labels"),
+    ):
+        assert f"<h3>{title}</h3>" in text
+    assert "0.90: healthy" in seen
+    assert "3 of 6 are of its class" in seen
+    assert "rl-jax pretrain simclr --steps 100" in seen
+    assert "learning_rate 0.003" in seen
+    assert "widths [8, 16]" in seen
+    assert "8 x cpu (cpu)" in seen
+    assert "100 of 100 steps" in seen
+
+
+def test_best_of_the_trained_is_bold_and_unbeaten_baselines_are_marked(runs):
+    text = page(runs())
+    best = re.findall(r'<td class="best">([\d.]+)', text)
+    assert best == ["50.0", "85.3", "96.0", "84.0", "95.0", "55.0"]
+    assert re.search(r"97\.0<small> †</small>", text)
+    assert "this baseline is not beaten" in text
+    assert text.count("†</small>") == 1
+
+
+def test_the_headline_says_below_and_within_the_noise(runs):
+    content = runs.evaluation()
+    content["table"][0]["probe"]["10"]["mean"] = 0.785
+    seen = plain(page(runs(evaluation=content)))
+    assert "h is 0.5 points below raw pixels (within the noise) and 8.5 points" in seen
+
+
+def test_neighbours_are_marked_by_sign_and_frame(runs):
+    text = page(runs())
+    assert text.count('<figure class="good">') == 3
+    assert text.count('<figure class="bad">') == 3
+    assert re.findall(r">([✓✗] \d)<", text) == [
+        "✓ 3",
+        "✓ 3",
+        "✗ 8",
+        "✓ 4",
+        "✗ 1",
+        "✗ 1",
+    ]
+    assert text.count('alt="query"') == 2
+
+
+def test_text_of_files_is_escaped(runs):
+    evil = "<script>alert(1)</script>"
+    content = runs.evaluation(
+        classes=[evil] * 10, verdict=f"healthy: {evil}", evaluated=evil
+    )
+    content["table"][0]["title"] = evil
+    recipe = runs.recipe(method={"factory": evil, "arguments": {evil: evil}})
+    text = page(
+        runs(
+            "<img src=x onerror=alert(1)>",
+            evaluation=content,
+            metrics=runs.rows(**{f'"><{evil}': 1.0}),
+            run={
+                "recipe": recipe,
+                "command": f"{evil} \0 \u2028 https://example.org/x.png",
+                "environment": {evil: [evil]},
+                "problems": {"seen": 9, "bad": 2, "names": [evil]},
+            },
+        )
+    )
+    assert "<script" not in text
+    assert "<img src=x" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 10
+    assert "2 files could not be decoded" in text
+
+
+def test_a_run_without_labels_says_why(runs):
+    arrays = runs.figures(
+        map_labels=np.full(20, -1, np.int32),
+        query_labels=np.full(2, -1, np.int32),
+        neighbour_labels=np.full((2, 3), -1, np.int32),
+    )
+    rows = [{k: v for k, v in row.items() if "probe" not in k} for row in runs.rows()]
+    reason = "the data has no labels"
+    content = runs.evaluation(table=[], labels_per_class=[], classes=[], reason=reason)
+    seen = plain(page(runs(metrics=rows, figures=arrays, evaluation=content)))
+    assert re.search(r"41\.2 RankMe effective dimensions of h, of 256", seen)
+    assert "No probe or k-NN rows: the data has no labels." in seen
+    assert "No online probe" in seen
+    assert "healthy embeddings are spread" in seen
+    assert "of its class" not in seen
+    assert "Geometry" in seen
+    assert "linear-probe accuracy" not in seen
+
+
+@pytest.mark.parametrize("metrics", [None, []])
+def test_a_run_that_has_only_started_says_what_to_do(runs, metrics):
+    folder = runs("my run", metrics=metrics, evaluation=None, figures=None, views=None)
+    seen = plain(page(folder))
+    assert "Not evaluated yet: the accuracy table, the neighbours and the map" in seen
+    assert f"rl-jax evaluate '{folder}'" in seen
+    assert "No metrics yet" in seen
+    assert f"rl-jax resume '{folder}'" in seen
+    assert "No views.png" in seen
+
+
+def test_a_run_that_still_trains_or_was_trained_on(runs):
+    seen = plain(page(runs(metrics=runs.rows()[:4], evaluation=None)))
+    assert "40 of 100 steps so far" in seen
+    seen = plain(page(runs("later", evaluation=runs.evaluation(step=50))))
+    assert "evaluated at step 50, trained to 100" in seen
+
+
+def test_values_that_are_not_finite_leave_gaps_and_are_said(runs):
+    rows = runs.rows(z_std=None)
+    rows[3]["loss"], rows[6]["loss"] = None, float("nan")
+    seen = plain(text := page(runs(metrics=rows)))
+    assert "not finite near step 40 and at 1 later log points" in seen
+    assert "Collapse meter" not in seen
+    figure = re.search(r'aria-label="Loss over steps.*?</svg>', text, re.S).group()
+    assert figure.count('class="line c0"') == 3
+
+
+def test_two_runs_are_overlaid_and_what_differs_comes_first(runs):
+    other = runs.evaluation(verdict="collapsed: all alike")
+    other["table"][0]["probe"]["10"]["mean"] = 0.6
+    byol = {"factory": "byol", "arguments": {"decay": 0.99}}
+    text = page(
+        runs("a"),
+        runs(
+            "b",
+            run={"recipe": runs.recipe(method=byol, seed=7)},
+            metrics=runs.rows(z_std=0.1),
+            evaluation=other,
+        ),
+    )
+    seen = plain(text)
+    assert "2 runs side by side" in seen
+    assert "Losses and gradient norms of different methods do not compare" in seen
+    assert "Accuracy in % · a" in seen
+    assert "Accuracy in % · b" in seen
+    assert "a, 0.90: healthy" in seen
+    assert "b, 0.10: collapsed" in seen
+    loss = re.search(r'aria-label="Loss over steps.*?</svg>', text, re.S).group()
+    assert 'class="line c0"' in loss
+    assert 'class="line c1"' in loss
+    settings = seen[seen.index("differs") :]
+    assert settings.index("seed 0 7") < settings.index("the same")
+    assert settings.index("decay – 0.99") < settings.index("the same")
+    assert settings.index("batch_size 64") > settings.index("the same")
+    probe = re.search(r'aria-label="Linear probe acc.*?</svg>', text, re.S).group()
+    assert probe.count('class="name base"') == 1
+
+
+def test_runs_on_different_data_and_one_without_evaluation(runs):
+    data = {"factory": "folder", "arguments": {"path": "/data/cats"}}
+    first = runs("a", run={"recipe": runs.recipe(data=data)})
+    seen = plain(page(first, runs("b", evaluation=None, figures=None)))
+    assert "The runs use different data: their accuracies do not compare." in seen
+    assert "SimCLR on cats" in seen
+    assert "b is not evaluated yet" in seen
+
+
+def test_many_classes_many_runs_and_large_colour_images(runs):
+    rng = np.random.default_rng(0)
+    arrays = runs.figures(
+        map_labels=np.arange(20, dtype=np.int32) + 3 * (np.arange(20) % 2),
+        query_images=rng.integers(0, 256, (2, 200, 120, 3)).astype(np.uint8),
+        neighbour_images=np.zeros((2, 3, 200, 120, 3), np.uint8),
+    )
+    names = [f"a class of cats number {i}" for i in range(30)]
+    content = runs.evaluation(classes=names)
+    folders = [runs(str(i), figures=arrays, evaluation=content) for i in range(9)]
+    text = page(*folders)
+    assert len(text) < 3_000_000
+    assert "<title>a class of cats number 4: " in text
+
+
+def test_accuracies_out_of_range_or_absent_do_not_break_the_page(runs):
+    content = runs.evaluation(labels_per_class=["1"])
+    content["table"][0]["probe"]["1"]["mean"] = 1e6
+    content["table"][1]["probe"]["1"]["mean"] = None
+    assert "untrained h" in page(runs(evaluation=content))
+    assert "No probe or k-NN rows" in page(
+        runs("none", evaluation=runs.evaluation(labels_per_class=[]))
+    )
+
+
+def test_the_same_files_give_the_same_page_and_no_draft_stays(runs):
+    folder = runs()
+    first = page(folder)
+    assert page(folder) == first
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["page.html", "run"]
+
+
+def test_errors_leave_an_old_page_alone(runs, tmp_path):
+    output = tmp_path / "page.html"
+    output.write_text("old")
+    with pytest.raises(UsageError, match="is not a run"):
+        report.write([tmp_path / "nothing"], output)
+    with pytest.raises(UsageError, match="got no run"):
+        report.write([], output)
+    assert output.read_text() == "old"
+    folder = runs()
+    with pytest.raises(UsageError, match="is a folder"):
+        report.write([folder], tmp_path)
+    with pytest.raises(UsageError, match="cannot be written"):
+        report.write([folder], output / "x.html")
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [(1.0, "healthy"), (0.6, "healthy"), (0.4, "narrow"), (0.2, "collapsed")],
+)
+def test_the_collapse_meter_speaks_plainly(value, word):
+    text, good = training.collapse(value)
+    assert word in text
+    assert good == (word == "healthy")
+    assert training.collapse(None)[1] is False
+
+
+def test_the_report_does_not_wait_for_jax():
+    code = "import sys, rl_jax.report; print('jax' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"
+
+
+def test_inline_pictures_are_the_images(runs):
+    images = np.zeros((2, 3, 8, 8, 3), np.uint8)
+    images[0, 0, :, :, 1] = 200
+    arrays = runs.figures(
+        query_images=np.full((2, 8, 8, 3), 7, np.uint8), neighbour_images=images
+    )
+    found = re.findall(
+        r'src="data:image/png;base64,([^"]*)"', page(runs(figures=arrays))
+    )
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(f)))) for f in found]
+    np.testing.assert_array_equal(pictures[0], arrays["query_images"][0])
+    np.testing.assert_array_equal(pictures[1], images[0, 0])
+    assert len(pictures) == 2 * 4 + 1
