@@ -43,9 +43,8 @@ def read_image(path: str | os.PathLike, *, size: int) -> np.ndarray:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         if error.errno in _MACHINE:
-            raise WorkerError(
-                f"cannot read {os.fspath(path)!r}: {error.strerror}"
-            ) from (error)
+            message = f"cannot read {os.fspath(path)!r}: {error.strerror}"
+            raise WorkerError(message) from error
         raise DecodeError(error.strerror or str(error)) from None
     if len(data) > MAX_BYTES:
         raise DecodeError(f"larger than {MAX_BYTES} bytes")

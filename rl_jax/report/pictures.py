@@ -46,18 +46,20 @@ def neighbours(run: Record, *, several: bool) -> Markup | None:
     near = figures.neighbour_labels[:_ROWS, :_COLUMNS]
     query = figures.query_labels[:_ROWS]
     names = run.evaluation.classes if run.evaluation else []
+    known = (near >= 0) & (query[:, None] >= 0)
     rows = []
     for i, label in enumerate(query):
-        shown = [_picture(figures.query_images[i], _name(names, label), "", "query")]
+        caption = _name(names, label) if known.any() else ""
+        shown = [_picture(figures.query_images[i], caption, "", "query")]
         for k, other in enumerate(near[i]):
             kind, sign = "", ""
             if label >= 0 and other >= 0:
                 kind, sign = ("good", "✓ ") if other == label else ("bad", "✗ ")
             what = f"neighbour {k + 1}"
             picture = figures.neighbour_images[i, k]
-            shown.append(_picture(picture, sign + _name(names, other), kind, what))
+            caption = sign + _name(names, other) if known.any() else ""
+            shown.append(_picture(picture, caption, kind, what))
         rows.append(tag("div.near", shown))
-    known = (near >= 0) & (query[:, None] >= 0)
     note = "Left: a test image. Then the images nearest to it by the cosine of h."
     if known.any():
         right = int((known & (near == query[:, None])).sum())

@@ -55,7 +55,7 @@ def show(value: Any) -> str:
 
 def _table(settings: Sequence[dict], runs: Sequence[Record]) -> Markup:
     keys = list(dict.fromkeys(key for each in settings for key in each))
-    # Plain settings belong together; a part's own argument follow its name.
+    # A part's arguments follow its name; the plain settings come last.
     keys.sort(key=lambda key: key[0] == "")
     several = len(runs) > 1
     rows: list[Markup] = []

@@ -1,1 +1,5 @@
 """A run in a folder: recipe, training, resume, evaluation, embedding."""
+
+from rl_jax.run.encode import encode
+
+__all__ = ["encode"]

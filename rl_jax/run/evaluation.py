@@ -70,6 +70,7 @@ def evaluate_run(
         "labels_per_class": [],
         "table": [],
         "reason": None,
+        "problems": run.parts.source.problems(),
     }
     trained = {name: v for name, v in everything.items() if name in ("h", "z")}
     result["geometry"] = {

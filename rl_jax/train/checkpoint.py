@@ -119,6 +119,8 @@ class Checkpoints:
                 cleanup_tmp_directories=not self._read_only,
                 enable_async_checkpointing=not self._read_only,
                 read_only=self._read_only,
+                save_interval_steps=0 if self._read_only else 1,
+                create=not self._read_only,
             )
             self._manager = ocp.CheckpointManager(
                 self._directory, options=options, item_names=("state", "meta")

@@ -1,5 +1,7 @@
 """The small convolutional network, layer by layer."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,8 +38,9 @@ def test_convnet_is_the_formula():
 def test_the_default_fits_digits():
     digits = jnp.zeros((2, 8, 8, 1))
     network = networks.convnet()
-    params, state = network.init(RNG, digits)
-    h, _ = network.apply(params, state, digits, train=False)
+    params, state = jax.eval_shape(network.init, RNG, digits)
+    run = functools.partial(network.apply, train=True)
+    h, _ = jax.eval_shape(run, params, state, digits)
     assert h.shape == (2, 256)
 
 

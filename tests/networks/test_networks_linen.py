@@ -52,7 +52,9 @@ def test_init_gives_the_variables_of_the_module(rng, x):
 
 
 def test_init_reads_no_value_of_x(rng, x):
-    network = networks.chain(a=networks.from_linen(Tiny()), b=networks.mlp(out=2))
+    network = networks.chain(
+        a=networks.from_linen(Tiny()), b=networks.mlp(features=(5,), out=2)
+    )
     params, state = network.init(rng, np.full_like(x, np.nan))
     compiled = jax.jit(network.init)(rng, x)
     chex.assert_trees_all_close((params, state), compiled, rtol=1e-6)
@@ -108,7 +110,10 @@ def test_rng_feeds_dropout(rng, x):
 
 
 def test_chain_is_one_network_after_the_other(rng, x):
-    first, second = networks.mlp(features=(5,), out=7), networks.mlp(out=2)
+    first, second = (
+        networks.mlp(features=(5,), out=3),
+        networks.mlp(features=(5,), out=3),
+    )
     both = networks.chain(encoder=first, projector=second)
     params, state = both.init(rng, x)
     assert set(params) == set(state) == {"encoder", "projector"}

@@ -108,9 +108,11 @@ def test_the_default_heads_fit_each_other():
 )
 def test_split_reaches_every_batch_norm(factory):
     """Two groups in one pass are two passes, for any depth of the network."""
-    arguments = {"out": 3}
-    if factory is networks.projection_head:
-        arguments |= {"layers": 3, "final_batch_norm": True}
+    arguments = {
+        networks.mlp: {"features": (6, 6)},
+        networks.projection_head: {"hidden": 6, "layers": 3, "final_batch_norm": True},
+        networks.prediction_head: {"hidden": 6},
+    }[factory] | {"out": 3}
     whole, split = factory(**arguments), factory(**arguments, split=2)
     params, state = whole.init(RNG, X)
     halves = [whole.apply(params, state, x, train=True)[0] for x in np.split(X, 2)]

@@ -9,7 +9,7 @@ import pytest
 from reference import assert_close
 
 from rl_jax import networks
-from rl_jax.networks.resnet import Block
+from rl_jax.networks.resnet import STAGES, Block
 
 RNG = jax.random.key(0)
 # torchvision 0.20 without the classifier: parameters, and multiply-adds at 224 pixels.
@@ -26,24 +26,13 @@ def convolutions(network, image):
     run = functools.partial(network.apply, train=False)
     found = []
 
-    def search(jaxpr):
-        for equation in jaxpr.eqns:
-            for inner in jax.core.jaxprs_in_params(equation.params):
-                search(inner)
-            if equation.primitive.name == "conv_general_dilated":
-                kernel = equation.invars[1].aval.shape
-                out = equation.outvars[0].aval
-                found.append(
-                    (
-                        kernel[0],
-                        equation.params["window_strides"][0],
-                        equation.params["padding"],
-                        out.dtype,
-                        out.size * np.prod(kernel[:3]),
-                    )
-                )
-
-    search(jax.make_jaxpr(run)(params, state, image).jaxpr)
+    for equation in jax.make_jaxpr(run)(params, state, image).jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            size, _, inputs, _ = equation.invars[1].aval.shape
+            stride, _ = equation.params["window_strides"]
+            out = equation.outvars[0].aval
+            work = out.size * size * size * inputs
+            found.append((size, stride, equation.params["padding"], out.dtype, work))
     return found
 
 
@@ -123,7 +112,8 @@ def test_zero_init_residual_is_what_the_factory_passes():
         assert sum(not np.any(leaf) for leaf in scales) == blocks
 
 
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(monkeypatch):
+    monkeypatch.setitem(STAGES, 18, (1, 1))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(8, 8, 8, 3)).astype(np.float32)
     make = functools.partial(networks.resnet, stem="cifar", width=4)
@@ -132,11 +122,9 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32():
         dtype == jnp.bfloat16 for *_, dtype, _ in convolutions(half, jnp.asarray(x))
     )
     params, state = half.init(RNG, x)
-    results = {}
-    for name, network in (("full", full), ("half", half)):
-        run = jax.jit(functools.partial(network.apply, train=True))
-        results[name] = run(params, state, x)
-    kept = jax.tree.leaves((params, state, results["half"]))
+    exact = jax.jit(functools.partial(full.apply, train=True))(params, state, x)
+    rough = jax.jit(functools.partial(half.apply, train=True))(params, state, x)
+    kept = jax.tree.leaves((params, state, rough))
     assert all(leaf.dtype == jnp.float32 for leaf in kept)
-    assert_close(results["half"], results["full"], tolerance=0.05)
-    assert not np.array_equal(results["half"][0], results["full"][0])
+    assert_close(rough, exact, tolerance=0.05)
+    assert not np.array_equal(rough[0], exact[0])

@@ -166,6 +166,7 @@ def test_a_run_without_labels_says_why(runs):
     assert "No online probe" in seen
     assert "healthy embeddings are spread" in seen
     assert "of its class" not in seen
+    assert "unlabelled" not in seen
     assert "Geometry" in seen
     assert "linear-probe accuracy" not in seen
 

@@ -1,0 +1,28 @@
+"""Evaluation of frozen features: arrays in, numbers out, from any framework."""
+
+from rl_jax.evaluate.baselines import raw_pixels
+from rl_jax.evaluate.embedding import pca_2d, tsne
+from rl_jax.evaluate.geometry import collapse_verdict, normalized_std, rank_me
+from rl_jax.evaluate.knn import knn, knn_accuracy
+from rl_jax.evaluate.labels import label_draws
+from rl_jax.evaluate.regression import logistic
+from rl_jax.evaluate.neighbours import nearest
+from rl_jax.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
+
+__all__ = [
+    "Probe",
+    "ProbeResult",
+    "collapse_verdict",
+    "fit_probe",
+    "knn",
+    "knn_accuracy",
+    "label_draws",
+    "linear_probe",
+    "logistic",
+    "nearest",
+    "normalized_std",
+    "pca_2d",
+    "rank_me",
+    "raw_pixels",
+    "tsne",
+]

@@ -1,0 +1,77 @@
+"""How far an embedding fills its space, and whether it has collapsed."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rl_jax.errors import UsageError
+from rl_jax.losses.normalize import normalize
+
+COLLAPSED, HEALTHY = 0.2, 0.6
+
+
+@jax.jit
+def rank_me(z: chex.Array) -> chex.Array:
+    """RankMe, a smooth rank (Garrido et al. 2023, arXiv:2210.02885): exp H(σ/‖σ‖₁).
+
+    σ are the singular values of the matrix as it is, neither centred nor normalised,
+    and H(p) = −Σ p log p.
+
+    Args:
+      z: [n, D] embeddings of any float dtype.
+
+    Returns:
+      Scalar float32 in [1, min(n, D)]; 1 when all rows are parallel.
+    """
+    chex.assert_rank(z, 2)
+    s = jnp.linalg.svd(z.astype(jnp.float32), compute_uv=False)
+    p = s / jnp.maximum(s.sum(), jnp.finfo(jnp.float32).tiny)
+    return jnp.exp(jax.scipy.special.entr(p).sum())
+
+
+@jax.jit
+def normalized_std(z: chex.Array) -> chex.Array:
+    """The collapse meter (Chen & He 2021, arXiv:2011.10566): √D · mean_d std(z/‖z‖)_d.
+
+    Args:
+      z: [n, D] embeddings; rows are normalised here, in float32.
+
+    Returns:
+      Scalar float32 in [0, 1]: 0 when collapsed to a point, 1 for the uniform
+      distribution on the sphere. Features behind a ReLU stay below 1: their mean is
+      not zero.
+    """
+    chex.assert_rank(z, 2)
+    spread = jnp.std(normalize(z), axis=0).mean()
+    return spread * jnp.sqrt(jnp.float32(z.shape[1]))
+
+
+def collapse_verdict(z: chex.Array) -> str:
+    """One plain sentence: is this embedding collapsed?
+
+    By `normalized_std`: up to 0.2 collapsed, from 0.6 on healthy.
+
+    Args:
+      z: [n, D] embeddings, n >= 2.
+
+    Returns:
+      For instance "collapsed: std 0.002, expected 0.088 for D=128".
+
+    Raises:
+      UsageError: not [n, D] with two rows or more.
+    """
+    if z.ndim != 2 or len(z) < 2:
+        raise UsageError(
+            f"collapse_verdict: expected [n, D] with n >= 2, got {z.shape}"
+        )
+    if not np.isfinite(np.asarray(z, np.float32)).all():
+        return "not finite: the embedding holds NaN or inf"
+    dim = z.shape[1]
+    meter = float(normalized_std(jnp.asarray(z)))
+    expected = dim**-0.5
+    if meter <= COLLAPSED:
+        word = "collapsed"
+    else:
+        word = "healthy" if meter >= HEALTHY else "partly collapsed"
+    return f"{word}: std {meter * expected:.3f}, expected {expected:.3f} for D={dim}"

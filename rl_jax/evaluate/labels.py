@@ -1,0 +1,71 @@
+"""Which labelled examples a probe may see: stratified draws and folds."""
+
+import numpy as np
+
+from rl_jax.errors import UsageError
+
+
+def label_draws(
+    labels: np.ndarray, per_class: int, draws: int, seed: int
+) -> np.ndarray:
+    """Stratified draws of labelled examples: the same ones for every representation.
+
+    Draw r takes the first `per_class` examples of each class in the order of a stable
+    argsort of raw Philox-4x64 bits with key (seed, r), which NumPy keeps fixed between
+    versions. A draw with fewer labels per class is part of the same draw with more.
+
+    Args:
+      labels: int [n], >= 0.
+      per_class: examples of each class that occurs, >= 1.
+      draws: number of draws, >= 1.
+      seed: in [0, 2^64).
+
+    Returns:
+      int32 [draws, classes·per_class], indices into `labels`, class after class.
+
+    Raises:
+      UsageError: an argument out of range, or a class with too few examples.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not len(labels) or labels.min() < 0:
+        raise UsageError(
+            "label_draws: labels must be [n] and >= 0, got shape "
+            f"{labels.shape}; leave unlabelled rows (-1) out"
+        )
+    for name, value in (("per_class", per_class), ("draws", draws)):
+        if value < 1:
+            raise UsageError(f"label_draws: {name} must be >= 1, got {value}")
+    if not 0 <= seed < 2**64:
+        raise UsageError(f"label_draws: seed must be in [0, 2^64), got {seed}")
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < per_class:
+        raise UsageError(
+            f"label_draws: per_class must be <= {counts.min()}, the examples of class "
+            f"{classes[counts.argmin()]}, got {per_class}"
+        )
+    chosen = []
+    for draw in range(draws):
+        key = np.array([seed, draw], np.uint64)
+        bits = np.random.Philox(key=key).random_raw(len(labels))
+        order = np.argsort(bits, kind="stable")
+        order = order[np.argsort(labels[order], kind="stable")]
+        chosen.append(order[_place(labels[order]) < per_class])
+    return np.stack(chosen).astype(np.int32)
+
+
+def fold_weights(labels: np.ndarray, folds: int) -> np.ndarray:
+    """Stratified folds as weights: float32 [folds + 1, n], the last one all ones.
+
+    Row f is 0 on fold f and 1 elsewhere. The examples of a class go to the folds in
+    turn, each class starting where the one before ended, so that sizes differ by one.
+    """
+    turn = np.empty(len(labels), int)
+    turn[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % folds
+    weights = turn[None] != np.arange(folds + 1)[:, None]
+    return weights.astype(np.float32)
+
+
+def _place(labels: np.ndarray) -> np.ndarray:
+    """How many equal labels stand before each, in sorted labels."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.arange(len(labels)) - first[inverse]

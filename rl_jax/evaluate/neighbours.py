@@ -1,0 +1,39 @@
+"""Nearest neighbours within one set, for looking at."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rl_jax.errors import UsageError
+from rl_jax.losses.normalize import normalize
+from rl_jax.pairwise.top_k import top_k
+
+_normalize = jax.jit(normalize)
+
+
+def nearest(features: chex.Array, queries_index: chex.Array, *, k: int) -> np.ndarray:
+    """The k nearest rows by cosine similarity, without the row itself.
+
+    Args:
+      features: [n, D]; normalised here, in float32.
+      queries_index: int [Q], the rows to find neighbours of, in [0, n).
+      k: in [1, n − 1].
+
+    Returns:
+      int32 [Q, k], row indices, nearest first; of equals the lower one first.
+
+    Raises:
+      UsageError: k or an index out of range.
+    """
+    index = np.asarray(queries_index)
+    n = len(features)
+    if not 1 <= k < n:
+        raise UsageError(f"nearest: k must be in [1, {n - 1}], the other rows, got {k}")
+    if index.ndim != 1 or not len(index) or index.min() < 0 or index.max() >= n:
+        raise UsageError(
+            f"nearest: queries_index must be [Q] rows in [0, {n}), got {index.tolist()}"
+        )
+    rows = _normalize(jnp.asarray(features))
+    exclude = jnp.asarray(index, jnp.int32)
+    return np.asarray(top_k(rows[exclude], rows, k=k, exclude=exclude)[1])

@@ -1,0 +1,213 @@
+"""Linear probe: what a linear classifier reads from frozen features."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from rl_jax.errors import UsageError
+from rl_jax.evaluate.labels import fold_weights, label_draws
+from rl_jax.evaluate.regression import logistic_path
+
+FOLDS = 5
+L2_GRID = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+L2_FEW_LABELS = 0.03
+"""Used below `FOLDS` labels per class, where folds cannot hold every class: the middle
+of the plateau of `L2_GRID` on handwritten digits."""
+
+
+class Probe(NamedTuple):
+    """Fitted probes, one for each draw of labels.
+
+    Attributes:
+      weights: float32 [draws, D, C], for raw features.
+      bias: float32 [draws, C].
+      classes: int [C], the labels of the columns.
+      l2: float [draws], the strength chosen inside each draw.
+      n: labelled examples in a draw.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    classes: np.ndarray
+    l2: np.ndarray
+    n: int
+
+
+class ProbeResult(NamedTuple):
+    """Test accuracy of a linear probe.
+
+    Attributes:
+      accuracies: float [draws], one for each draw of labels.
+      mean: of the accuracies.
+      std: their sample standard deviation (n − 1), 0 for one draw.
+      l2: float [draws], the strength chosen inside each draw.
+      labels_per_class: as asked for; None: all labels.
+      n: labelled examples in a draw.
+    """
+
+    accuracies: np.ndarray
+    mean: float
+    std: float
+    l2: np.ndarray
+    labels_per_class: int | None
+    n: int
+
+
+def linear_probe(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    *,
+    labels_per_class: int | None = None,
+    draws: int = 10,
+    seed: int = 0,
+) -> ProbeResult:
+    """Test accuracy of multinomial logistic regression on frozen features.
+
+    The test part is only scored: `fit_probe`, which never sees it, does the rest.
+
+    Args:
+      train_x, train_y: [n, D] features and int [n] labels >= 0.
+      test_x, test_y: [m, D] features and int [m] labels.
+      labels_per_class: labels the probe may see; None: all, in one fit.
+      draws: number of seeded draws of the labels; without effect for all labels.
+      seed: of the draws: the same labels for every representation compared.
+
+    Returns:
+      A `ProbeResult`.
+
+    Raises:
+      UsageError: shapes that do not fit together, features that are not finite, or too
+        few labels.
+    """
+    train_x, test_x = np.asarray(train_x), np.asarray(test_x)
+    test_y = np.asarray(test_y)
+    fits = test_x.ndim == 2 and train_x.shape[1:] == test_x.shape[1:]
+    if not fits or not len(test_x) or test_y.shape != (len(test_x),):
+        raise UsageError(
+            f"linear_probe: expected test features [m, D] and labels [m] beside "
+            f"{train_x.shape}, got {test_x.shape} and {test_y.shape}"
+        )
+    probe = fit_probe(
+        train_x, train_y, labels_per_class=labels_per_class, draws=draws, seed=seed
+    )
+    logits = np.matmul(test_x.astype(np.float32), probe.weights)
+    logits += probe.bias[:, None]
+    right = probe.classes[logits.argmax(-1)] == test_y[None]
+    accuracies = right.mean(1)
+    std = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0
+    return ProbeResult(
+        accuracies, float(accuracies.mean()), std, probe.l2, labels_per_class, probe.n
+    )
+
+
+def fit_probe(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    *,
+    labels_per_class: int | None = None,
+    draws: int = 10,
+    seed: int = 0,
+) -> Probe:
+    """Logistic regression on draws of labels, its strength chosen inside each draw.
+
+    Features are standardised by the mean and standard deviation of the whole training
+    part. From 5 labels per class on, the l2 of `L2_GRID` with the least cross-entropy
+    in 5 stratified folds of the draw is taken; below, `L2_FEW_LABELS`. All draws, folds
+    and strengths are one compiled computation in min(n, D) dimensions (`_rotate`).
+
+    Args:
+      train_x, train_y: [n, D] features and int [n] labels >= 0.
+      labels_per_class, draws, seed: see `linear_probe`.
+
+    Returns:
+      A `Probe`.
+
+    Raises:
+      UsageError: as `linear_probe`.
+    """
+    x, labels = np.asarray(train_x), np.asarray(train_y)
+    if x.ndim != 2 or not len(x) or labels.shape != (len(x),):
+        raise UsageError(
+            "linear_probe: expected training features [n, D] and labels [n], got "
+            f"{x.shape} and {labels.shape}"
+        )
+    if not np.isfinite(x).all():
+        raise UsageError(
+            "linear_probe: features must be finite, got NaN or inf; the encoder has "
+            "diverged"
+        )
+    if labels.min() < 0:
+        raise UsageError(
+            f"linear_probe: labels must be >= 0, got {labels.min()}; leave unlabelled "
+            "rows out"
+        )
+    classes, labels = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise UsageError(
+            f"linear_probe: expected two classes or more, got only {classes[0]}"
+        )
+    if labels_per_class is None:
+        chosen = np.arange(len(x))[None]
+    else:
+        chosen = label_draws(labels, labels_per_class, draws, seed)
+    few = np.bincount(labels[chosen[0]]).min() < FOLDS
+    grid = np.asarray([L2_FEW_LABELS] if few else L2_GRID)
+
+    mean, std = _moments(x)
+    rotated, bases = zip(*(_rotate((x[i] - mean) / std) for i in chosen), strict=True)
+    n = chosen.shape[1]
+    width = _width(n, rotated[0].shape[1])
+    path = logistic_path(
+        np.stack([_widen(r, width) for r in rotated]).astype(np.float32),
+        labels[chosen].astype(np.int32),
+        np.stack([fold_weights(labels[i], FOLDS)[-1 if few else 0 :] for i in chosen]),
+        grid.astype(np.float32),
+        num_classes=len(classes),
+    )
+    # argmin takes the first of equals: the strongest.
+    best = np.asarray(path.held_out)[:, :, :-1].sum(2).argmin(0)
+    every = np.arange(len(chosen))
+    fitted = np.asarray(path.weights[best, every, -1], np.float64)
+    weights = np.stack(
+        [b @ w[: b.shape[1]] / std[:, None] for b, w in zip(bases, fitted, strict=True)]
+    )
+    bias = np.asarray(path.bias[best, every, -1]) - mean @ weights
+    return Probe(
+        weights.astype(np.float32), bias.astype(np.float32), classes, grid[best], n
+    )
+
+
+def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of columns, the latter 1 for constant ones."""
+    x = x.astype(np.float64)
+    mean, std = x.mean(0), x.std(0)
+    # Below this a float32 column is rounding noise around its mean.
+    return mean, np.where(std > 1e-6 * np.abs(mean), std, 1.0)
+
+
+def _rotate(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`(x V, V)` with orthonormal V [D, min(n, D)]: decorrelated, and nothing lost.
+
+    The gradient by W is xᵀ(…), so the solution lies in the span of the rows and the
+    penalty does not see V: the minimum is the same as in D dimensions.
+    """
+    basis = np.eye(x.shape[1])
+    if len(x) < x.shape[1]:
+        basis = np.linalg.qr(x.T)[0]
+    reduced = x @ basis
+    centred = reduced - reduced.mean(0)
+    basis = basis @ np.linalg.eigh(centred.T @ centred)[1]
+    return x @ basis, basis
+
+
+def _width(n: int, dim: int) -> int:
+    """The width the features are padded to, so that representations share a program."""
+    # With many examples, the zeros would cost more than one more compilation.
+    unit = 256 if n <= 4096 else 64
+    return max(dim, min(n, -(-dim // unit) * unit))
+
+
+def _widen(x: np.ndarray, width: int) -> np.ndarray:
+    return np.pad(x, ((0, 0), (0, width - x.shape[1])))
