@@ -1,4 +1,4 @@
-"""What methods remember from step to step: moving averages and queues, as pure state."""
+"""What methods remember from step to step: moving averages and queues."""
 
 import math
 from typing import NamedTuple
@@ -31,7 +31,7 @@ def ema(old: chex.ArrayTree, new: chex.ArrayTree, decay: chex.Numeric):
 
 
 def cosine_decay(step: chex.Numeric, *, start: float, total_steps: int) -> chex.Array:
-    """BYOL's decay (Grill et al. 2020, arXiv:2006.07733): 1 − (1 − τ₀)(cos(πt/T) + 1)/2.
+    """BYOL's decay 1 − (1 − τ₀)(cos(πt/T) + 1)/2 (Grill et al. 2020, arXiv:2006.07733).
 
     Args:
       step: t, counted in optimizer steps; held at T beyond T.

@@ -1,4 +1,4 @@
-"""Conventions of the public interface: arrays first, the rest by keyword, documented."""
+"""Conventions of the public interface."""
 
 import inspect
 
@@ -7,7 +7,17 @@ import pytest
 from rl_jax import augment, data, evaluate, losses, memory, methods, networks, pairwise
 from rl_jax import train as training
 
-MODULES = [augment, data, evaluate, losses, memory, methods, networks, pairwise, training]
+MODULES = [
+    augment,
+    data,
+    evaluate,
+    losses,
+    memory,
+    methods,
+    networks,
+    pairwise,
+    training,
+]
 
 
 def public():

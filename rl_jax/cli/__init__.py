@@ -1,6 +1,7 @@
-"""The command line: `rl-jax COMMAND ...`; nothing heavy is imported before it is used."""
+"""The command line: `rl-jax COMMAND ...`; heavy imports wait until they are used."""
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,10 @@ COMMANDS = {
     "evaluate": ("rl_jax.cli.runs", "probe and k-NN of a run, beside the baselines"),
     "report": ("rl_jax.cli.runs", "write the HTML page of one run or several"),
     "embed": ("rl_jax.cli.runs", "write the representations of any images to .npz"),
-    "doctor": ("rl_jax.cli.doctor", "check versions, devices, disk, decoding, the loss"),
+    "doctor": (
+        "rl_jax.cli.doctor",
+        "check versions, devices, disk, decoding, the loss",
+    ),
 }
 """Name, module holding the function of that name, and one line of help."""
 
@@ -32,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     module, _ = COMMANDS[argv[0]]
     from rl_jax.errors import RunError
 
+    # Orbax and Grain say through absl what is no concern of the user's.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         getattr(importlib.import_module(module), argv[0])(argv[1:])
     except RunError as error:
@@ -51,13 +57,13 @@ def usage() -> str:
         [
             "usage: rl-jax COMMAND [OPTIONS]",
             "",
-            "Representation learning in JAX: train an encoder on images without labels.",
+            "Representation learning in JAX: train an encoder on images, no labels.",
             "",
             *lines,
             "",
-            "  rl-jax pretrain simclr --data digits      the embedded handwritten digits",
-            "  rl-jax pretrain byol --data photos/       your own folder of images",
-            "  rl-jax COMMAND --help                     every option of a command",
+            "  rl-jax pretrain simclr --data digits   the embedded handwritten digits",
+            "  rl-jax pretrain byol --data photos/    your own folder of images",
+            "  rl-jax COMMAND --help                  every option of a command",
         ]
     )
 

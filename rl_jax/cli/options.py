@@ -39,7 +39,9 @@ def group(
     return Annotated[Spec, tyro.conf.arg(name=name, constructor=constructor)]
 
 
-def signature(function: Callable, parameters: Mapping[str, tuple[Any, Any]]) -> Callable:
+def signature(
+    function: Callable, parameters: Mapping[str, tuple[Any, Any]]
+) -> Callable:
     """`function(**arguments)` with the given `{name: (type, default)}` as signature."""
     built = [
         inspect.Parameter(

@@ -1,4 +1,4 @@
-"""`rl-jax pretrain METHOD`: from images to a trained encoder, its measure and a page."""
+"""`rl-jax pretrain METHOD`: from images to an encoder, its measure and a page."""
 
 import argparse
 import inspect
@@ -102,8 +102,13 @@ def _command(method, preset: presets.Preset, factories: dict):
         for part, known in PARTS.items()
     }
     groups = {"method": (method, "", defaults(name))}
-    groups |= {f"{part}_options": (f, part, defaults(part)) for part, f in factories.items()}
-    heads = {"projector": networks.projection_head, "predictor": networks.prediction_head}
+    groups |= {
+        f"{part}_options": (f, part, defaults(part)) for part, f in factories.items()
+    }
+    heads = {
+        "projector": networks.projection_head,
+        "predictor": networks.prediction_head,
+    }
     for part, factory in heads.items():
         if part in inspect.signature(method).parameters:
             groups[f"{part}_options"] = (factory, part, defaults(part))
@@ -179,5 +184,3 @@ def _new_folder(method: str, data: str) -> pathlib.Path:
     while pathlib.Path("runs", f"{method}-{stem}-{k}").exists():
         k += 1
     return pathlib.Path("runs", f"{method}-{stem}-{k}")
-
-

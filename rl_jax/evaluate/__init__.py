@@ -5,9 +5,9 @@ from rl_jax.evaluate.embedding import pca_2d, tsne
 from rl_jax.evaluate.geometry import collapse_verdict, normalized_std, rank_me
 from rl_jax.evaluate.knn import knn, knn_accuracy
 from rl_jax.evaluate.labels import label_draws
-from rl_jax.evaluate.regression import logistic
 from rl_jax.evaluate.neighbours import nearest
 from rl_jax.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
+from rl_jax.evaluate.regression import logistic
 
 __all__ = [
     "Probe",

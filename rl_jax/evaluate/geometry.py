@@ -43,8 +43,8 @@ def normalized_std(z: chex.Array) -> chex.Array:
       not zero.
     """
     chex.assert_rank(z, 2)
-    spread = jnp.std(normalize(z), axis=0).mean()
-    return spread * jnp.sqrt(jnp.float32(z.shape[1]))
+    spread = jnp.std(normalize(z), axis=0)
+    return jnp.sqrt(jnp.float32(spread.size)) * spread.mean()
 
 
 def collapse_verdict(z: chex.Array) -> str:
@@ -61,11 +61,12 @@ def collapse_verdict(z: chex.Array) -> str:
     Raises:
       UsageError: not [n, D] with two rows or more.
     """
+    z = np.asarray(z)
     if z.ndim != 2 or len(z) < 2:
         raise UsageError(
             f"collapse_verdict: expected [n, D] with n >= 2, got {z.shape}"
         )
-    if not np.isfinite(np.asarray(z, np.float32)).all():
+    if not np.isfinite(z.astype(np.float32)).all():
         return "not finite: the embedding holds NaN or inf"
     dim = z.shape[1]
     meter = float(normalized_std(jnp.asarray(z)))

@@ -40,12 +40,12 @@ def knn(
     Raises:
       UsageError: shapes that do not fit together or arguments out of range.
     """
-    labels = np.asarray(labels)
-    n = len(features)
-    if not n or features.ndim != 2 or labels.shape != (n,):
+    bank, rows = jnp.asarray(features), jnp.asarray(queries)
+    labels, n = np.asarray(labels), bank.shape[0]
+    if not n or bank.ndim != 2 or labels.shape != (n,):
         raise UsageError(
             "knn: expected features [n, D] and labels [n], got "
-            f"{features.shape} and {labels.shape}"
+            f"{bank.shape} and {labels.shape}"
         )
     if k < 1:
         raise UsageError(f"knn: k must be >= 1, got {k}")
@@ -58,11 +58,9 @@ def knn(
             f"knn: labels must be in [0, {num_classes}), got {low} .. {high}; leave "
             "unlabelled rows (-1) out"
         )
-    scores, index = top_k(
-        _normalize(jnp.asarray(queries)), _normalize(jnp.asarray(features)), k=min(k, n)
-    )
-    labels = jnp.asarray(labels, jnp.int32)
-    return _vote(scores, index, labels, temperature, num_classes=num_classes)
+    scores, index = top_k(_normalize(rows), _normalize(bank), k=min(k, n))
+    votes = jnp.asarray(labels, jnp.int32)[index]
+    return _vote(scores, votes, temperature, num_classes=num_classes)
 
 
 def knn_accuracy(
@@ -86,11 +84,12 @@ def knn_accuracy(
     Raises:
       UsageError: as `knn`, or a label missing.
     """
-    query_labels = np.asarray(query_labels)
-    if query_labels.shape != (len(queries),):
+    queries, query_labels = jnp.asarray(queries), np.asarray(query_labels)
+    count = len(queries)
+    if not count or query_labels.shape != (count,):
         raise UsageError(
-            f"knn_accuracy: query_labels must be [{len(queries)}], one for each query, "
-            f"got {query_labels.shape}"
+            f"knn_accuracy: query_labels must be [{count}], one for each query, and at "
+            f"least one, got {query_labels.shape}"
         )
     found = knn(features, labels, queries, k=k, temperature=temperature)
     return float(np.mean(np.asarray(found) == query_labels))
@@ -100,9 +99,9 @@ _normalize = jax.jit(normalize)
 
 
 @functools.partial(jax.jit, static_argnames="num_classes")
-def _vote(scores, index, labels, temperature, *, num_classes: int):
+def _vote(scores, labels, temperature, *, num_classes: int):
     # Relative to the nearest, so that no temperature overflows.
     weight = jnp.exp((scores - scores[:, :1]) / temperature)
     rows = jnp.arange(len(scores))[:, None]
-    votes = jnp.zeros((len(scores), num_classes)).at[rows, labels[index]].add(weight)
+    votes = jnp.zeros((len(scores), num_classes)).at[rows, labels].add(weight)
     return votes.argmax(1).astype(jnp.int32)

@@ -26,14 +26,14 @@ def nearest(features: chex.Array, queries_index: chex.Array, *, k: int) -> np.nd
     Raises:
       UsageError: k or an index out of range.
     """
-    index = np.asarray(queries_index)
-    n = len(features)
+    index, rows = np.asarray(queries_index), jnp.asarray(features)
+    n = rows.shape[0]
     if not 1 <= k < n:
         raise UsageError(f"nearest: k must be in [1, {n - 1}], the other rows, got {k}")
     if index.ndim != 1 or not len(index) or index.min() < 0 or index.max() >= n:
         raise UsageError(
             f"nearest: queries_index must be [Q] rows in [0, {n}), got {index.tolist()}"
         )
-    rows = _normalize(jnp.asarray(features))
+    rows = _normalize(rows)
     exclude = jnp.asarray(index, jnp.int32)
     return np.asarray(top_k(rows[exclude], rows, k=k, exclude=exclude)[1])

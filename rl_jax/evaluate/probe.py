@@ -112,10 +112,11 @@ def fit_probe(
 ) -> Probe:
     """Logistic regression on draws of labels, its strength chosen inside each draw.
 
-    Features are standardised by the mean and standard deviation of the whole training
-    part. From 5 labels per class on, the l2 of `L2_GRID` with the least cross-entropy
-    in 5 stratified folds of the draw is taken; below, `L2_FEW_LABELS`. All draws, folds
-    and strengths are one compiled computation in min(n, D) dimensions (`_rotate`).
+    Features are standardised by the standard deviation of the whole training part (the
+    free bias absorbs any mean). From 5 labels per class on, the l2 of `L2_GRID` with
+    the least cross-entropy in 5 stratified folds of the draw is taken; below,
+    `L2_FEW_LABELS`. All draws, folds and strengths are one compiled computation in
+    min(n, D) dimensions (`_rotate`).
 
     Args:
       train_x, train_y: [n, D] features and int [n] labels >= 0.
@@ -155,8 +156,10 @@ def fit_probe(
     few = np.bincount(labels[chosen[0]]).min() < FOLDS
     grid = np.asarray([L2_FEW_LABELS] if few else L2_GRID)
 
-    mean, std = _moments(x)
-    rotated, bases = zip(*(_rotate((x[i] - mean) / std) for i in chosen), strict=True)
+    std = _deviation(x)
+    means = np.stack([x[i].mean(0, dtype=np.float64) for i in chosen])
+    drawn = zip(chosen, means, strict=True)
+    rotated, bases = zip(*(_rotate((x[i] - m) / std) for i, m in drawn), strict=True)
     n = chosen.shape[1]
     width = _width(n, rotated[0].shape[1])
     path = logistic_path(
@@ -173,33 +176,39 @@ def fit_probe(
     weights = np.stack(
         [b @ w[: b.shape[1]] / std[:, None] for b, w in zip(bases, fitted, strict=True)]
     )
-    bias = np.asarray(path.bias[best, every, -1]) - mean @ weights
+    bias = path.bias[best, every, -1] - np.einsum("rd,rdc->rc", means, weights)
     return Probe(
-        weights.astype(np.float32), bias.astype(np.float32), classes, grid[best], n
+        weights.astype(np.float32),
+        np.asarray(bias, np.float32),
+        classes,
+        grid[best],
+        n,
     )
 
 
-def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of columns, the latter 1 for constant ones."""
+def _deviation(x: np.ndarray) -> np.ndarray:
+    """Standard deviation of the columns [D], 1 for constant ones."""
     x = x.astype(np.float64)
-    mean, std = x.mean(0), x.std(0)
+    std = x.std(0)
     # Below this a float32 column is rounding noise around its mean.
-    return mean, np.where(std > 1e-6 * np.abs(mean), std, 1.0)
+    return np.where(std > 1e-6 * np.abs(x.mean(0)), std, 1.0)
 
 
 def _rotate(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`(x V, V)` with orthonormal V [D, min(n, D)]: decorrelated, and nothing lost.
+    """`(x V, V)`: the principal axes V [D, min(n, D)] of float64 x with mean 0.
 
-    The gradient by W is xᵀ(…), so the solution lies in the span of the rows and the
-    penalty does not see V: the minimum is the same as in D dimensions.
+    The gradient by W is xᵀ(…), so the solution lies in the span of the rows, which V
+    spans with orthonormal columns (or zero ones, where the rank is lower). The penalty
+    does not see V: the minimum is the same as in D dimensions.
     """
-    basis = np.eye(x.shape[1])
-    if len(x) < x.shape[1]:
-        basis = np.linalg.qr(x.T)[0]
-    reduced = x @ basis
-    centred = reduced - reduced.mean(0)
-    basis = basis @ np.linalg.eigh(centred.T @ centred)[1]
-    return x @ basis, basis
+    if len(x) >= x.shape[1]:
+        basis = np.linalg.eigh(x.T @ x)[1]
+        return x @ basis, basis
+    squares, vectors = np.linalg.eigh(x @ x.T)
+    real = squares > 1e-12 * squares[-1]
+    sigma = np.sqrt(np.where(real, squares, 1.0))
+    basis = x.T @ (vectors * (real / sigma))
+    return vectors * (real * sigma), basis
 
 
 def _width(n: int, dim: int) -> int:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import core
 
 from rl_jax.errors import UsageError
 
@@ -48,9 +49,9 @@ def logistic(
       UsageError: shapes that do not fit together, l2 <= 0 or a label out of range.
     """
     _check(features, labels, num_classes, l2, weights)
-    several = weights is not None and weights.ndim == 2
     if weights is None:
-        weights = jnp.ones(len(features))
+        weights = jnp.ones_like(labels, jnp.float32)
+    several = weights.ndim == 2
     path = logistic_path(
         jnp.asarray(features)[None],
         jnp.asarray(labels)[None],
@@ -164,9 +165,8 @@ def _minimise(objective, v, tolerance, steps):
             grad, state, v, value=value, grad=grad, value_fn=objective
         )
         # The line search has evaluated the point it chose.
-        found = state[-1]
-        v = optax.apply_updates(v, updates)
-        return v, found.value, found.grad, state, taken + 1
+        value, grad = (optax.tree.get(state, name) for name in ("value", "grad"))
+        return optax.apply_updates(v, updates), value, grad, state, taken + 1
 
     value, grad = jax.value_and_grad(objective)(v)
     carry = (v, value, grad, optimizer.init(v), jnp.zeros([], jnp.int32))
@@ -175,19 +175,19 @@ def _minimise(objective, v, tolerance, steps):
 
 
 def _check(features, labels, num_classes, l2, weights):
-    n = len(features)
+    n = features.shape[0]
     if features.ndim != 2 or labels.shape != (n,):
         raise UsageError(
             "logistic: expected features [n, D] and labels [n], got "
             f"{features.shape} and {labels.shape}"
         )
-    if weights is not None and weights.shape not in ((n,), (len(weights), n)):
+    if weights is not None and (weights.ndim > 2 or weights.shape[-1:] != (n,)):
         raise UsageError(
             f"logistic: weights must be [{n}] or [P, {n}], got {weights.shape}"
         )
-    if not isinstance(l2, jax.core.Tracer) and not l2 > 0:
+    if not isinstance(l2, core.Tracer) and not l2 > 0:
         raise UsageError(f"logistic: l2 must be > 0, got {l2}")
-    if isinstance(labels, jax.core.Tracer):
+    if isinstance(labels, core.Tracer):
         return
     low, high = int(np.min(labels)), int(np.max(labels))
     if low < 0 or high >= num_classes:

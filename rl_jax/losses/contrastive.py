@@ -14,8 +14,8 @@ def nt_xent(a: chex.Array, b: chex.Array, *, temperature: chex.Numeric) -> chex.
     """Normalised temperature-scaled cross-entropy (Chen et al. 2020, arXiv:2002.05709).
 
     Over the N = 2B views z, with s_ij = ⟨z_i, z_j⟩/τ and p(i) the other view of i's
-    example: mean_i [log Σ_{j≠i} exp(s_ij) − s_{i,p(i)}]. The mean over all 2B views; the
-    authors' code sums the two directions and is twice this.
+    example: mean_i [log Σ_{j≠i} exp(s_ij) − s_{i,p(i)}]. The mean over all 2B views;
+    the authors' code sums the two directions and is twice this.
 
     Args:
       a, b: [B, D] embeddings of the two views; normalised here, in float32.
@@ -32,8 +32,10 @@ def nt_xent(a: chex.Array, b: chex.Array, *, temperature: chex.Numeric) -> chex.
     a, b = normalize(a), normalize(b)
     # Interleaved, so that a batch shared out over devices needs no exchange.
     views = jnp.stack([a, b], axis=1).reshape(-1, a.shape[1])
-    lse = pairwise.logsumexp(views, scale=scale, max_norm=1.0)
-    return jnp.mean(lse) - scale * jnp.mean(jnp.sum(a * b, axis=1))
+    lse = pairwise.logsumexp(views, scale=scale, max_norm=1.0).reshape(-1, 2)
+    positive = scale * jnp.sum(a * b, axis=1, keepdims=True)
+    # Row by row: the means of both are large, their difference is not.
+    return jnp.mean(lse - positive)
 
 
 def info_nce(
@@ -46,9 +48,9 @@ def info_nce(
 ) -> chex.Array:
     """InfoNCE (van den Oord et al. 2018, arXiv:1807.03748).
 
-    mean_i [log Σ_j exp(⟨q_i, c_j⟩/τ) − ⟨q_i, k_i⟩/τ]. Without `negatives` the candidates
-    c are the keys of the batch, i's own among them; with them, i's own key and
-    `negatives[:valid]` (He et al. 2020, arXiv:1911.05722).
+    mean_i [log Σ_j exp(⟨q_i, c_j⟩/τ) − ⟨q_i, k_i⟩/τ]. Without `negatives` the
+    candidates c are the keys of the batch, i's own among them; with them, i's own key
+    and `negatives[:valid]` (He et al. 2020, arXiv:1911.05722).
 
     Args:
       query, key: [B, D], positives in the same row; normalised here, in float32.
@@ -88,14 +90,14 @@ def info_nce(
 
 
 def alignment(a: chex.Array, b: chex.Array, *, alpha: float = 2.0) -> chex.Array:
-    """Mean distance of positive pairs (Wang & Isola 2020, arXiv:2005.10242): E ‖a − b‖^α.
+    """Mean distance E ‖a − b‖^α of positives (Wang & Isola 2020, arXiv:2005.10242).
 
     Args:
       a, b: [B, D] embeddings of the two views; normalised here, in float32.
       alpha: exponent, > 0.
 
     Returns:
-      Scalar float32 in [0, 2^alpha]; 0 when the encoder is invariant to the augmentation.
+      Scalar float32 in [0, 2^alpha]; 0 when the encoder is invariant to the views.
 
     Raises:
       UsageError: for alpha ≤ 0 or shapes other than [B, D] twice.
@@ -114,8 +116,8 @@ def alignment(a: chex.Array, b: chex.Array, *, alpha: float = 2.0) -> chex.Array
 def uniformity(z: chex.Array, *, t: float = 2.0) -> chex.Array:
     """Log mean Gaussian potential of all pairs (Wang & Isola 2020, arXiv:2005.10242).
 
-    log 1/(N(N−1)) Σ_{i≠j} exp(−t ‖z_i − z_j‖²); on unit rows ‖z_i − z_j‖² = 2 − 2⟨z_i, z_j⟩,
-    a log-sum-exp over pairs.
+    log 1/(N(N−1)) Σ_{i≠j} exp(−t ‖z_i − z_j‖²); on unit rows ‖z_i − z_j‖² is
+    2 − 2⟨z_i, z_j⟩, which makes it a log-sum-exp over pairs.
 
     Args:
       z: [N, D] embeddings, N ≥ 2; normalised here, in float32. No zero rows.

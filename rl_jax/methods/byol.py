@@ -1,4 +1,4 @@
-"""BYOL: predict the embedding a slowly moving copy of the network gives another view."""
+"""BYOL: predict what a slowly moving copy of the network makes of another view."""
 
 from typing import NamedTuple
 
@@ -41,11 +41,11 @@ def byol(
 ) -> Method:
     """Bootstrap your own latent (Grill et al. 2020, arXiv:2006.07733).
 
-    ‖norm(q(z_a)) − sg norm(z'_b)‖² + ‖norm(q(z_b)) − sg norm(z'_a)‖², z' from the target
-    network, whose parameters follow the online ones with decay
-    τ_t = 1 − (1 − τ₀)(cos(πt/T) + 1)/2. The sum of both directions, as the authors have it.
-    The target moves at the start of a step with the decay of the step before, which is
-    the authors' update after that step.
+    ‖norm(q(z_a)) − sg norm(z'_b)‖² + ‖norm(q(z_b)) − sg norm(z'_a)‖², z' from the
+    target network, whose parameters follow the online ones with decay
+    τ_t = 1 − (1 − τ₀)(cos(πt/T) + 1)/2. The sum of both directions, as the authors have
+    it. The target moves at the start of a step with the decay of the step before, which
+    is the authors' update after that step.
 
     Args:
       encoder: f, images to representations h.

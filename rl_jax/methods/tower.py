@@ -1,4 +1,4 @@
-"""The two-part network of joint-embedding methods: encoder f, then projection head g."""
+"""The network of joint-embedding methods: encoder f, then projection head g."""
 
 import chex
 import jax

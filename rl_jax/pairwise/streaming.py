@@ -41,9 +41,9 @@ def safe_shift(bound, columns: int):
     """A constant shift for logits in [−bound, bound], and whether it is safe.
 
     Up to 2·bound = 80 the shift is the bound itself (least rounding). Beyond, it is
-    centred so that a sum of `columns` terms stays below e^80 and its smallest term above
-    e^−80, which holds while 2·bound ≤ 160 − log(columns): temperature ≥ 0.0137 for unit
-    rows and two million columns.
+    centred so that a sum of `columns` terms stays below e^80 and its smallest term
+    above e^−80, which holds while 2·bound ≤ 160 − log(columns): temperature ≥ 0.0138
+    for unit rows and two million columns.
 
     Args:
       bound: largest possible |logit|, a float or a scalar array.

@@ -44,23 +44,17 @@ def top_k(
       UsageError: k out of range, or shapes that do not fit together.
     """
     _check(query, bank, k, exclude, block_size)
-    sizes = []
-    for rows in (query, bank):
-        size = block_size or block_size_for(
-            len(rows), rows.shape[1], jax.default_backend()
-        )
-        sizes.append(max(1, min(size, len(rows))))
-    valid = len(bank) if valid is None else valid
     if exclude is None:
-        exclude = jnp.full(len(query), -1, jnp.int32)
-    return _top_k(query, bank, valid, exclude, k=k, rows=sizes[0], columns=sizes[1])
+        exclude = jnp.full(query.shape[:1], -1, jnp.int32)
+    rows, columns = (_tile(x, block_size) for x in (query, bank))
+    return _top_k(query, bank, valid, exclude, k=k, rows=rows, columns=columns)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "rows", "columns"))
 def _top_k(query, bank, valid, exclude, *, k: int, rows: int, columns: int):
     banks = _blocks(bank, columns)
     starts = jnp.arange(len(banks), dtype=jnp.int32) * columns
-    last = jnp.minimum(valid, len(bank))
+    last = len(bank) if valid is None else jnp.minimum(valid, len(bank))
 
     def block(operands):
         queries, out = operands
@@ -90,7 +84,12 @@ def _top_k(query, bank, valid, exclude, *, k: int, rows: int, columns: int):
     return scores, index
 
 
-def _blocks(x: chex.Array, size: int) -> chex.Array:
+def _tile(x, block_size: int | None) -> int:
+    default = block_size_for(len(x), x.shape[1], jax.default_backend())
+    return min(block_size or default, len(x))
+
+
+def _blocks(x, size: int):
     """[N, ...] -> [blocks, size, ...], padded with zeros."""
     count = -(-len(x) // size)
     pad = [(0, count * size - len(x))] + [(0, 0)] * (x.ndim - 1)

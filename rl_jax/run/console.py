@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: lines, and a bar where there is a terminal."""
+"""What a person sees while a run goes on: lines, and a bar on a terminal."""
 
 import sys
 import time

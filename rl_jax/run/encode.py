@@ -1,5 +1,7 @@
 """Representations of a whole data set by a trained (or untrained) method."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -26,11 +28,7 @@ def encode(
     Returns:
       `{name: float32 [n, D]}`.
     """
-
-    @jax.jit
-    def run(params, state, image):
-        return method.encode(params, state, {"image": augment.clean(image)})
-
+    run = _compiled(method, augment)
     batch_size = min(batch_size, source.size)
     parts = []
     for start in range(0, source.size, batch_size):
@@ -41,6 +39,15 @@ def encode(
         name: np.concatenate([part[name] for part in parts])[: source.size]
         for name in parts[0]
     }
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(method: Method, augment: Augment):
+    @jax.jit
+    def run(params, state, image):
+        return method.encode(params, state, {"image": augment.clean(image)})
+
+    return run
 
 
 def images(source: data.Source, index: np.ndarray) -> np.ndarray:

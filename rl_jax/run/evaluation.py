@@ -101,7 +101,7 @@ def evaluate_run(
             poll()
     else:
         result["reason"] = (
-            "the data has no labels (name them by sub-folders, or `label` in the .npz), "
+            "the data has no labels (name them by sub-folders, or `label` in an .npz), "
             "so there is nothing to probe: RankMe, the collapse meter, alignment, "
             "uniformity and the neighbours below say how the representation looks"
         )
@@ -260,7 +260,9 @@ def table(result: dict[str, Any]) -> str:
     head += [f"{kind} {share}" for kind in ("probe", "k-NN") for share in shares]
     rows = [head]
     for row in result["table"]:
-        cells = [_cell(row[kind][share]) for kind in ("probe", "knn") for share in shares]
+        cells = [
+            _cell(row[kind][share]) for kind in ("probe", "knn") for share in shares
+        ]
         rows.append([f"{row['title']} [{row['dim']}]", *cells])
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = [
@@ -282,7 +284,7 @@ def _cell(entry: dict[str, Any]) -> str:
 def _caption(result: dict[str, Any]) -> str:
     shares = ", ".join(result["labels_per_class"])
     return (
-        f"probe: multinomial logistic regression; k-NN: cosine, weighted; with {shares} "
+        f"probe: multinomial logistic regression; k-NN: cosine, weighted; {shares} "
         f"labels per class, mean ± std over {DRAWS} draws; {result['train_images']} "
         f"images to learn from, {result['test_images']} to score"
     )

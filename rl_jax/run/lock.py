@@ -32,7 +32,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise UsageError(
-                f"{folder} is in use by {holder}; wait for it or choose another --run-dir"
+                f"{folder} is in use by {holder}; wait for it or choose another folder"
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -1,4 +1,4 @@
-"""Settings that work for a kind of data; a flag on the command line goes before them."""
+"""Settings that work for a kind of data; a flag of the command line overrides them."""
 
 from typing import Any, NamedTuple
 

@@ -182,8 +182,8 @@ def read(path: pathlib.Path) -> tuple[Recipe, dict[str, Any]]:
         content = json.loads(path.read_text())
         if content["format"] > FORMAT:
             raise UsageError(
-                f"{path}: format {content['format']}, this version reads up to {FORMAT}; "
-                "use a newer rl_jax"
+                f"{path}: format {content['format']}, this version reads up to "
+                f"{FORMAT}; use a newer rl_jax"
             )
         fields = content.pop("recipe")
         for name, value in fields.items():

@@ -9,8 +9,8 @@ from rl_jax.errors import Stopped
 class Interrupts:
     """Notes SIGTERM and SIGINT while it is open; a context manager.
 
-    The handler only sets a mark, so that a step, a compilation or a save is never cut in
-    the middle; whoever runs polls it between pieces of work.
+    The handler only sets a mark, so that a step, a compilation or a save is never cut
+    in the middle; whoever runs polls it between pieces of work.
     """
 
     def __init__(self, hint: str):
@@ -38,7 +38,7 @@ class Interrupts:
         return self._received is not None
 
     def poll(self, where: str) -> None:
-        """Raises `Stopped` if a stop has been asked for; `where` says what was reached."""
+        """Raises `Stopped` if a stop was asked for; `where` says what was reached."""
         if self._received is None:
             return
         raise Stopped(

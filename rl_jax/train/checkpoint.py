@@ -1,9 +1,9 @@
 """Checkpoints that can be trusted: the only file that knows Orbax.
 
-Orbax writes atomically and in the background, but restores a flipped bit without a word,
-casts silently, and takes an empty folder for the latest step. So every checkpoint
-carries the shape, dtype and digest of each leaf; a restore compares them, and falls back
-to the step before with one line of reason.
+Orbax writes atomically and in the background, but restores a flipped bit without a
+word, casts silently, and takes an empty folder for the latest step. So every checkpoint
+carries the shape, dtype and digest of each leaf; a restore compares them, and falls
+back to the step before with one line of reason.
 """
 
 import json
@@ -130,8 +130,8 @@ class Checkpoints:
     def save(self, step: int, state: chex.ArrayTree) -> None:
         """Starts writing `state`; the arrays may be donated when this returns.
 
-        A failure (full disk, folder not writable) is said and training goes on; `finish`
-        raises it if no later save succeeds.
+        A failure (full disk, folder not writable) is said and training goes on;
+        `finish` raises it if no later save succeeds.
         """
         import orbax.checkpoint as ocp
 

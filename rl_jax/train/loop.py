@@ -20,7 +20,7 @@ from rl_jax.types import Augment, Method, TrainState
 
 
 def fetch(tree):
-    """Waits for arrays and copies them to the host: the loop's only read of the device."""
+    """Copies arrays to the host: the loop's only read of the device."""
     return jax.device_get(tree)
 
 

@@ -75,12 +75,31 @@ def test_arguments_can_be_flags(factory):
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
-def test_split_is_refused_where_it_does_not_divide(factory):
-    network = factory(split=3)
-    x = jnp.zeros((8, 8, 8, 1) if factory in FACTORIES[:3] else (8, 4))
-    params, state = jax.eval_shape(network.init, RNG, x)
-    with pytest.raises(UsageError, match="split=3 does not divide the batch of 8"):
-        jax.eval_shape(functools.partial(network.apply, train=True), params, state, x)
+def test_split_reaches_every_batch_norm(factory, monkeypatch):
+    """Two groups in one pass are two passes, for any depth of the network."""
+    monkeypatch.setitem(STAGES, 18, (1, 1))
+    arguments = {
+        "mlp": {"features": (8, 8), "out": 4},
+        "convnet": {"widths": (4, 8)},
+        "resnet": {"stem": "cifar", "width": 4, "zero_init_residual": False},
+        "projection_head": {
+            "hidden": 8,
+            "out": 4,
+            "layers": 3,
+            "final_batch_norm": True,
+        },
+        "prediction_head": {"hidden": 8, "out": 4},
+    }[factory.__name__]
+    whole, split = factory(**arguments), factory(**arguments, split=2)
+    x = NETWORKS[factory.__name__][1]
+    params, state = whole.init(RNG, x)
+    halves = [
+        whole.apply(params, state, half, train=True)[0] for half in np.split(x, 2)
+    ]
+    y, _ = split.apply(params, state, x, train=True)
+    assert_close(y, np.concatenate(halves), tolerance=1e-4)
+    with pytest.raises(UsageError, match="split=2 does not divide the batch of 7"):
+        jax.eval_shape(functools.partial(split.apply, train=True), params, state, x[:7])
 
 
 @pytest.mark.parametrize(

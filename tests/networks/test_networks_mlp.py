@@ -101,20 +101,3 @@ def test_the_default_heads_fit_each_other():
     params, state = jax.eval_shape(z.init, RNG, X)
     shape = params["p"]["Dense_1"]["kernel"].shape
     assert params["q"]["Dense_1"]["kernel"].shape[-1] == shape[-1]
-
-
-@pytest.mark.parametrize(
-    "factory", [networks.mlp, networks.projection_head, networks.prediction_head]
-)
-def test_split_reaches_every_batch_norm(factory):
-    """Two groups in one pass are two passes, for any depth of the network."""
-    arguments = {
-        networks.mlp: {"features": (6, 6)},
-        networks.projection_head: {"hidden": 6, "layers": 3, "final_batch_norm": True},
-        networks.prediction_head: {"hidden": 6},
-    }[factory] | {"out": 3}
-    whole, split = factory(**arguments), factory(**arguments, split=2)
-    params, state = whole.init(RNG, X)
-    halves = [whole.apply(params, state, x, train=True)[0] for x in np.split(X, 2)]
-    y, _ = split.apply(params, state, X, train=True)
-    assert_close(y, np.concatenate(halves), tolerance=1e-4)

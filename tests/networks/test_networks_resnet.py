@@ -99,9 +99,10 @@ def test_blocks_start_as_their_shortcut(bottleneck):
         assert np.array_equal(y, x) is identity
 
 
-def test_zero_init_residual_is_what_the_factory_passes():
+def test_zero_init_residual_is_what_the_factory_passes(monkeypatch):
+    monkeypatch.setitem(STAGES, 18, (1, 1))
     image = jnp.zeros((1, 8, 8, 1))
-    for zero, blocks in ((True, 8), (False, 0)):
+    for zero, blocks in ((True, 2), (False, 0)):
         network = networks.resnet(width=2, zero_init_residual=zero)
         params, _ = network.init(RNG, image)
         scales = [

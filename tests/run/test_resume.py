@@ -82,7 +82,12 @@ def moments(folder, count):
     at = sorted(draw.randrange(2, STEPS - 2) for _ in range(count - 2))
     steps = [lambda n=n: len(rows(folder)) >= n for n in at]
     start = time.monotonic() + 1.5
-    return [lambda: time.monotonic() > start, *steps[:1], lambda: saving(folder), *steps[1:]]
+    return [
+        lambda: time.monotonic() > start,
+        *steps[:1],
+        lambda: saving(folder),
+        *steps[1:],
+    ]
 
 
 def test_sigkill(uninterrupted, tmp_path, request):

@@ -86,7 +86,8 @@ def test_scanned_steps_are_the_single_steps():
 
 def test_continuing_is_not_having_stopped():
     whole = fit()
-    first = fit(stop=lambda calls=iter(range(100)): next(calls) == 6)
+    calls = iter(range(100))
+    first = fit(stop=lambda: next(calls) == 6)
     assert int(first.step) == 7
     rest = fit(state=first)
     assert train.fingerprint(rest) == train.fingerprint(whole)
