@@ -10,9 +10,9 @@ from rl_jax.evaluate.regression import logistic_path
 
 FOLDS = 5
 L2_GRID = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-L2_FEW_LABELS = 0.03
-"""Used below `FOLDS` labels per class, where folds cannot hold every class: the middle
-of the plateau of `L2_GRID` on handwritten digits."""
+L2_FEW_LABELS = 0.1
+"""Used below `FOLDS` labels per class, where no fold would hold every class. On digits
+with 1 to 4 labels, accuracy is the same within 0.01 from 0.003 to 0.3."""
 
 
 class Probe(NamedTuple):

@@ -196,12 +196,13 @@ _logsumexp.defvjp(_forward, _backward, symbolic_zeros=True)
 
 def _check(x, y, valid, exclude, axis, precision, block_size, implementation):
     name = "pairwise.logsumexp"
-    if x.ndim != 2 or (y is not None and (y.ndim != 2 or y.shape[1] != x.shape[1])):
+    other = x if y is None else y
+    if x.ndim != 2 or other.ndim != 2 or other.shape[1] != x.shape[1]:
         got = f"x {x.shape}" + ("" if y is None else f" and y {y.shape}")
         raise UsageError(f"{name}: expected x [N, D] and y [M, D], got {got}")
-    if y is not None and y.dtype != x.dtype:
+    if other.dtype != x.dtype:
         raise UsageError(
-            f"{name}: x and y must have one dtype, got {x.dtype} and {y.dtype}"
+            f"{name}: x and y must have one dtype, got {x.dtype} and {other.dtype}"
         )
     if x.dtype not in (jnp.float32, jnp.bfloat16):
         raise UsageError(f"{name}: expected float32 or bfloat16, got {x.dtype}")

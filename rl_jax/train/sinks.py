@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple

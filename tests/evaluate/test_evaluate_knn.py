@@ -1,0 +1,83 @@
+"""k-NN: the vote of Wu et al., from training labels only."""
+
+import numpy as np
+import pytest
+from reference import evaluate as reference
+
+from rl_jax import evaluate
+from rl_jax.errors import UsageError
+
+
+def problem(seed, n=60, queries=40, dim=5, classes=4):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n + queries, dim)).astype(np.float32)
+    y = rng.integers(0, classes, n + queries).astype(np.int32)
+    return x[:n], y[:n], x[n:], y[n:]
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (20, 1.0)])
+def test_equals_the_reference(k, temperature):
+    x, y, q, labels = problem(0)
+    found = evaluate.knn(x, y, q, k=k, temperature=temperature)
+    target = reference.knn(x, y, q, k=k, temperature=temperature)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, target)
+    accuracy = evaluate.knn_accuracy(x, y, q, labels, k=k, temperature=temperature)
+    assert accuracy == pytest.approx(np.mean(target == labels))
+
+
+def test_the_temperature_weighs_the_vote():
+    # One very near neighbour of class 0 against two of class 1 at cosine 0.8.
+    x = np.float32([[1, 0], [0.8, 0.6], [0.8, -0.6]])
+    y, query = np.array([0, 1, 1]), np.float32([[2, 0]])
+    assert int(evaluate.knn(x, y, query, k=3, temperature=0.1)[0]) == 0
+    assert int(evaluate.knn(x, y, query, k=3, temperature=1.0)[0]) == 1
+
+
+def test_a_tiny_temperature_neither_overflows_nor_vanishes():
+    x, y, q, _ = problem(1)
+    found = evaluate.knn(x, y, q, k=20, temperature=1e-4)
+    np.testing.assert_array_equal(found, evaluate.knn(x, y, q, k=1))
+
+
+def test_more_neighbours_than_rows_means_all_of_them():
+    x, y, q, _ = problem(2, n=4)
+    np.testing.assert_array_equal(
+        evaluate.knn(x, y, q, k=20), evaluate.knn(x, y, q, k=4)
+    )
+
+
+def test_neither_order_nor_length_of_rows_matters():
+    x, y, q, _ = problem(3)
+    order = np.random.default_rng(4).permutation(len(x))
+    lengths = np.random.default_rng(5).uniform(0.1, 9, (len(x), 1)).astype(np.float32)
+    found = evaluate.knn((x * lengths)[order], y[order], 3 * q)
+    np.testing.assert_array_equal(found, evaluate.knn(x, y, q))
+
+
+def test_a_class_only_the_test_part_has_is_wrong_not_an_error():
+    x, y, q, _ = problem(6)
+    assert evaluate.knn_accuracy(x, y, q, np.full(len(q), 9)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": 0}, "knn: k must be >= 1, got 0"),
+        ({"temperature": -0.1}, "knn: temperature must be > 0, got -0.1"),
+        ({"num_classes": 2}, r"knn: labels must be in \[0, 2\), got 0 .. 3"),
+        ({"labels": np.full(60, -1)}, "leave unlabelled rows"),
+        ({"labels": np.zeros(3, int)}, r"got \(60, 5\) and \(3,\)"),
+    ],
+)
+def test_wrong_arguments_are_named(change, message):
+    x, y, q, _ = problem(0)
+    arguments = {"features": x, "labels": y, "queries": q} | change
+    with pytest.raises(UsageError, match=message):
+        evaluate.knn(**arguments)
+
+
+def test_a_missing_test_label_is_named():
+    x, y, q, labels = problem(0)
+    with pytest.raises(UsageError, match=r"query_labels must be \[40\]"):
+        evaluate.knn_accuracy(x, y, q, labels[:-1])

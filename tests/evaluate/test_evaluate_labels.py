@@ -1,0 +1,72 @@
+"""Label draws: stratified, nested, the same for ever; folds: stratified, disjoint."""
+
+import numpy as np
+import pytest
+from reference import evaluate as reference
+
+from rl_jax import evaluate
+from rl_jax.errors import UsageError
+from rl_jax.evaluate.labels import fold_weights
+
+LABELS = np.array([2, 0, 1, 1, 0, 2, 2, 1, 0, 0, 1, 2])
+
+
+def test_golden_values():
+    expected = [[8, 4, 3, 2, 6, 11], [9, 1, 3, 2, 11, 6]]
+    np.testing.assert_array_equal(evaluate.label_draws(LABELS, 2, 2, 7), expected)
+
+
+def test_equals_the_reference(digits):
+    found = evaluate.label_draws(digits.train_y, 9, 3, 2**64 - 1)
+    assert found.dtype == np.int32
+    target = reference.label_draws(digits.train_y, 9, 3, 2**64 - 1)
+    np.testing.assert_array_equal(found, target)
+
+
+def test_every_class_has_its_share_and_no_example_comes_twice(digits):
+    draws = evaluate.label_draws(digits.train_y, 10, 4, 0)
+    assert draws.shape == (4, 100)
+    for draw in draws:
+        np.testing.assert_array_equal(np.bincount(digits.train_y[draw]), 10)
+        assert len(set(draw.tolist())) == 100
+    assert len({tuple(d) for d in draws.tolist()}) == 4
+
+
+def test_fewer_labels_are_part_of_more(digits):
+    one, ten = (evaluate.label_draws(digits.train_y, m, 3, 5) for m in (1, 10))
+    for few, many in zip(one, ten, strict=True):
+        assert set(few.tolist()) < set(many.tolist())
+
+
+def test_labels_need_not_be_contiguous():
+    draws = evaluate.label_draws(np.array([7, 3, 7, 3]), 1, 1, 0)
+    assert sorted(np.array([7, 3, 7, 3])[draws[0]].tolist()) == [3, 7]
+
+
+def test_folds_are_stratified_and_held_out_once():
+    labels = np.repeat([0, 1, 2], [10, 7, 5])
+    weights = fold_weights(labels, 5)
+    assert weights.shape == (6, 22)
+    np.testing.assert_array_equal(weights[-1], 1.0)
+    np.testing.assert_array_equal((weights == 0).sum(0), 1)
+    for held in weights[:-1] == 0:
+        assert held.sum() in (4, 5)
+        counts = np.bincount(labels[held], minlength=3)
+        assert counts[0] == 2
+        assert counts[1] in (1, 2)
+        assert counts[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((LABELS, 5, 1, 0), "per_class must be <= 4, the examples of class 0, got 5"),
+        ((LABELS, 0, 1, 0), "per_class must be >= 1, got 0"),
+        ((LABELS, 1, 0, 0), "draws must be >= 1, got 0"),
+        ((LABELS, 1, 1, -1), r"seed must be in \[0, 2\^64\), got -1"),
+        ((LABELS - 1, 1, 1, 0), "leave unlabelled rows"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        evaluate.label_draws(*arguments)

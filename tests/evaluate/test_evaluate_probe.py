@@ -1,0 +1,183 @@
+"""Linear probe: against scikit-learn, and the test part never reaches the fit."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from reference import evaluate as reference
+from sklearn.linear_model import LogisticRegression
+
+from rl_jax import evaluate
+from rl_jax.errors import UsageError
+from rl_jax.evaluate.labels import fold_weights
+from rl_jax.evaluate.probe import L2_FEW_LABELS, L2_GRID
+
+
+def wide(x, dim=160):
+    """More dimensions than examples, far from standardised."""
+    rng = np.random.default_rng(1)
+    mixed = np.tanh(x @ rng.normal(size=(x.shape[1], dim)) / 2)
+    return (mixed * rng.uniform(0.1, 9, dim) + 3).astype(np.float32)
+
+
+def sklearn_fit(x, y, std, l2):
+    model = LogisticRegression(C=1 / (len(x) * l2), tol=1e-8, max_iter=5000)
+    return model.fit(x.astype(np.float64) / std, y)
+
+
+def softmax(z):
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    x = wide(digits.train_x)
+    return x, evaluate.fit_probe(x, digits.train_y, labels_per_class=10, draws=3)
+
+
+def test_the_reduced_fit_equals_scikit_learn_in_all_dimensions(digits, fitted):
+    x, probe = fitted
+    std = x.std(0, dtype=np.float64)
+    draws = evaluate.label_draws(digits.train_y, 10, 3, 0)
+    assert x.shape[1] > draws.shape[1]
+    for draw, w, b, l2 in zip(draws, probe.weights, probe.bias, probe.l2, strict=True):
+        model = sklearn_fit(x[draw], digits.train_y[draw], std, l2)
+        unseen = wide(digits.test_x)
+        error = softmax(unseen @ w + b) - model.predict_proba(unseen / std)
+        assert np.abs(error).max() <= 2e-3
+        gradient, bias = reference.logistic_gradient(
+            w * std[:, None],
+            b + x.mean(0) @ w,
+            (x[draw] - x.mean(0)) / std,
+            digits.train_y[draw],
+            l2=l2,
+        )
+        assert np.abs(gradient).max() <= 1e-4
+        assert np.abs(bias).max() <= 1e-4
+
+
+def test_the_strength_is_the_best_of_the_folds_inside_the_draw(digits, fitted):
+    x, probe = fitted
+    std = x.std(0, dtype=np.float64)
+    draw = evaluate.label_draws(digits.train_y, 10, 3, 0)[0]
+    y = digits.train_y[draw]
+    losses = []
+    for l2 in L2_GRID:
+        total = 0.0
+        for weights in fold_weights(y, 5)[:-1]:
+            seen, held = weights > 0, weights == 0
+            model = sklearn_fit(x[draw][seen], y[seen], std, l2)
+            log_p = model.predict_log_proba(x[draw][held] / std)
+            total -= log_p[np.arange(held.sum()), y[held]].mean()
+        losses.append(total)
+    assert probe.l2[0] == L2_GRID[int(np.argmin(losses))]
+
+
+def test_the_test_part_is_only_scored(digits):
+    x, y = digits.train_x, digits.train_y
+    options = {"labels_per_class": 10, "draws": 3}
+    junk = np.full((50, 64), 1e6, np.float32)
+    parts = {
+        "clean": (digits.test_x, digits.test_y),
+        "junk": (junk, np.zeros(50, np.int32)),
+    }
+    both = tuple(np.concatenate(v) for v in zip(*parts.values(), strict=True))
+    results = {
+        name: evaluate.linear_probe(x, y, *part, **options)
+        for name, part in (parts | {"both": both}).items()
+    }
+    for result in results.values():
+        np.testing.assert_array_equal(result.l2, results["clean"].l2)
+    right = {
+        name: result.accuracies * len(part[1])
+        for (name, result), part in zip(
+            results.items(), [*parts.values(), both], strict=True
+        )
+    }
+    np.testing.assert_allclose(right["clean"] + right["junk"], right["both"])
+
+
+def test_accuracy_on_digits_and_what_is_reported(digits):
+    few = evaluate.linear_probe(*digits, labels_per_class=10, draws=3)
+    assert few.accuracies.shape == few.l2.shape == (3,)
+    assert few.mean == pytest.approx(few.accuracies.mean())
+    assert few.std == pytest.approx(few.accuracies.std(ddof=1))
+    assert (few.labels_per_class, few.n) == (10, 100)
+    assert set(few.l2.tolist()) <= set(L2_GRID)
+    everything = evaluate.linear_probe(*digits)
+    assert everything.accuracies.shape == (1,)
+    assert (everything.std, everything.labels_per_class, everything.n) == (0, None, 500)
+    assert 0.8 < few.mean < everything.mean
+    assert everything.mean > 0.93
+
+
+def test_below_five_labels_the_strength_is_a_constant(digits):
+    one = evaluate.linear_probe(*digits, labels_per_class=1, draws=2)
+    np.testing.assert_array_equal(one.l2, L2_FEW_LABELS)
+    assert 0.3 < one.mean < 0.8
+
+
+def test_scale_and_shift_of_a_feature_do_not_matter(digits, fitted):
+    x, probe = fitted
+    rng = np.random.default_rng(3)
+    scale, shift = rng.uniform(0.5, 50, (2, x.shape[1])).astype(np.float32)
+    moved = evaluate.fit_probe(
+        x * scale + shift, digits.train_y, labels_per_class=10, draws=3
+    )
+    np.testing.assert_array_equal(moved.l2, probe.l2)
+    np.testing.assert_allclose(moved.weights * scale[:, None], probe.weights, atol=2e-3)
+
+
+def test_dead_and_unseen_features_are_harmless(digits):
+    dead = np.full((len(digits.train_x), 2), 0.1, np.float32)
+    woken = np.full((len(digits.test_x), 2), 1e3, np.float32)
+    options = {"labels_per_class": 1, "draws": 2}
+    with_dead = evaluate.linear_probe(
+        np.hstack([digits.train_x, dead]),
+        digits.train_y,
+        np.hstack([digits.test_x, woken]),
+        digits.test_y,
+        **options,
+    )
+    without = evaluate.linear_probe(*digits, **options)
+    np.testing.assert_allclose(with_dead.accuracies, without.accuracies, atol=0.01)
+
+
+def test_labels_keep_their_names(digits):
+    named = digits._replace(
+        train_y=3 * digits.train_y + 5, test_y=3 * digits.test_y + 5
+    )
+    options = {"labels_per_class": 1, "draws": 2}
+    found = evaluate.linear_probe(*named, **options).accuracies
+    np.testing.assert_array_equal(
+        found, evaluate.linear_probe(*digits, **options).accuracies
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_x": np.full((500, 64), np.nan)}, "must be finite, got NaN or inf"),
+        ({"train_y": np.full(500, -1)}, "labels must be >= 0, got -1"),
+        ({"train_y": np.full(500, 3)}, "two classes or more, got only 3"),
+        ({"train_y": np.zeros(4, int)}, r"got \(500, 64\) and \(4,\)"),
+        ({"test_x": np.zeros((300, 9))}, r"beside \(500, 64\), got \(300, 9\)"),
+        ({"test_y": np.zeros(4, int)}, r"got \(300, 64\) and \(4,\)"),
+    ],
+)
+def test_wrong_arguments_are_named(digits, change, message):
+    with pytest.raises(UsageError, match=message):
+        evaluate.linear_probe(*digits._replace(**change))
+
+
+def test_importing_evaluation_is_light():
+    heavy = "flax grain orbax sklearn scipy.sparse matplotlib torch tensorflow".split()
+    code = (
+        f"import sys, rl_jax.evaluate; print(*[m for m in {heavy} if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == ""

@@ -1,0 +1,99 @@
+"""Evaluation in NumPy float64, written from the papers."""
+
+import numpy as np
+
+
+def unit_rows(x):
+    x = np.asarray(x, np.float64)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def top_k(query, bank, *, k, valid=None, exclude=None):
+    """Brute force: sort every row by (score down, index up)."""
+    scores = np.asarray(query, np.float64) @ np.asarray(bank, np.float64).T
+    valid = len(bank) if valid is None else valid
+    values = np.full((len(query), k), -np.inf)
+    indices = np.full((len(query), k), -1)
+    for i, row in enumerate(scores):
+        banned = -1 if exclude is None else exclude[i]
+        ranked = [(-s, j) for j, s in enumerate(row[:valid]) if j != banned]
+        for place, (s, j) in enumerate(sorted(ranked)[:k]):
+            values[i, place], indices[i, place] = -s, j
+    return values, indices
+
+
+def knn(features, labels, queries, *, k, temperature):
+    """The class with the largest sum of exp(cosine / temperature) in the k nearest."""
+    scores, index = top_k(unit_rows(queries), unit_rows(features), k=k)
+    votes = np.zeros((len(queries), labels.max() + 1))
+    for i, (row, near) in enumerate(zip(scores, index, strict=True)):
+        for score, j in zip(row, near, strict=True):
+            votes[i, labels[j]] += np.exp(score / temperature)
+    return votes.argmax(1)
+
+
+def logistic_gradient(w, b, x, labels, *, l2, weights=None):
+    """Gradients by w and b of the weighted mean cross-entropy + l2/2 |w|^2."""
+    w, b, x = (np.asarray(v, np.float64) for v in (w, b, x))
+    weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+    logits = x @ w + b
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    p[np.arange(len(x)), labels] -= 1.0
+    p *= (weights / weights.sum())[:, None]
+    return x.T @ p + l2 * w, p.sum(0)
+
+
+def label_draws(labels, per_class, draws, seed):
+    """For each draw and class: its examples of smallest Philox bits, smallest first."""
+    rows = []
+    for draw in range(draws):
+        key = np.array([seed, draw], np.uint64)
+        bits = np.random.Philox(key=key).random_raw(len(labels)).tolist()
+        row = []
+        for c in sorted(set(labels.tolist())):
+            members = np.flatnonzero(labels == c).tolist()
+            row += sorted(members, key=bits.__getitem__)[:per_class]
+        rows.append(row)
+    return np.array(rows)
+
+
+def rank_me(z):
+    """Garrido et al. 2023, equations 1 and 2, without their epsilon."""
+    s = np.linalg.svd(np.asarray(z, np.float64), compute_uv=False)
+    p = s[s > 0] / s.sum()
+    return np.exp(-np.sum(p * np.log(p)))
+
+
+def normalized_std(z):
+    return np.sqrt(z.shape[1]) * unit_rows(z).std(0).mean()
+
+
+def tsne_affinities(x, perplexity):
+    """Symmetric P of t-SNE, each bandwidth by bisection on the precision."""
+    x = np.asarray(x, np.float64)
+    n = len(x)
+    distance = ((x[:, None] - x[None]) ** 2).sum(-1)
+    p = np.zeros((n, n))
+    for i in range(n):
+        others = np.arange(n) != i
+        d = distance[i, others] - distance[i, others].min()
+        low, high = 0.0, 1e12
+        for _ in range(200):
+            beta = (low + high) / 2
+            row = np.exp(-beta * d)
+            row /= row.sum()
+            entropy = -np.sum(row[row > 0] * np.log(row[row > 0]))
+            low, high = (beta, high) if entropy > np.log(perplexity) else (low, beta)
+        p[i, others] = row
+    return (p + p.T) / (2 * n)
+
+
+def tsne_divergence(p, y):
+    """KL(P || Q) with Q from a Student-t in the plane."""
+    y = np.asarray(y, np.float64)
+    q = 1 / (1 + ((y[:, None] - y[None]) ** 2).sum(-1))
+    np.fill_diagonal(q, 0.0)
+    q /= q.sum()
+    on = p > 0
+    return np.sum(p[on] * np.log(p[on] / q[on]))
