@@ -46,6 +46,7 @@ def pretrain(argv: Sequence[str]) -> None:
     spec = recipes.data_spec(chosen.data, size=chosen.image_size)
     source = recipes.build_source(spec)
     preset = presets.for_source(source)
+    preset = presets.for_steps(preset, chosen.steps or preset.steps)
     factories = {
         part: recipes.find(known, getattr(chosen, part) or getattr(preset, part), part)
         for part, known in PARTS.items()
@@ -66,10 +67,16 @@ def _chosen(argv: Sequence[str]) -> argparse.Namespace:
     """The flags that decide which other flags there are."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--image-size", "--image_size", type=int)
+    parser.add_argument("--image-size", "--image_size", type=_int_or_none)
+    parser.add_argument("--steps", type=_int_or_none)
     for part in PARTS:
         parser.add_argument(f"--{part}")
     return parser.parse_known_args(list(argv))[0]
+
+
+def _int_or_none(text: str) -> int | None:
+    """A number, or None for what tyro will refuse with a better message."""
+    return int(text) if text.isdigit() else None
 
 
 def _command(method, preset: presets.Preset, factories: dict):

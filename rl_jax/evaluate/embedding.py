@@ -34,13 +34,13 @@ def pca_2d(features: chex.Array) -> chex.Array:
 
 
 def tsne(
-    features: chex.Array, *, perplexity: float = 30.0, steps: int = 500, seed: int = 0
+    features: chex.Array, *, perplexity: float = 30.0, steps: int = 1000, seed: int = 0
 ) -> np.ndarray:
     """Exact t-SNE map (van der Maaten & Hinton 2008, JMLR 9:2579-2605).
 
     Minimises KL(P ‖ Q) with P from Gaussians of the given perplexity and Q from a
     Student-t in the plane, by gradient descent with momentum 0.5 then 0.8, gains, and P
-    exaggerated 12-fold for the first half of the steps, from `pca_2d` (Kobak & Berens
+    exaggerated 12-fold for the first quarter of the steps, from `pca_2d` (Kobak & Berens
     2019). It holds [n, n] matrices: a picture of some hundred points, not an algorithm
     for a data set.
 
@@ -83,7 +83,7 @@ def _tsne(x, perplexity, rng, *, steps: int):
 
     def step(t, carry):
         y, velocity, gains = carry
-        early = t < steps // 2
+        early = t < steps // 4
         kernel = 1.0 / (1.0 + _square_distances(y))
         kernel = kernel * (1.0 - jnp.eye(n))
         force = p * jnp.where(early, _EXAGGERATION, 1.0) - kernel / kernel.sum()

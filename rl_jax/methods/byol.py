@@ -1,5 +1,6 @@
 """BYOL: predict what a slowly moving copy of the network makes of another view."""
 
+import functools
 from typing import NamedTuple
 
 import chex
@@ -72,8 +73,11 @@ def byol(
         rng_tower, rng_predictor = jax.random.split(rng)
         x = batch["views"][:, 0]
         params, state = tower.init(encoder, projector, rng_tower, x)
-        out, _ = forward(params, state, x, train=False)
-        head, head_state = predictor.init(rng_predictor, out["z"])
+        out, _ = jax.eval_shape(
+            functools.partial(forward, train=False), params, state, x
+        )
+        z = jnp.zeros(out["z"].shape, out["z"].dtype)
+        head, head_state = predictor.init(rng_predictor, z)
         step = jnp.zeros([], jnp.int32)
         train = {"predictor": head, **params}
         return train, BYOLState(state, head_state, params, state, step)

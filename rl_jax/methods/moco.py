@@ -1,5 +1,6 @@
 """MoCo: queries against a queue of keys made by a slowly moving copy of the network."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -74,7 +75,7 @@ def moco(
         x = batch["views"][:, 0]
         params, state = tower.init(encoder, projector, rng, x)
         out, _ = jax.eval_shape(
-            lambda p, s, x: forward(p, s, x, train=False), params, state, x
+            functools.partial(forward, train=False), params, state, x
         )
         queue = empty_queue(queue_size, out["z"].shape[-1])
         return params, MoCoState(state, params, state, queue)

@@ -1,8 +1,8 @@
 """The network of joint-embedding methods: encoder f, then projection head g."""
 
 import chex
-import jax
 
+from rl_jax import networks
 from rl_jax.types import Network, Params, State
 
 
@@ -10,12 +10,7 @@ def init(
     encoder: Network, projector: Network, rng: chex.PRNGKey, x: chex.Array
 ) -> tuple[Params, State]:
     """Parameters and state of both, keyed `encoder` and `projector`."""
-    rng_encoder, rng_projector = jax.random.split(rng)
-    params, state = {}, {}
-    params["encoder"], state["encoder"] = encoder.init(rng_encoder, x)
-    h, _ = encoder.apply(params["encoder"], state["encoder"], x, train=False)
-    params["projector"], state["projector"] = projector.init(rng_projector, h)
-    return params, state
+    return networks.chain(encoder=encoder, projector=projector).init(rng, x)
 
 
 def apply(

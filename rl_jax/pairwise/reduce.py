@@ -164,10 +164,7 @@ def _backward(config, residuals, g):
     (x, y, scale, valid, exclude), lse, with_y = residuals
     rows, columns = lse if config.both else (lse, None)
     g_rows, g_columns = g if config.both else (g, None)
-    g_rows, g_columns = (
-        jnp.zeros(like.shape, like.dtype) if _is_symbolic_zero(value) else value
-        for value, like in ((g_rows, rows), (g_columns, columns))
-    )
+    g_rows, g_columns = _instantiate(g_rows), _instantiate(g_columns)
 
     def run(shift):
         options = {"scale": scale, "shift": shift, "tiles": config.tiles}
@@ -183,12 +180,15 @@ def _backward(config, residuals, g):
     dscale = jnp.vdot(x.astype(jnp.float32), dx)
     dscale = dscale / 2 if y is None else dscale
     dx = (scale * dx).astype(x.dtype)
-    dy = None if dy is None else (scale * dy).astype(y.dtype)
+    dy = None if dy is None else (scale * dy).astype(x.dtype)
     return dx, dy, dscale, None, None
 
 
-def _is_symbolic_zero(value) -> bool:
-    return isinstance(value, jax.custom_derivatives.SymbolicZero)
+def _instantiate(g):
+    """A cotangent as an array, also where nothing depends on the output."""
+    if isinstance(g, jax.custom_derivatives.SymbolicZero):
+        return jnp.zeros(g.shape, g.dtype)
+    return g
 
 
 _logsumexp.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -256,7 +256,7 @@ def table(result: dict[str, Any]) -> str:
         )
         return f"{result['reason']}\n{rank}\n{result['verdict']}"
     shares = result["labels_per_class"]
-    head = ["accuracy on held-out images"]
+    head = ["accuracy"]
     head += [f"{kind} {share}" for kind in ("probe", "k-NN") for share in shares]
     rows = [head]
     for row in result["table"]:

@@ -97,3 +97,12 @@ def for_source(source: data.Source) -> Preset:
         return digits()
     size = min(source.image_shape[:2])
     return small_images(size) if size <= 64 else photographs(size)
+
+
+def for_steps(preset: Preset, steps: int) -> Preset:
+    """The preset for a run of another length: warm-up is at most a tenth of it."""
+    optimizer = dict(preset.arguments.get("optimizer", {}))
+    if "warmup_steps" in optimizer:
+        optimizer["warmup_steps"] = min(optimizer["warmup_steps"], steps // 10)
+    arguments = preset.arguments | {"optimizer": optimizer}
+    return preset._replace(arguments=arguments, steps=steps)

@@ -1,17 +1,13 @@
 """Logistic regression: the optimum, against scikit-learn and by its gradient."""
 
-import jax
 import numpy as np
 import pytest
 from reference import evaluate as reference
+from reference.evaluate import probabilities
 from sklearn.linear_model import LogisticRegression
 
 from rl_jax import evaluate
 from rl_jax.errors import UsageError
-
-
-def probabilities(x, w, b):
-    return np.asarray(jax.nn.softmax(x @ w + b, axis=-1))
 
 
 def sklearn_probabilities(x, y, l2, weights=None):

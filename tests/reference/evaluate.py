@@ -32,13 +32,18 @@ def knn(features, labels, queries, *, k, temperature):
     return votes.argmax(1)
 
 
+def probabilities(x, w, b):
+    """Softmax of x w + b."""
+    logits = np.asarray(x, np.float64) @ np.asarray(w) + np.asarray(b)
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)
+
+
 def logistic_gradient(w, b, x, labels, *, l2, weights=None):
     """Gradients by w and b of the weighted mean cross-entropy + l2/2 |w|^2."""
-    w, b, x = (np.asarray(v, np.float64) for v in (w, b, x))
+    x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
     weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
-    logits = x @ w + b
-    p = np.exp(logits - logits.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
+    p = probabilities(x, w, b)
     p[np.arange(len(x)), labels] -= 1.0
     p *= (weights / weights.sum())[:, None]
     return x.T @ p + l2 * w, p.sum(0)
@@ -72,21 +77,18 @@ def normalized_std(z):
 def tsne_affinities(x, perplexity):
     """Symmetric P of t-SNE, each bandwidth by bisection on the precision."""
     x = np.asarray(x, np.float64)
-    n = len(x)
     distance = ((x[:, None] - x[None]) ** 2).sum(-1)
-    p = np.zeros((n, n))
-    for i in range(n):
-        others = np.arange(n) != i
-        d = distance[i, others] - distance[i, others].min()
-        low, high = 0.0, 1e12
-        for _ in range(200):
-            beta = (low + high) / 2
-            row = np.exp(-beta * d)
-            row /= row.sum()
-            entropy = -np.sum(row[row > 0] * np.log(row[row > 0]))
-            low, high = (beta, high) if entropy > np.log(perplexity) else (low, beta)
-        p[i, others] = row
-    return (p + p.T) / (2 * n)
+    np.fill_diagonal(distance, np.inf)
+    distance -= distance.min(1, keepdims=True)
+    low, high = np.full((2, len(x), 1), [[[0.0]], [[1e4]]])
+    for _ in range(80):
+        beta = (low + high) / 2
+        p = np.exp(-beta * distance)
+        p /= p.sum(1, keepdims=True)
+        entropy = -np.sum(p * np.log(np.where(p > 0, p, 1.0)), 1, keepdims=True)
+        wide = entropy > np.log(perplexity)
+        low, high = np.where(wide, beta, low), np.where(wide, high, beta)
+    return (p + p.T) / (2 * len(x))
 
 
 def tsne_divergence(p, y):
