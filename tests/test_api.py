@@ -32,7 +32,7 @@ def public():
                 yield pytest.param(thing, id=f"{module.__name__}.{name}")
 
 
-@pytest.mark.parametrize("function", public())
+@pytest.mark.parametrize("function", list(public()))
 def test_is_documented(function):
     doc = inspect.getdoc(function)
     assert doc
@@ -42,7 +42,7 @@ def test_is_documented(function):
             assert name in doc, f"{name} is not in the docstring"
 
 
-@pytest.mark.parametrize("function", public())
+@pytest.mark.parametrize("function", list(public()))
 def test_randomness_is_called_rng(function):
     names = list(inspect.signature(function).parameters)
     assert "prng_key" not in names
