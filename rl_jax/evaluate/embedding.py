@@ -40,9 +40,9 @@ def tsne(
 
     Minimises KL(P ‖ Q) with P from Gaussians of the given perplexity and Q from a
     Student-t in the plane, by gradient descent with momentum 0.5 then 0.8, gains, and P
-    exaggerated 12-fold for the first quarter of the steps, from `pca_2d` (Kobak & Berens
-    2019). It holds [n, n] matrices: a picture of some hundred points, not an algorithm
-    for a data set.
+    exaggerated 12-fold for the first quarter of the steps, from `pca_2d` (Kobak &
+    Berens 2019). It holds [n, n] matrices: a picture of some hundred points, not an
+    algorithm for a data set.
 
     Args:
       features: [n, D], 4 <= n <= 2000, D >= 2.

@@ -58,9 +58,9 @@ def knn(
             f"knn: labels must be in [0, {num_classes}), got {low} .. {high}; leave "
             "unlabelled rows (-1) out"
         )
-    scores, index = top_k(_normalize(rows), _normalize(bank), k=min(k, n))
-    votes = jnp.asarray(labels, jnp.int32)[index]
-    return _vote(scores, votes, temperature, num_classes=num_classes)
+    return _predict(
+        bank, labels, rows, temperature, k=min(k, n), num_classes=num_classes
+    )
 
 
 def knn_accuracy(
@@ -95,13 +95,11 @@ def knn_accuracy(
     return float(np.mean(np.asarray(found) == query_labels))
 
 
-_normalize = jax.jit(normalize)
-
-
-@functools.partial(jax.jit, static_argnames="num_classes")
-def _vote(scores, labels, temperature, *, num_classes: int):
+@functools.partial(jax.jit, static_argnames=("k", "num_classes"))
+def _predict(features, labels, queries, temperature, *, k: int, num_classes: int):
+    scores, index = top_k(normalize(queries), normalize(features), k=k)
     # Relative to the nearest, so that no temperature overflows.
     weight = jnp.exp((scores - scores[:, :1]) / temperature)
     rows = jnp.arange(len(scores))[:, None]
-    votes = jnp.zeros((len(scores), num_classes)).at[rows, labels].add(weight)
+    votes = jnp.zeros((len(scores), num_classes)).at[rows, labels[index]].add(weight)
     return votes.argmax(1).astype(jnp.int32)

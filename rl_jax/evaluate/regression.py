@@ -50,12 +50,14 @@ def logistic(
     """
     _check(features, labels, num_classes, l2, weights)
     if weights is None:
-        weights = jnp.ones_like(labels, jnp.float32)
-    several = weights.ndim == 2
+        w = jnp.ones_like(labels, jnp.float32)
+    else:
+        w = jnp.asarray(weights)
+    several = w.ndim == 2
     path = logistic_path(
         jnp.asarray(features)[None],
         jnp.asarray(labels)[None],
-        jnp.asarray(weights)[None] if several else jnp.asarray(weights)[None, None],
+        w[None] if several else w[None, None],
         jnp.asarray(l2, jnp.float32)[None],
         num_classes=num_classes,
         steps=steps,
@@ -145,7 +147,10 @@ def logistic_path(
         bias = bias - jnp.einsum("bd,bdpc->bpc", centre, weights)
         return a, Path(weights.transpose(0, 2, 1, 3), bias, loss, taken)
 
+    # Zero, but not as a constant: XLA on CPU (seen in jax 0.10.2 and 0.12.0) returns
+    # uninitialised memory for a sum over the product of an array and constant zeros.
     start = jnp.zeros((groups, width, w.shape[2], num_classes))
+    start = start + 0.0 * x[:, 0, :, None, None]
     return jax.lax.scan(solve, start, l2)[1]
 
 

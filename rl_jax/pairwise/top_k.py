@@ -65,9 +65,8 @@ def _top_k(query, bank, valid, exclude, *, k: int, rows: int, columns: int):
             index = start + lax.broadcasted_iota(jnp.int32, scores.shape, 1)
             counts = (index < last) & (index != out[:, None])
             scores = jnp.where(counts, scores, -jnp.inf)
-            index = jnp.where(counts, index, -1)
             # What was found before stands in front: `lax.top_k` keeps the first of
-            # equals, hence the lower index.
+            # equals, hence the lower index, and the −1 of `empty` before a masked row.
             scores = jnp.concatenate([best[0], scores], axis=1)
             index = jnp.concatenate([best[1], index], axis=1)
             scores, place = lax.top_k(scores, k)

@@ -34,10 +34,11 @@ def digits() -> Preset:
         augment="digits",
         optimizer="adamw",
         arguments={
+            "augment": {"rotate": 15.0, "shear": 10.0},
             "optimizer": {"learning_rate": 3e-3},
             "projector": {"hidden": 256, "out": 64},
             "predictor": {"hidden": 256},
-            "simclr": {"temperature": 0.3},
+            "simclr": {"temperature": 0.5},
             "moco": {"temperature": 0.2, "decay": 0.99, "queue_size": 1024},
             "byol": {"decay": 0.99},
         },

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 
 
 class Digits(NamedTuple):
@@ -12,6 +13,13 @@ class Digits(NamedTuple):
     train_y: np.ndarray
     test_x: np.ndarray
     test_y: np.ndarray
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """For scikit-learn: its threads get into each other's way on small problems."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

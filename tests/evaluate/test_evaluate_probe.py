@@ -126,11 +126,13 @@ def test_scale_and_shift_of_a_feature_do_not_matter(digits, fitted):
 
 
 def test_dead_and_unseen_features_are_harmless(digits):
-    dead = np.full((len(digits.train_x), 2), 0.1, np.float32)
-    woken = np.full((len(digits.test_x), 2), 1e3, np.float32)
+    # The second is a constant up to float32 rounding.
+    rounding = np.random.default_rng(0).integers(-1, 2, len(digits.train_x)) * 6e-5
+    dead = np.stack([np.full_like(rounding, 0.1), 1e3 + rounding], 1)
+    woken = np.full((len(digits.test_x), 2), 1e3)
     options = {"labels_per_class": 1, "draws": 2}
     with_dead = evaluate.linear_probe(
-        np.hstack([digits.train_x, dead]),
+        np.hstack([digits.train_x, dead.astype(np.float32)]),
         digits.train_y,
         np.hstack([digits.test_x, woken]),
         digits.test_y,

@@ -183,3 +183,17 @@ def test_refuses_before_compiling(options, message, monkeypatch):
     monkeypatch.setattr(loop, "initial_state", lambda *a, **k: pytest.fail("compiled"))
     with pytest.raises(UsageError, match=message):
         fit(**options)
+
+
+def test_the_state_is_donated():
+    """The compiled step writes the new state over the old one."""
+    mesh = train.data_mesh(jax.devices()[:1])
+    init = train.initial_state(
+        **pieces() | {"optimizer": optax.sgd(0.1), "seed": 0, "batch_size": 16},
+        source=source(),
+        mesh=mesh,
+    )
+    state = init()
+    held = jax.tree.leaves(state.params)
+    fit(state=state, steps=1)
+    assert all(x.is_deleted() for x in held)

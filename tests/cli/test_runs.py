@@ -1,0 +1,80 @@
+"""The commands on a run, by hand as a user would: pretrain, evaluate, embed, report."""
+
+import numpy as np
+import pytest
+
+from rl_jax import train
+from rl_jax.cli import main
+from rl_jax.run import evaluation
+
+SMALL = [
+    *("--steps", "4", "--batch-size", "16", "--log-every", "2"),
+    *("--encoder", "mlp", "--encoder.features", "8", "--encoder.out", "8"),
+    *("--augment", "digits", "--projector.hidden", "8", "--projector.out", "4"),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    """The commands must not move the tests' compilation cache."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+
+
+def make_data(path, *, labels):
+    rng = np.random.default_rng(0)
+    label = np.arange(60) % 3
+    image = rng.integers(0, 100, (60, 8, 8, 1)) + 50 * label[:, None, None, None]
+    arrays = {"image": image.astype(np.uint8)}
+    np.savez(path, **(arrays | {"label": label} if labels else arrays))
+    return path
+
+
+def test_from_labelled_images_to_the_page(tmp_path, capsys):
+    source = make_data(tmp_path / "small.npz", labels=True)
+    run = tmp_path / "run"
+    main(["pretrain", "byol", "--data", str(source), "--run-dir", str(run), *SMALL])
+    printed = capsys.readouterr().out
+    last = printed.strip().splitlines()
+    assert any(line.startswith("byol h [8]") for line in last)
+    assert any(line.startswith("raw pixels [64]") for line in last)
+    assert any(line.startswith("untrained encoder h [8]") for line in last)
+
+    result = evaluation.read(run)
+    assert result["step"] == 4
+    names = [row["representation"] for row in result["table"]]
+    assert set(names) == {"h", "z", "target_h", "random", "raw"}
+    assert result["labels_per_class"] == ["1", "10", "all"]
+    # The classes differ in brightness: a linear map of the pixels tells them apart.
+    raw = next(row for row in result["table"] if row["representation"] == "raw")
+    assert raw["probe"]["all"]["mean"] > 0.9
+    assert result["train_images"] + result["test_images"] == 60
+    assert "pretraining has seen the scored fifth" in result["evaluated"]
+
+    page = (run / "report.html").read_text()
+    assert "untrained" in page
+    assert (run / "views.png").stat().st_size > 0
+    rows = train.read_rows(run / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 4]
+    assert {"loss", "probe_accuracy", "ema_decay", "z_std"} <= set(rows[0])
+
+    output = tmp_path / "features.npz"
+    main(["embed", str(run), str(source), "-o", str(output)])
+    found = np.load(output)
+    assert found["h"].shape == (60, 8)
+    assert found["z"].shape == (60, 4)
+    np.testing.assert_array_equal(found["label"], np.arange(60) % 3)
+
+
+def test_without_labels_the_page_says_why(tmp_path, capsys):
+    source = make_data(tmp_path / "plain.npz", labels=False)
+    run = tmp_path / "run"
+    main(["pretrain", "simclr", "--data", str(source), "--run-dir", str(run), *SMALL])
+    printed = capsys.readouterr().out
+    assert "the data has no labels" in printed
+    assert "RankMe" in printed
+    result = evaluation.read(run)
+    assert result["table"] == []
+    assert result["geometry"]["h"]["dim"] == 8
+    assert "no labels" in (run / "report.html").read_text()
+    rows = train.read_rows(run / "metrics.jsonl")
+    assert "probe_accuracy" not in rows[0]
