@@ -67,6 +67,8 @@ def to_float(image: chex.Array) -> chex.Array:
 
 def _per_channel(values: float | Sequence[float], image: chex.Array) -> chex.Array:
     array = jnp.asarray(values, jnp.float32)
+    if image.shape[-1] == 1:
+        array = jnp.mean(array)  # a grey image in a data set described by colours
     if array.size not in (1, image.shape[-1]):
         raise UsageError(
             f"augment: mean and std must have one value or one per channel, got "
@@ -100,7 +102,7 @@ def views(
       crop_fraction: share of the shorter side the clean image shows, in (0, 1]; applies
         where that side is above `size`.
       mean, std: of the data set, one value or one per channel, in units of [0, 1];
-        standardised is (x − mean) / std.
+        grey images take the mean over channels; standardised is (x − mean) / std.
 
     Returns:
       An `Augment`. `views(rng, batch)` takes `image` [B, H, W, C], uint8 or float in
