@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed ## pretrain SimCLR on the embedded digits, evaluate, write a page
-	$(BIN)/rl-jax pretrain simclr --data digits --steps 150
+	$(BIN)/rl-jax pretrain simclr --data digits --steps 200
 
 test: $(VENV)/.installed ## the quick tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
