@@ -1,0 +1,104 @@
+"""A recipe survives JSON, and rebuilds what it describes."""
+
+import jax
+import numpy as np
+import pytest
+
+from rl_jax import data, networks, train
+from rl_jax.augment import presets as augmentations
+from rl_jax.errors import UsageError
+from rl_jax.run import presets
+from rl_jax.run import recipe as recipes
+
+
+def recipe(**changes):
+    base = recipes.Recipe(
+        data=recipes.resolve(data.digits),
+        augment=recipes.resolve(augmentations.digits, noise=0.3),
+        encoder=recipes.resolve(networks.mlp, features=(8, 4), out=4),
+        projector=recipes.resolve(networks.projection_head, hidden=4, out=3),
+        predictor=None,
+        method=recipes.Spec("simclr", {"temperature": 0.2}),
+        optimizer=recipes.resolve(train.sgd, total_steps=5, batch_size=16),
+        steps=5,
+        batch_size=16,
+        seed=3,
+        probe=True,
+        log_every=1,
+        checkpoint_every=2,
+    )
+    return base._replace(**changes)
+
+
+def test_round_trip(tmp_path):
+    recipes.write(recipe(), tmp_path / "run.json", command="rl-jax pretrain simclr")
+    found, notes = recipes.read(tmp_path / "run.json")
+    assert found == recipe()
+    assert notes["command"] == "rl-jax pretrain simclr"
+    assert found.encoder.arguments["features"] == (8, 4)
+    assert found.augment.arguments["scale"] == (0.85, 1.15)
+
+
+def test_builds_what_it_says():
+    source = data.digits()
+    parts = recipes.build(recipe(), source)
+    batch = {
+        "index": np.arange(4, dtype=np.int32),
+        "image": source.images[:4],
+        "label": np.zeros(4, np.int32),
+    }
+    batch = jax.eval_shape(parts.augment.views, jax.random.key(0), batch)
+    params, _ = jax.eval_shape(parts.method.init, jax.random.key(0), batch)
+    assert set(params) == {"method", "probe"}
+    assert params["probe"]["kernel"].shape == (4, 10)
+    plain = recipes.build(recipe(probe=False), source)
+    params, _ = jax.eval_shape(plain.method.init, jax.random.key(0), batch)
+    assert set(params) == {"encoder", "projector"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": recipes.Spec("os.system", {})}, "unknown method 'os.system'"),
+        ({"encoder": recipes.Spec("__import__", {})}, "unknown encoder '__import__'"),
+    ],
+)
+def test_only_known_factories_are_called(changes, message):
+    with pytest.raises(UsageError, match=message):
+        recipes.build(recipe(**changes), data.digits())
+
+
+def test_presets_follow_the_data():
+    small = np.zeros((10, 32, 32, 3), np.uint8)
+    large = np.zeros((10, 96, 96, 3), np.uint8)
+    assert presets.for_source(data.digits()).encoder == "convnet"
+    found = presets.for_source(data.arrays(small))
+    assert found.arguments["encoder"]["stem"] == "cifar"
+    assert found.arguments["augment"]["size"] == 32
+    found = presets.for_source(data.arrays(large))
+    assert found.arguments["encoder"]["depth"] == 50
+    assert found.arguments["augment"]["size"] == 84
+
+
+def test_a_short_run_warms_up_for_a_tenth_of_it():
+    preset = presets.for_steps(presets.small_images(), 100)
+    assert preset.arguments["optimizer"]["warmup_steps"] == 10
+    preset = presets.for_steps(presets.small_images(), 20_000)
+    assert preset.arguments["optimizer"]["warmup_steps"] == 500
+
+
+def test_every_preset_names_known_arguments():
+    """A misspelt argument of a preset would be ignored by the command line."""
+    for preset in (presets.digits(), presets.small_images(), presets.photographs()):
+        factories = {
+            "encoder": recipes.find(recipes.ENCODERS, preset.encoder, "encoder"),
+            "augment": recipes.find(recipes.AUGMENTS, preset.augment, "augment"),
+            "optimizer": recipes.find(
+                recipes.OPTIMIZERS, preset.optimizer, "optimizer"
+            ),
+            "projector": networks.projection_head,
+            "predictor": networks.prediction_head,
+        } | {f.__name__: f for f in recipes.METHODS}
+        for part, arguments in preset.arguments.items():
+            known = recipes.resolve(factories[part]).arguments
+            assert set(arguments) <= set(known), part

@@ -1,0 +1,43 @@
+"""The first signal asks, the second quits."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rl_jax.errors import Stopped
+from rl_jax.run.signals import Interrupts
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+)
+def test_the_first_is_noted(number, code):
+    before = signal.getsignal(number)
+    with Interrupts("rl-jax resume runs/a") as interrupts:
+        interrupts.poll("at step 1")
+        assert not interrupts.requested()
+        os.kill(os.getpid(), number)
+        assert interrupts.requested()
+        with pytest.raises(Stopped, match="at step 2; continue with: rl-jax") as stop:
+            interrupts.poll("at step 2")
+    assert stop.value.exit_code == code
+    assert signal.getsignal(number) == before
+
+
+def test_the_second_quits_at_once():
+    code = (
+        "import os, signal, time\n"
+        "from rl_jax.run.signals import Interrupts\n"
+        "with Interrupts('x'):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('still here', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(5)\n"
+        "    print('too late', flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stdout == "still here\n"
