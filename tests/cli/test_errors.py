@@ -185,3 +185,12 @@ def test_help_imports_nothing_heavy():
         "assert not {'jax', 'flax', 'tyro', 'orbax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", str(tmp_path / "run.json"))
+
+    monkeypatch.setattr("rl_jax.run.recipe.write", full)
+    error = one_line(capsys, "pretrain", "simclr", "--run-dir", tmp_path, code=1)
+    assert "run.json: No space left on device" in error

@@ -75,7 +75,14 @@ class Case:
         self.batch = jax.jit(self.augment.views)(jax.random.key(7), raw_batch(2))
 
 
-@pytest.fixture(scope="module", params=METHODS)
+SLOW = {"byol + probe"}
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+    for name in METHODS
+]
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def case(request):
     return Case(request.param)
 
