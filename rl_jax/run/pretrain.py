@@ -47,7 +47,7 @@ def start(
     Raises:
       UsageError: for arguments or data that do not fit, before anything is compiled.
       Stopped: by SIGTERM or Ctrl-C, after saving.
-      CheckpointError: when the last checkpoint could not be written.
+      RunError: when the last checkpoint could not be written.
       NonFiniteError: when training diverged.
     """
     if (folder / "run.json").exists():

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rl_jax.errors import CheckpointError
+from rl_jax.errors import CheckpointError, RunError, UsageError
 
 FORMAT = 1
 """Version of the layout; a newer one is refused."""
@@ -69,6 +69,15 @@ def _layout(tree: chex.ArrayTree) -> dict[str, list]:
 def _one_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether a failed read says nothing about the checkpoint itself."""
+    if isinstance(error, OSError):
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)
+    text = str(error)
+    passing = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE")
+    return isinstance(error, MemoryError) or any(word in text for word in passing)
 
 
 class Checkpoints:
@@ -174,11 +183,11 @@ class Checkpoints:
         """Waits, and raises if the last save did not reach the disk.
 
         Raises:
-          CheckpointError: with the reason.
+          RunError: with the reason.
         """
         self.wait()
         if self._failed:
-            raise CheckpointError(f"the run ended, but {self._failed}")
+            raise RunError(f"the run ended, but {self._failed}")
 
     def close(self) -> None:
         """Waits for the last save and lets go of the folder."""
@@ -197,23 +206,36 @@ class Checkpoints:
           `(step, tree)`, or None where no checkpoint exists.
 
         Raises:
-          CheckpointError: when the newest readable one was made for other shapes or by
-            a newer version, or when checkpoints exist and none is sound.
+          CheckpointError: when checkpoints exist and none is sound; none is renamed.
+          UsageError: when one was made for other shapes, or by a newer version.
+          RunError: when one cannot be read for a cause that may pass (memory, rights,
+            the disk); none is renamed.
         """
         reasons = [
             f"{path.name} was set aside as not sound"
             for path in sorted(self._directory.glob("*.corrupt"))
         ]
+        unsound = []
         for step in reversed(self.steps()):
             try:
-                return step, self._restore(step, target)
-            except CheckpointError:
+                state = self._restore(step, target)
+            except RunError:
                 raise
             except Exception as error:
+                if _may_pass(error):
+                    raise RunError(
+                        f"checkpoint {step} cannot be read now: {_one_line(error)}; "
+                        "nothing was changed, mend the cause and try again"
+                    ) from error
                 reason = f"checkpoint {step} is not sound: {_one_line(error)}"
                 reasons.append(reason)
+                unsound.append(step)
                 self._say(f"warning: {reason}; trying the one before")
-                self._set_aside(step)
+                continue
+            # Only now: that this one could be read shows the fault lies in the others.
+            for bad in unsound:
+                self._set_aside(bad)
+            return step, state
         if reasons:
             raise CheckpointError(
                 f"{self._directory}: none of {len(reasons)} checkpoints is sound "
@@ -227,7 +249,7 @@ class Checkpoints:
         folder = self._directory / str(step)
         meta = json.loads((folder / "meta" / "metadata").read_text())
         if meta["format"] > FORMAT:
-            raise CheckpointError(
+            raise UsageError(
                 f"checkpoint {step} has format {meta['format']}, this version reads up "
                 f"to {FORMAT}: use a newer rl_jax"
             )
@@ -264,7 +286,7 @@ def _check_layout(step: int, saved: dict, asked: dict) -> None:
                 "nothing" if shape is None else f"{dtype}{shape}"
                 for shape, dtype in (one, two)
             ]
-            raise CheckpointError(
+            raise UsageError(
                 f"checkpoint {step} was made with another configuration: {name} is "
                 f"{said[0]} there, {said[1]} here; use the run's own run.json"
             )

@@ -96,9 +96,10 @@ def fit(
       steps: optimizer steps of the whole run, ≥ 1.
       batch_size: examples of one step over all devices.
       seed: of the initialisation, the order of examples and all noise.
-      state: where to go on; None starts at step 0.
+      state: where to go on; None starts at step 0. Donated: do not use it afterwards.
       mesh: devices; None takes all.
-      log_every: steps between calls of `on_log`; the host reads nothing in between.
+      log_every: steps between calls of `on_log`; between them and the saves the host
+        reads nothing.
       on_log: called with a row of floats: `step`, the metrics of that step and the
         fields of `metrics.CLOCK`.
       checkpoints: where to save, every `checkpoint_every` steps and at the end.
@@ -113,8 +114,8 @@ def fit(
 
     Raises:
       UsageError: for a batch that fits neither the data nor the devices.
-      NonFiniteError: at the first log point after a loss or gradient was not finite;
-        the state before it has been saved.
+      NonFiniteError: at the first log point or save after a loss, gradient or update
+        was not finite; the state without those updates has been saved.
     """
     if steps < 1 or log_every < 1 or checkpoint_every < 1:
         raise UsageError(
@@ -152,6 +153,7 @@ def fit(
         run = _compiled(body, feed, mesh)
         most = steps_per_call or (1 if jax.default_backend() == "cpu" else log_every)
         skipped = jnp.zeros([], jnp.float32)
+        checked = step
         while step < steps:
             until = min(_next(step, log_every), _next(step, checkpoint_every), steps)
             count = most if most <= min(until - step, feed.most) else 1
@@ -160,15 +162,19 @@ def fit(
             state, metrics, skipped = run(count)(state, skipped, feed.held, inputs)
             step += count
             stopping = stop is not None and stop()
-            if step % log_every == 0 or step == steps:
+            logging = step % log_every == 0 or step == steps
+            saving = step % checkpoint_every == 0 or step == steps or stopping
+            if logging or saving:
                 row, lost = fetch((metrics, skipped))
-                if on_log is not None:
+                if logging and on_log is not None:
                     row = {name: float(v) for name, v in row.items()}
                     on_log({"step": step} | row | clock.row(step))
+                # Before each save too: the count is not in it, so it must be zero.
                 if lost:
                     _save(checkpoints, before_save, step, state)
-                    raise _non_finite(step, log_every, int(lost), row)
-            if step % checkpoint_every == 0 or step == steps or stopping:
+                    raise _non_finite(checked, step, int(lost), row)
+                checked = step
+            if saving:
                 _save(checkpoints, before_save, step, state)
             if stopping:
                 break
@@ -210,12 +216,12 @@ def _save(checkpoints, before_save, step, state) -> None:
         checkpoints.save(step, state)
 
 
-def _non_finite(step: int, log_every: int, lost: int, row: dict) -> NonFiniteError:
+def _non_finite(checked: int, step: int, lost: int, row: dict) -> NonFiniteError:
     named = ", ".join(f"{name} {row[name]:g}" for name in ("loss", "grad_norm"))
     return NonFiniteError(
-        f"loss or gradient not finite in {lost} of the steps {step - log_every + 1} to "
-        f"{step} (at {step}: {named}); their updates were skipped and the state was "
-        "saved: lower the learning rate or raise the temperature"
+        f"loss, gradient or update not finite in {lost} of the steps {checked + 1} to "
+        f"{step} (at {step}: {named}); their updates were skipped and the state saved "
+        "without them; start a new run with a lower learning rate or higher temperature"
     )
 
 

@@ -46,9 +46,9 @@ def train_step(
 ) -> tuple[TrainState, dict]:
     """Augmentation, forward, loss, gradient and update: one optimizer step.
 
-    Where the loss or the gradient is not finite, everything the step would have changed
-    keeps its old value (parameters, statistics, targets, queues, optimizer), the step
-    count goes on and the metric `nonfinite` is 1.
+    Where the loss, the gradient or the new state is not finite, everything the step
+    would have changed keeps its old value (parameters, statistics, targets, queues,
+    optimizer), the step count goes on and the metric `nonfinite` is 1.
 
     Args:
       ts: the state before the step.
@@ -67,15 +67,20 @@ def train_step(
     params = optax.apply_updates(ts.params, updates)
 
     grad_norm = optax.tree.norm(grads)
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    new = (params, aux.state, opt_state)
     old = (ts.params, ts.state, ts.opt_state)
-    kept = jax.tree.map(
-        lambda n, o: jnp.where(finite, n, o), (params, aux.state, opt_state), old
-    )
+    # What is written counts too: a finite gradient times a rate can overflow.
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & _all_finite(new)
+    kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
     metrics = aux.metrics | diagnostics(aux.features)
     metrics |= {"loss": loss, "grad_norm": grad_norm, "nonfinite": ~finite}
     metrics = {name: jnp.asarray(v, jnp.float32) for name, v in metrics.items()}
     return TrainState(ts.step + 1, ts.rng, *kept), metrics
+
+
+def _all_finite(tree: chex.ArrayTree) -> chex.Array:
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
 
 
 def diagnostics(features: dict, *, rows: int = 256) -> dict:

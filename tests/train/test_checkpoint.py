@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from rl_jax import train
-from rl_jax.errors import CheckpointError
+from rl_jax.errors import CheckpointError, RunError, UsageError
 from rl_jax.train import sharding
 from rl_jax.types import TrainState
 
@@ -155,9 +155,35 @@ def test_falls_back_to_the_last_sound_one(folder, fault):
 def test_none_sound_is_an_error_and_stays_one(folder):
     for step in (1, 2, 3):
         flip_a_bit(folder, step)
+    before = sorted(p.name for p in folder.iterdir())
     for _ in range(2):
         with pytest.raises(CheckpointError, match="none of 3 checkpoints is sound"):
             restore(folder)
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        OSError(116, "Stale file handle"),
+        MemoryError("no memory"),
+        RuntimeError("RESOURCE_EXHAUSTED: out of device memory"),
+    ],
+)
+def test_a_fault_that_may_pass_condemns_nothing(folder, monkeypatch, error):
+    def broken(self, step, target):
+        raise error
+
+    before = sorted(p.name for p in folder.iterdir())
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Checkpoints, "_restore", broken)
+        with pytest.raises(RunError, match="cannot be read now") as stopped:
+            restore(folder)
+    assert stopped.value.exit_code == 1
+    assert sorted(p.name for p in folder.iterdir()) == before
+    assert restore(folder)[0][0] == 3
 
 
 def test_no_checkpoint_is_none(tmp_path):
@@ -175,7 +201,7 @@ def test_readers_change_nothing(folder):
 
 
 def test_another_configuration_is_refused(folder):
-    with pytest.raises(CheckpointError, match=r"\['w'\] is float32\[32, 7\] there"):
+    with pytest.raises(UsageError, match=r"\['w'\] is float32\[32, 7\] there"):
         restore(folder, width=33)
     assert (folder / "3").exists()
 
@@ -184,7 +210,7 @@ def test_a_newer_format_is_refused(folder):
     path = folder / "3" / "meta" / "metadata"
     meta = json.loads(path.read_text())
     path.write_text(json.dumps(meta | {"format": 99}))
-    with pytest.raises(CheckpointError, match="format 99"):
+    with pytest.raises(UsageError, match="format 99"):
         restore(folder)
 
 
@@ -198,7 +224,7 @@ def test_a_failed_save_is_said_and_training_goes_on(tmp_path, monkeypatch):
             patched.setattr(shutil, "disk_usage", lambda path: free)
             checkpoints.save(2, make(2))
         assert "checkpoint of step 2 not written" in said[0]
-        with pytest.raises(CheckpointError, match="step 2 not written"):
+        with pytest.raises(RunError, match="step 2 not written"):
             checkpoints.finish()
         assert checkpoints.steps() == [1]
         checkpoints.save(3, make(3))

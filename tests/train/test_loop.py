@@ -166,8 +166,25 @@ def test_divergence_stops_the_run_and_keeps_the_state(tmp_path):
         pytest.raises(NonFiniteError, match="not finite in . of the steps 1 to 4"),
     ):
         fit(optimizer=optax.sgd(1e38), checkpoints=checkpoints)
+    mesh = train.data_mesh(jax.devices()[:1])
+    init = train.initial_state(
+        **pieces() | {"optimizer": optax.sgd(1e38), "seed": 0, "batch_size": 16},
+        source=source(),
+        mesh=mesh,
+    )
     with train.Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.steps() == [4]
+        step, state = checkpoints.restore(train.restore_target(init, mesh))
+    assert step == 4
+    chex.assert_tree_all_finite((state.params, state.state))
+
+
+def test_divergence_is_seen_before_a_save(tmp_path):
+    """A checkpoint between two log points must not hide it from a resumed run."""
+    with (
+        train.Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(NonFiniteError, match="of the steps 1 to 3 "),
+    ):
+        fit(optimizer=optax.sgd(1e38), checkpoints=checkpoints, checkpoint_every=3)
 
 
 @pytest.mark.parametrize(
