@@ -1,14 +1,25 @@
 """Losses: arrays in, a scalar out."""
 
 from rl_jax.losses.bootstrap import negative_cosine
-from rl_jax.losses.contrastive import alignment, info_nce, nt_xent, uniformity
+from rl_jax.losses.contrastive import (
+    alignment,
+    clip,
+    info_nce,
+    nt_xent,
+    sigmoid,
+    sup_con,
+    uniformity,
+)
 from rl_jax.losses.normalize import normalize
 
 __all__ = [
     "alignment",
+    "clip",
     "info_nce",
     "negative_cosine",
     "normalize",
     "nt_xent",
+    "sigmoid",
+    "sup_con",
     "uniformity",
 ]

@@ -1,5 +1,7 @@
 """Losses over all pairs of a batch; the pairs are streamed, never held."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,9 +10,17 @@ from jax import lax
 from rl_jax import pairwise
 from rl_jax.errors import UsageError
 from rl_jax.losses.normalize import normalize
+from rl_jax.pairwise import Implementation, Precision
 
 
-def nt_xent(a: chex.Array, b: chex.Array, *, temperature: chex.Numeric) -> chex.Array:
+def nt_xent(
+    a: chex.Array,
+    b: chex.Array,
+    *,
+    temperature: chex.Numeric,
+    precision: Precision | None = None,
+    implementation: Implementation | None = None,
+) -> chex.Array:
     """Normalised temperature-scaled cross-entropy (Chen et al. 2020, arXiv:2002.05709).
 
     Over the N = 2B views z, with s_ij = ⟨z_i, z_j⟩/τ and p(i) the other view of i's
@@ -20,6 +30,7 @@ def nt_xent(a: chex.Array, b: chex.Array, *, temperature: chex.Numeric) -> chex.
     Args:
       a, b: [B, D] embeddings of the two views; normalised here, in float32.
       temperature: τ > 0, a float or a scalar array; differentiable.
+      precision, implementation: of the products, see `pairwise.logsumexp`.
 
     Returns:
       Scalar float32 in [0, log(2B − 1) + 2/τ]; log(2B − 1) when all views are equal.
@@ -28,14 +39,15 @@ def nt_xent(a: chex.Array, b: chex.Array, *, temperature: chex.Numeric) -> chex.
       UsageError: for a temperature ≤ 0 or shapes other than [B, D] twice.
     """
     _check_pair("nt_xent", a, b)
-    scale = _scale("nt_xent", temperature)
-    a, b = normalize(a), normalize(b)
+    root = _root("nt_xent", temperature)
+    a, b = normalize(a) * root, normalize(b) * root
     # Interleaved, so that a batch shared out over devices needs no exchange.
     views = jnp.stack([a, b], axis=1).reshape(-1, a.shape[1])
-    lse = pairwise.logsumexp(views, scale=scale, max_norm=1.0).reshape(-1, 2)
-    positive = scale * jnp.sum(a * b, axis=1, keepdims=True)
+    options = {"precision": precision, "implementation": implementation}
+    lse = pairwise.logsumexp(views, scale=1.0, max_norm=root, **options)
+    positive = jnp.sum(a * b, axis=1, keepdims=True)
     # Row by row: the means of both are large, their difference is not.
-    return jnp.mean(lse - positive)
+    return jnp.mean(lse.reshape(-1, 2) - positive)
 
 
 def info_nce(
@@ -45,6 +57,8 @@ def info_nce(
     *,
     temperature: chex.Numeric,
     valid: chex.Numeric | None = None,
+    precision: Precision | None = None,
+    implementation: Implementation | None = None,
 ) -> chex.Array:
     """InfoNCE (van den Oord et al. 2018, arXiv:1807.03748).
 
@@ -58,6 +72,7 @@ def info_nce(
         of keys and negatives where the method asks for it.
       temperature: τ > 0, a float or a scalar array; differentiable.
       valid: count of leading rows of `negatives` that take part, None for all.
+      precision, implementation: of the products, see `pairwise.logsumexp`.
 
     Returns:
       Scalar float32 ≥ 0; log(number of candidates) − it is a lower bound on the mutual
@@ -67,13 +82,15 @@ def info_nce(
       UsageError: for a temperature ≤ 0 or shapes that do not fit.
     """
     _check_pair("info_nce", query, key)
-    scale = _scale("info_nce", temperature)
-    query, key = normalize(query), normalize(key)
-    positive = scale * jnp.sum(query * key, axis=1)
+    root = _root("info_nce", temperature)
+    query, key = normalize(query) * root, normalize(key) * root
+    positive = jnp.sum(query * key, axis=1)
+    options = {"scale": 1.0, "max_norm": root}
+    options |= {"precision": precision, "implementation": implementation}
     if negatives is None:
         if valid is not None:
             raise UsageError("info_nce: valid counts negatives, but none were given")
-        lse = pairwise.logsumexp(query, key, scale=scale, max_norm=1.0)
+        lse = pairwise.logsumexp(query, key, **options)
         return jnp.mean(lse - positive)
     if negatives.ndim != 2 or negatives.shape[1] != query.shape[1]:
         raise UsageError(
@@ -84,9 +101,131 @@ def info_nce(
         filled = jnp.arange(len(negatives)) < valid
         negatives = jnp.where(filled[:, None], negatives, 0)
     others = pairwise.logsumexp(
-        query, normalize(negatives), scale=scale, valid=valid, max_norm=1.0
+        query, normalize(negatives) * root, valid=valid, **options
     )
     return jnp.mean(jnp.logaddexp(positive, others) - positive)
+
+
+def clip(
+    image: chex.Array,
+    text: chex.Array,
+    *,
+    logit_scale: chex.Numeric,
+    precision: Precision | None = None,
+    implementation: Implementation | None = None,
+) -> chex.Array:
+    """Symmetric InfoNCE of paired modalities (Radford et al. 2021, arXiv:2103.00020).
+
+    With l_ij = s·⟨u_i, v_j⟩: ½ mean_i [log Σ_j exp(l_ij) − l_ii] + ½ mean_j [log Σ_i
+    exp(l_ij) − l_jj]. One sweep over the pairs gives both sums, one more the gradients.
+
+    Args:
+      image, text: [B, D], pairs in the same row; normalised here, in float32.
+      logit_scale: s > 0, the factor itself (1/τ; the authors train its logarithm and
+        hold it ≤ 100), a float or a scalar array; differentiable.
+      precision, implementation: of the products, see `pairwise.logsumexp`.
+
+    Returns:
+      Scalar float32 ≥ 0; log B when all embeddings are equal.
+
+    Raises:
+      UsageError: for a scale ≤ 0 or shapes other than [B, D] twice.
+    """
+    _check_pair("clip", image, text)
+    root = _root("clip", logit_scale=logit_scale)
+    u, v = normalize(image) * root, normalize(text) * root
+    rows, columns = pairwise.logsumexp(
+        u, v, scale=1.0, axis="both", max_norm=root, precision=precision,
+        implementation=implementation,
+    )  # fmt: skip
+    positive = jnp.sum(u * v, axis=1)
+    return jnp.mean((rows - positive) + (columns - positive)) / 2
+
+
+def sigmoid(
+    image: chex.Array,
+    text: chex.Array,
+    *,
+    logit_scale: chex.Numeric,
+    bias: chex.Numeric,
+    precision: Precision | None = None,
+    implementation: Implementation | None = None,
+) -> chex.Array:
+    """Sigmoid loss of paired modalities, SigLIP (Zhai et al. 2023, arXiv:2303.15343).
+
+    With l_ij = s·⟨u_i, v_j⟩ + b and m_ij = 1 for pairs, −1 otherwise:
+    −1/B Σ_ij log σ(m_ij l_ij), the sum over all pairs divided by B, as the authors do.
+
+    Args:
+      image, text: [B, D], pairs in the same row; normalised here, in float32.
+      logit_scale: s > 0, the factor itself (the authors start at 10); differentiable.
+      bias: b (the authors start at −10); differentiable.
+      precision, implementation: of the products, see `pairwise.logsumexp`.
+
+    Returns:
+      Scalar float32 ≥ 0.
+
+    Raises:
+      UsageError: for a scale ≤ 0 or shapes other than [B, D] twice.
+    """
+    _check_pair("sigmoid", image, text)
+    root = _root("sigmoid", logit_scale=logit_scale)
+    u, v = normalize(image) * root, normalize(text) * root
+    # Pairs are left out of the sweep: softplus(l) − l would cancel where l is large.
+    negative = pairwise.sigmoid(
+        u, v, scale=1.0, bias=bias, exclude=jnp.arange(len(u)), precision=precision,
+        implementation=implementation,
+    )  # fmt: skip
+    positive = jnp.sum(u * v, axis=1) + bias
+    return jnp.mean(negative + jax.nn.softplus(-positive))
+
+
+def sup_con(
+    z: chex.Array,
+    label: chex.Array,
+    *,
+    temperature: chex.Numeric,
+    precision: Precision | None = None,
+    implementation: Implementation | None = None,
+) -> chex.Array:
+    """Supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362), its L_out.
+
+    With P(i) the other rows of i's label: the mean over all i with a positive of
+    log Σ_{j≠i} exp(s_ij) − 1/|P(i)| Σ_{p∈P(i)} s_ip, s_ij = ⟨z_i, z_j⟩/τ. The sum over
+    positives stands outside the logarithm; it is ⟨z_i, sum of the class − z_i⟩, so the
+    pairs need no mask. Where each label occurs on two rows, this is NT-Xent.
+
+    Args:
+      z: [N, D], all views of all examples; normalised here, in float32.
+      label: int [N], −1 where unknown: such a row is a negative of all others only.
+      temperature: τ > 0, a float or a scalar array; differentiable.
+      precision, implementation: of the products, see `pairwise.logsumexp`.
+
+    Returns:
+      Scalar float32 ≥ 0; 0 where no row has a positive.
+
+    Raises:
+      UsageError: for a temperature ≤ 0, or shapes that are not [N, D] and int [N].
+    """
+    if z.ndim != 2 or label.shape != z.shape[:1]:
+        raise UsageError(
+            f"sup_con: expected [N, D] and label [N], got {z.shape}, {label.shape}"
+        )
+    if not jnp.issubdtype(label.dtype, jnp.integer):
+        raise UsageError(f"sup_con: label must be of an int dtype, got {label.dtype}")
+    _check_embeddings("sup_con", z)
+    root = _root("sup_con", temperature)
+    z = normalize(z) * root
+    lse = pairwise.logsumexp(
+        z, scale=1.0, max_norm=root, precision=precision, implementation=implementation
+    )
+    number = jnp.unique(label, size=len(label), return_inverse=True)[1]
+    together = jax.ops.segment_sum(z, number, len(label))[number] - z
+    others = jax.ops.segment_sum(jnp.ones(len(z)), number, len(label))[number] - 1
+    positive = jnp.sum(z * together, axis=1) / jnp.maximum(others, 1)
+    anchor = (label >= 0) & (others > 0)
+    value = jnp.sum(jnp.where(anchor, lse - positive, 0.0))
+    return value / jnp.maximum(anchor.sum(), 1)
 
 
 def alignment(a: chex.Array, b: chex.Array, *, alpha: float = 2.0) -> chex.Array:
@@ -113,7 +252,13 @@ def alignment(a: chex.Array, b: chex.Array, *, alpha: float = 2.0) -> chex.Array
     return jnp.mean(jnp.where(apart, jnp.where(apart, square, 1.0) ** (alpha / 2), 0.0))
 
 
-def uniformity(z: chex.Array, *, t: float = 2.0) -> chex.Array:
+def uniformity(
+    z: chex.Array,
+    *,
+    t: float = 2.0,
+    precision: Precision | None = None,
+    implementation: Implementation | None = None,
+) -> chex.Array:
     """Log mean Gaussian potential of all pairs (Wang & Isola 2020, arXiv:2005.10242).
 
     log 1/(N(N−1)) Σ_{i≠j} exp(−t ‖z_i − z_j‖²); on unit rows ‖z_i − z_j‖² is
@@ -122,6 +267,7 @@ def uniformity(z: chex.Array, *, t: float = 2.0) -> chex.Array:
     Args:
       z: [N, D] embeddings, N ≥ 2; normalised here, in float32. No zero rows.
       t: inverse width, > 0.
+      precision, implementation: of the products, see `pairwise.logsumexp`.
 
     Returns:
       Scalar float32 in [−4t, 0]; 0 when all rows are equal, lower when they spread.
@@ -133,7 +279,8 @@ def uniformity(z: chex.Array, *, t: float = 2.0) -> chex.Array:
         raise UsageError(f"uniformity: expected [N, D] with N >= 2, got {z.shape}")
     if t <= 0:
         raise UsageError(f"uniformity: t must be > 0, got {t}")
-    lse = pairwise.logsumexp(normalize(z), scale=2.0 * t, max_norm=1.0)
+    options = {"precision": precision, "implementation": implementation}
+    lse = pairwise.logsumexp(normalize(z), scale=2.0 * t, max_norm=1.0, **options)
     pairs = len(z) * (len(z) - 1)
     return jax.nn.logsumexp(lse) - 2.0 * t - jnp.log(float(pairs))
 
@@ -143,12 +290,41 @@ def _check_pair(name: str, a: chex.Array, b: chex.Array) -> None:
         raise UsageError(
             f"{name}: expected two [B, D] arrays, got {a.shape}, {b.shape}"
         )
+    _check_embeddings(name, a, b)
 
 
-def _scale(name: str, temperature: chex.Numeric) -> chex.Numeric:
-    """1/τ, checked where τ has a value; a traced τ cannot be."""
-    if not isinstance(temperature, jax.core.Tracer) and not (temperature > 0):
-        raise UsageError(f"{name}: temperature must be > 0, got {temperature}")
-    if isinstance(temperature, int | float):
-        return 1.0 / temperature
-    return lax.reciprocal(jnp.asarray(temperature, jnp.float32))
+def _check_embeddings(name: str, *arrays: chex.Array) -> None:
+    for x in arrays:
+        if not len(x):
+            raise UsageError(f"{name}: there must be at least one row, got {x.shape}")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise UsageError(
+                f"{name}: embeddings must be of a float dtype, got {x.dtype}"
+            )
+
+
+def _root(
+    name: str,
+    temperature: chex.Numeric | None = None,
+    *,
+    logit_scale: chex.Numeric | None = None,
+) -> chex.Numeric:
+    """√(1/τ) or √s, by which unit rows are multiplied so that products are logits.
+
+    A factor of the rows and not of the products: the gradient by it is then a sum over
+    rows of what is left once positives and negatives have cancelled. As a factor of the
+    products it would be the difference of two large sums.
+
+    Raises:
+      UsageError: for a value that is not positive and finite; a traced one has none.
+    """
+    what, value = "temperature", temperature
+    if value is None:
+        what, value = "logit_scale", logit_scale
+    if not isinstance(value, jax.core.Tracer) and not (0 < value < jnp.inf):
+        raise UsageError(f"{name}: {what} must be > 0, got {value}")
+    if isinstance(value, int | float):
+        root = math.sqrt(value)
+        return 1 / root if what == "temperature" else root
+    value = jnp.asarray(value, jnp.float32)
+    return lax.rsqrt(value) if what == "temperature" else jnp.sqrt(value)

@@ -1,6 +1,16 @@
 """All-pairs reductions that never hold the matrix."""
 
-from rl_jax.pairwise.reduce import block_size_for, logsumexp
+from rl_jax.pairwise.logsumexp import logsumexp
+from rl_jax.pairwise.reduce import Implementation
+from rl_jax.pairwise.sigmoid import sigmoid
+from rl_jax.pairwise.tiles import Precision, block_size_for
 from rl_jax.pairwise.top_k import top_k
 
-__all__ = ["block_size_for", "logsumexp", "top_k"]
+__all__ = [
+    "Implementation",
+    "Precision",
+    "block_size_for",
+    "logsumexp",
+    "sigmoid",
+    "top_k",
+]

@@ -1,27 +1,36 @@
 """The same quantities with the whole matrix in memory: the reference, by autodiff."""
 
 import chex
+import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rl_jax.pairwise import streaming
+from rl_jax.pairwise import tiles
+from rl_jax.pairwise.streaming import Operands
 
 
-def logsumexp(x, y, *, scale, valid, exclude, both: bool, precision) -> chex.Array:
-    """As `pairwise.logsumexp`, forming S [N, M]; memory N·M·4 bytes."""
-    other = x if y is None else y
-    s = streaming.dot(x, other.T, precision) * scale
+def values(given: Operands, *, kind: str, both: bool, precision):
+    """As `streaming.values`, forming S [N, M]; memory N·M·4 bytes."""
+    x = tiles.split(given.x, precision)
+    y = x if given.y is None else tiles.split(given.y, precision)
+    s = tiles.outer(x, y) * given.scale
+    if given.offset is not None:
+        s += given.offset
+    if given.bias is not None:
+        s += given.bias[None]
     column = lax.broadcasted_iota(jnp.int32, s.shape, 1)
-    out = jnp.zeros(s.shape, bool)
-    if y is None:
-        out |= jnp.eye(len(x), dtype=bool)
-    if valid is not None:
-        out |= column >= valid
-    if exclude is not None:
-        out |= column == exclude[:, None]
-    s = jnp.where(out, -jnp.inf, s)
-    rows = _logsumexp(s, 1)
-    return (rows, _logsumexp(s, 0)) if both else rows
+    if given.exclude is not None:
+        s = jnp.where(column == given.exclude[:, None], -jnp.inf, s)
+    if given.y is None:
+        s = jnp.where(jnp.eye(len(s), dtype=bool), -jnp.inf, s)
+    reduced = _softplus if kind == "softplus" else _logsumexp
+    rows = reduced(s, 1)
+    return (rows, reduced(s, 0)) if both else rows
+
+
+def _softplus(s: chex.Array, axis: int) -> chex.Array:
+    out = jnp.isneginf(s)
+    return jnp.where(out, 0.0, jax.nn.softplus(jnp.where(out, 0.0, s))).sum(axis)
 
 
 def _logsumexp(s: chex.Array, axis: int) -> chex.Array:

@@ -1,4 +1,4 @@
-"""The public all-pairs log-sum-exp: checks, choice of path, custom derivative."""
+"""One all-pairs reduction with its own derivative: what the public functions share."""
 
 import functools
 from typing import Literal, NamedTuple
@@ -6,182 +6,167 @@ from typing import Literal, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rl_jax.errors import UsageError
-from rl_jax.pairwise import dense, sharded, streaming
+from rl_jax.pairwise import dense, reductions, sharded, tiles
+from rl_jax.pairwise.streaming import Cotangents, Operands, Plan
 
-Precision = Literal["bf16", "bf16x3", "highest"]
 Implementation = Literal["dense", "xla"]
 
 
-def logsumexp(
+class Config(NamedTuple):
+    """The static part of one call.
+
+    Attributes:
+      plan: how to cut the work; its kind is "exp" where the shift is still to be found.
+      ring: pass rows around, gather them, or (None) as memory asks for.
+      bound: the largest possible |logit|, where it is known before tracing.
+    """
+
+    plan: Plan
+    ring: bool | None
+    bound: float | None = None
+
+
+def reduce(
+    name: str,
     x: chex.Array,
-    y: chex.Array | None = None,
+    y: chex.Array | None,
     *,
+    kind: reductions.Kind,
     scale: chex.Numeric,
-    valid: chex.Numeric | None = None,
-    exclude: chex.Array | None = None,
-    axis: Literal["rows", "both"] = "rows",
-    precision: Precision | None = None,
-    block_size: int | None = None,
-    implementation: Implementation | None = None,
-    max_norm: float | None = None,
+    offset: chex.Numeric | None = None,
+    valid: chex.Numeric | None,
+    exclude: chex.Array | None,
+    both: bool = False,
+    precision: tiles.Precision | None,
+    block_size: int | None,
+    implementation: Implementation | None,
+    ring: bool | None,
+    max_norm: chex.Numeric | None = None,
 ):
-    """Log-sum-exp of scaled inner products over all pairs, without the matrix.
-
-    rows_i = log Σ_j exp(scale·⟨x_i, y_j⟩), and columns_j the same over i. Memory is one
-    tile of logits, in the gradient too. Inside `jax.set_mesh(mesh)` with a `data` axis
-    the rows are shared out over its devices and the result equals one device's.
-
-    Differentiable once in reverse mode by x, y and scale; forward mode and second
-    derivatives raise jax's error for `custom_vjp` (`implementation="dense"` has both).
-
-    Args:
-      x: [N, D] float32 or bfloat16 rows, as they are: nothing is normalised here.
-      y: [M, D] of the same dtype; None: the rows of x, each without itself.
-      scale: factor of the inner products, a float or a scalar array; 1/temperature.
-      valid: count of leading rows of y that take part; what lies behind them, NaN
-        included, has no influence. None: all.
-      exclude: int32 [N], for each row one column to leave out, -1 for none.
-      axis: "rows", or "both" for (rows, columns) in one sweep; only with y.
-      precision: of the products. None: the operands' dtype; "bf16" rounds the operands,
-        "bf16x3" splits them in two (error 1e-5), "highest" is full float32.
-      block_size: rows and columns of a tile; None: see `block_size_for`.
-      implementation: "xla" streams, "dense" forms the matrix; None chooses "xla".
-      max_norm: a bound on the norm of every row, where one is known (1 for unit rows).
-        It saves the search for it and, with a Python float `scale`, one code path.
-
-    Returns:
-      float32 [N], −inf where a row has no column; with axis="both" ([N], [M]).
+    """Checks the arguments and reduces; see `logsumexp` and `sigmoid` for them.
 
     Raises:
       UsageError: for shapes, dtypes or options that do not fit together.
     """
-    _check(x, y, valid, exclude, axis, precision, block_size, implementation)
-    both = axis == "both"
+    _check(name, x, y, valid, exclude, precision, block_size, implementation)
+    bias = None
     if valid is not None:
         assert y is not None
         keep = jnp.arange(len(y)) < valid
         y = jnp.where(keep[:, None], y, jnp.zeros_like(y))
+        bias = jnp.where(keep, 0.0, -jnp.inf)
+    if offset is not None:
+        offset = jnp.asarray(offset, jnp.float32)
+    given = Operands(x, y, jnp.asarray(scale, jnp.float32), offset, None, bias, exclude)
     if implementation == "dense":
-        return dense.logsumexp(
-            x,
-            y,
-            scale=scale,
-            valid=valid,
-            exclude=exclude,
-            both=both,
-            precision=precision,
-        )
-    tiles = _tiles(x, y, block_size, precision)
-    norm = None if max_norm is None else float(max_norm)
-    bound = None
-    if norm is not None and isinstance(scale, int | float):
-        bound = abs(float(scale)) * norm**2
-    config = _Config(tiles, both, norm, bound)
-    return _logsumexp(config, x, y, jnp.asarray(scale, jnp.float32), valid, exclude)
+        return dense.values(given, kind=kind, both=both, precision=precision)
+    sharded.check(name, x, y, ring)
+    sizes = [_block_size(v, block_size) for v in (x, x if y is None else y)]
+    plan = Plan(kind, *sizes, precision, both=both)
+    if isinstance(max_norm, int | float) and isinstance(scale, int | float):
+        bound = abs(float(scale)) * float(max_norm) ** 2
+        return _reduce(Config(plan, ring, bound), given, None)
+    norm = None if max_norm is None else jnp.asarray(max_norm, jnp.float32)
+    return _reduce(Config(plan, ring), given, norm)
 
 
-def block_size_for(rows: int, dim: int, platform: str) -> int:
-    """Rows of a tile when none are asked for.
+def _block_size(x, asked: int | None) -> int:
+    rows = sharded.rows_per_device(len(x))
+    default = tiles.block_size_for(rows, x.shape[1], jax.default_backend())
+    return max(1, min(asked or default, rows))
 
-    One tile up to 1,024 rows. On CPU 512 (1,024 from D = 512 on), so that a tile stays
-    in cache; elsewhere 2,048, so that the products fill the device.
+
+def _choose(config: Config, given: Operands, norm, run):
+    """`run(plan, operands)` with a constant shift where that is safe.
+
+    The choice is made on the device where it depends on values; nothing is read back.
     """
-    if rows <= 1024:
-        return rows
-    if platform == "cpu":
-        return 512 if dim < 512 else 1024
-    return 2048
+    plan = config.plan
+    if plan.kind != "exp":
+        return run(plan, given)
+    shift, safe = _shift(config, given, norm)
+
+    def constant():
+        return run(plan, given._replace(shift=shift))
+
+    def running():
+        return run(plan._replace(kind="running_exp"), given)
+
+    if isinstance(safe, bool):
+        return constant() if safe else running()
+    return lax.cond(safe, constant, running)
 
 
-class _Config(NamedTuple):
-    """The static part of one call."""
-
-    tiles: streaming.Tiles
-    both: bool
-    max_norm: float | None
-    bound: float | None  # largest |logit| where it is known before tracing
-
-
-def _tiles(x, y, block_size, precision) -> streaming.Tiles:
-    def size(rows: int) -> int:
-        platform = jax.default_backend()
-        return max(
-            1, min(block_size or block_size_for(rows, x.shape[1], platform), rows)
-        )
-
-    return streaming.Tiles(size(len(x)), size(len(x if y is None else y)), precision)
-
-
-def _shifts(config: _Config, x, y, scale):
+def _shift(config: Config, given: Operands, norm):
     """The constant shift and whether it is safe: floats if known, else arrays."""
+    x, y = given.x, given.y
     columns = max(len(x), len(x if y is None else y))
     if config.bound is not None:
-        return streaming.safe_shift(config.bound, columns)
-    if config.max_norm is not None:
-        square = jnp.asarray(config.max_norm**2)
+        return reductions.safe_shift(config.bound, columns)
+    if norm is not None:
+        square = jnp.square(norm)
     else:
         square = _max_square(x)
         square = square if y is None else jnp.sqrt(square * _max_square(y))
-    return streaming.safe_shift(jnp.abs(scale) * square, columns)
+    return reductions.safe_shift(jnp.abs(given.scale) * square, columns)
 
 
 def _max_square(x):
     return jnp.max(jnp.sum(jnp.square(x.astype(jnp.float32)), axis=1))
 
 
-def _choose(config: _Config, x, y, scale, run):
-    """`run(shift)` with the constant shift where safe, else with `None`."""
-    shift, safe = _shifts(config, x, y, scale)
-    if isinstance(safe, bool):
-        return run(shift if safe else None)
-    return jax.lax.cond(safe, lambda: run(shift), lambda: run(None))
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _logsumexp(config, x, y, scale, valid, exclude):
-    def run(shift):
-        options = {"scale": scale, "shift": shift, "tiles": config.tiles}
-        if y is None and exclude is None:
-            return sharded.triangle_lse(x, **options)
-        options |= {"valid": valid, "exclude": exclude, "both": config.both}
-        return sharded.rectangle_lse(x, y, **options)
-
-    return _choose(config, x, y, scale, run)
+def _reduce(config: Config, given: Operands, norm: chex.Array | None):
+    return _results(config, _sums(config, given, norm))
 
 
-def _forward(config, *inputs):
-    values = jax.tree.map(lambda primal: primal.value, inputs)
-    out = _logsumexp(config, *values)
-    y = inputs[1]
+def _sums(config: Config, given: Operands, norm):
+    def run(plan, given):
+        return sharded.sums(plan, given, use_ring=config.ring)
+
+    return _choose(config, given, norm, run)
+
+
+def _results(config: Config, sums):
+    # Shifted or running, sums of exponentials have one form.
+    result = reductions.of(config.plan.kind, 0.0).result
+    return tuple(map(result, sums)) if config.plan.both else result(sums)
+
+
+def _forward(config, given, norm):
+    primals, norm = jax.tree.map(lambda primal: primal.value, (given, norm))
+    sums = _sums(config, primals, norm)
     # Residuals are arrays, so what is static must lie in their structure.
-    with_y = () if y is not None and y.perturbed else None
-    return out, (values, out, with_y)
+    with_y = () if given.y is not None and given.y.perturbed else None
+    return _results(config, sums), (primals, norm, sums, with_y)
 
 
-def _backward(config, residuals, g):
-    (x, y, scale, valid, exclude), lse, with_y = residuals
-    rows, columns = lse if config.both else (lse, None)
-    g_rows, g_columns = g if config.both else (g, None)
-    g_rows, g_columns = _instantiate(g_rows), _instantiate(g_columns)
+def _backward(config, residuals, bars):
+    given, norm, sums, with_y = residuals
+    bars = jax.tree.map(_instantiate, bars)
+    if config.plan.both:
+        bars = Cotangents((sums[0], bars[0]), (sums[1], bars[1]))
+    else:
+        bars = Cotangents((sums, bars), None)
 
-    def run(shift):
-        options = {"scale": scale, "shift": shift, "tiles": config.tiles}
-        if y is None and exclude is None:
-            return sharded.triangle_gradient(x, rows, g_rows, **options), None
-        options |= {"valid": valid, "exclude": exclude, "with_y": with_y is not None}
-        return sharded.rectangle_gradient(
-            x, y, rows, g_rows, columns, g_columns, **options
+    def run(plan, given):
+        plan = plan._replace(
+            with_y=with_y is not None, with_total=given.offset is not None
         )
+        return sharded.gradients(plan, given, bars, use_ring=config.ring)
 
-    dx, dy = _choose(config, x, y, scale, run)
+    found = _choose(config, given, norm, run)
     # Σ_ij g_i p_ij ⟨x_i, y_j⟩ = ⟨x, dx⟩; self pairs appear in both of their rows.
-    dscale = jnp.vdot(x.astype(jnp.float32), dx)
-    dscale = dscale / 2 if y is None else dscale
-    dx = (scale * dx).astype(x.dtype)
-    dy = None if dy is None else (scale * dy).astype(x.dtype)
-    return dx, dy, dscale, None, None
+    dscale = jnp.vdot(given.x.astype(jnp.float32), found.x)
+    dscale = dscale / 2 if given.y is None else dscale
+    dx = (given.scale * found.x).astype(given.x.dtype)
+    dy = None
+    if found.y is not None:
+        dy = (given.scale * found.y).astype(given.y.dtype)
+    return Operands(dx, dy, dscale, found.total, None, None, None), None
 
 
 def _instantiate(g):
@@ -191,35 +176,36 @@ def _instantiate(g):
     return g
 
 
-_logsumexp.defvjp(_forward, _backward, symbolic_zeros=True)
+_reduce.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _check(x, y, valid, exclude, axis, precision, block_size, implementation):
-    name = "pairwise.logsumexp"
+def _check(name, x, y, valid, exclude, precision, block_size, implementation):
     other = x if y is None else y
     if x.ndim != 2 or other.ndim != 2 or other.shape[1] != x.shape[1]:
         got = f"x {x.shape}" + ("" if y is None else f" and y {y.shape}")
         raise UsageError(f"{name}: expected x [N, D] and y [M, D], got {got}")
+    if not len(x) or not len(other):
+        raise UsageError(
+            f"{name}: there must be at least one row, got x {x.shape}"
+            + ("" if y is None else f" and y {y.shape}")
+        )
     if other.dtype != x.dtype:
         raise UsageError(
             f"{name}: x and y must have one dtype, got {x.dtype} and {other.dtype}"
         )
     if x.dtype not in (jnp.float32, jnp.bfloat16):
         raise UsageError(f"{name}: expected float32 or bfloat16, got {x.dtype}")
-    if y is None and (valid is not None or exclude is not None or axis != "rows"):
-        raise UsageError(
-            f"{name}: valid, exclude and axis='both' need y; self pairs take none"
-        )
+    if y is None and (valid is not None or exclude is not None):
+        raise UsageError(f"{name}: valid and exclude need y; self pairs take neither")
     if exclude is not None and exclude.shape != (len(x),):
         raise UsageError(
             f"{name}: exclude must be int [N] = [{len(x)}], got {exclude.shape}"
         )
-    for given, known, what in (
-        (axis, ("rows", "both"), "axis"),
+    for value, known, what in (
         (precision, (None, "bf16", "bf16x3", "highest"), "precision"),
         (implementation, (None, "dense", "xla"), "implementation"),
     ):
-        if given not in known:
-            raise UsageError(f"{name}: {what} must be one of {known}, got {given!r}")
+        if value not in known:
+            raise UsageError(f"{name}: {what} must be one of {known}, got {value!r}")
     if block_size is not None and block_size < 1:
         raise UsageError(f"{name}: block_size must be at least 1, got {block_size}")

@@ -1,148 +1,127 @@
 """The same reductions with the rows shared out over the devices of the context mesh.
 
-Row-owner: every device gathers the other rows once (`all_gather`) and reduces its own
-rows against them, so forward and backward need no exchange of partial sums of rows. Its
-own block is a triangle, the others' a rectangle without any mask. Columns of a
-rectangle are summed over the devices. Without a mesh, with one device, inside somebody
-else's `shard_map`, or where the rows do not divide, this is the one-device path.
+Two ways to see the others' rows: `gather` takes them all at once, `ring` passes them on
+from device to device. Without a mesh, with one device or inside somebody else's
+`shard_map`, this is the one-device path.
 """
+
+import functools
 
 import chex
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
-from rl_jax.pairwise import streaming
+from rl_jax.errors import UsageError
+from rl_jax.pairwise import gather, ring, streaming
+from rl_jax.pairwise.streaming import Cotangents, Gradients, Operands, Plan
 
 AXIS = "data"
+GATHER_LIMIT = 2**30
+"""Bytes of rows that a device gathers without being asked; beyond, the ring."""
 
 
-def _devices(*rows: int) -> int:
-    """Over how many devices the context mesh shares these rows; 1: not at all."""
+def devices() -> int:
+    """Over how many devices the context mesh shares rows; 1: not at all."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or AXIS not in mesh.shape:
         return 1
     if dict(zip(mesh.axis_names, mesh.axis_types, strict=True))[AXIS] != AxisType.Auto:
         return 1
-    count = mesh.shape[AXIS]
-    return count if all(n % count == 0 for n in rows) else 1
+    return mesh.shape[AXIS]
 
 
-def _map(f, args, specs, out):
-    """`shard_map` over the data axis; specs and out: True where rows are shared out."""
-    spec = {True: PartitionSpec(AXIS), False: PartitionSpec()}
-    return jax.shard_map(
-        f,
-        in_specs=tuple(spec[s] for s in specs),
-        out_specs=jax.tree.map(lambda s: spec[s], out),
-        axis_names={AXIS},
-        check_vma=False,
-    )(*args)
+def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None):
+    """Refuses rows that the devices cannot share evenly.
+
+    Raises:
+      UsageError: naming both numbers.
+    """
+    count = devices()
+    if len(x) % count:
+        raise UsageError(
+            f"{name}: {len(x)} rows are not divisible by the {count} devices of the "
+            f"mesh axis {AXIS!r}; use a multiple of {count}, or leave the mesh"
+        )
+    if use_ring and y is not None and len(y) % count:
+        raise UsageError(
+            f"{name}: ring=True shares out y too, but its {len(y)} rows are not "
+            f"divisible by {count} devices; use a multiple of {count}, or ring=False"
+        )
 
 
-def _others(x: chex.Array) -> chex.Array:
-    """All rows but this device's, starting with its right neighbour's."""
-    everyone = lax.all_gather(x, AXIS, tiled=True)
-    own = lax.axis_index(AXIS) * len(x)
-    return jnp.roll(everyone, -own, axis=0)[len(x) :]
+def rows_per_device(rows: int) -> int:
+    """How many of so many rows one device owns."""
+    return rows // devices()
 
 
-def _fit(tiles: streaming.Tiles, rows: int, columns: int) -> streaming.Tiles:
-    return tiles._replace(
-        rows=min(tiles.rows, rows), columns=min(tiles.columns, columns)
+def sums(plan: Plan, given: Operands, *, use_ring: bool | None):
+    """As `streaming.sums`; those of columns are shared out where y goes around."""
+    if devices() == 1:
+        return streaming.sums(plan, given)
+    passed, shared = _ways(given, use_ring)
+    local = ring.sums if passed else functools.partial(gather.sums, shared=shared)
+    run = functools.partial(local, plan, axis=AXIS, count=devices())
+    row, column = PartitionSpec(AXIS), PartitionSpec(AXIS if passed else None)
+    return _map(
+        run, (given,), (_specs(given, passed, shared),),
+        (row, column) if plan.both else row,
+    )  # fmt: skip
+
+
+def gradients(
+    plan: Plan, given: Operands, bars: Cotangents, *, use_ring: bool | None
+) -> Gradients:
+    """As `streaming.gradients`."""
+    if devices() == 1:
+        return streaming.gradients(plan, given, bars)
+    passed, shared = _ways(given, use_ring)
+    local = (
+        ring.gradients if passed else functools.partial(gather.gradients, shared=shared)
+    )
+    run = functools.partial(local, plan, axis=AXIS, count=devices())
+    row, everywhere = PartitionSpec(AXIS), PartitionSpec()
+    column = row if passed else everywhere
+    bar_specs = Cotangents((row, row), bars.columns and (column, column))
+    out = Gradients(
+        row,
+        (row if shared else everywhere) if plan.with_y else None,
+        everywhere if plan.with_total else None,
+    )
+    specs = (_specs(given, passed, shared), bar_specs)
+    return _map(run, (given, bars), specs, out)
+
+
+def _ways(given: Operands, use_ring: bool | None) -> tuple[bool, bool]:
+    """Whether rows go around a ring, and whether y is shared out."""
+    x, y = given.x, given.y
+    other = x if y is None else y
+    same = len(other) == len(x)
+    divides = len(other) % devices() == 0
+    if use_ring is None:
+        large = other.size * other.dtype.itemsize > GATHER_LIMIT
+        use_ring = large and same
+    return (True, True) if use_ring and divides else (False, same)
+
+
+def _specs(given: Operands, passed: bool, shared: bool) -> Operands:
+    row, everywhere = PartitionSpec(AXIS), PartitionSpec()
+    specs = Operands(
+        x=row,
+        y=row if shared else everywhere,
+        scale=everywhere,
+        offset=everywhere,
+        shift=everywhere,
+        bias=row if passed else everywhere,
+        exclude=row,
+    )
+    return Operands(
+        *(None if v is None else s for v, s in zip(given, specs, strict=True))
     )
 
 
-def triangle_lse(z: chex.Array, *, scale, shift, tiles) -> chex.Array:
-    """As `streaming.triangle_lse`."""
-    if _devices(len(z)) == 1:
-        return streaming.triangle_lse(z, scale=scale, shift=shift, tiles=tiles)
-
-    def local(z, scale, shift):
-        options = {"scale": scale, "shift": shift, "tiles": _fit(tiles, len(z), len(z))}
-        own = streaming.triangle_lse(z, **options)
-        rest = {"valid": None, "exclude": None, "both": False}
-        other = streaming.rectangle_lse(z, _others(z), **options, **rest)
-        return jnp.logaddexp(own, other)
-
-    return _map(local, (z, scale, shift), (True, False, False), True)
-
-
-def triangle_gradient(z, lse, g, *, scale, shift, tiles) -> chex.Array:
-    """As `streaming.triangle_gradient`."""
-    if _devices(len(z)) == 1:
-        return streaming.triangle_gradient(
-            z, lse, g, scale=scale, shift=shift, tiles=tiles
-        )
-
-    def local(z, lse, g, scale, shift):
-        options = {"scale": scale, "shift": shift, "tiles": _fit(tiles, len(z), len(z))}
-        own = streaming.triangle_gradient(z, lse, g, **options)
-        other = [_others(v) for v in (z, lse, g)]
-        rest = {"valid": None, "exclude": None, "with_y": False}
-        dz, _ = streaming.rectangle_gradient(
-            z, other[0], lse, g, other[1], other[2], **options, **rest
-        )
-        return own + dz
-
-    specs = (True, True, True, False, False)
-    return _map(local, (z, lse, g, scale, shift), specs, True)
-
-
-def rectangle_lse(x, y, *, scale, shift, tiles, valid, exclude, both):
-    """As `streaming.rectangle_lse`; y [M, D] is shared out only where M = N."""
-    shared = len(y) == len(x)
-    if _devices(len(x)) == 1:
-        return streaming.rectangle_lse(
-            x, y, scale=scale, shift=shift, tiles=tiles, valid=valid,
-            exclude=exclude, both=both,
-        )  # fmt: skip
-
-    def local(x, y, scale, shift, valid, exclude):
-        y = lax.all_gather(y, AXIS, tiled=True) if shared else y
-        out = streaming.rectangle_lse(
-            x, y, scale=scale, shift=shift, tiles=_fit(tiles, len(x), len(y)),
-            valid=valid, exclude=exclude, both=both,
-        )  # fmt: skip
-        if not both:
-            return out
-        rows, columns = out
-        peak = lax.pmax(columns, AXIS)
-        peak = jnp.where(jnp.isfinite(peak), peak, 0.0)
-        total = lax.psum(jnp.exp(columns - peak), AXIS)
-        return rows, jnp.log(total) + peak
-
-    args = (x, y, scale, shift, valid, exclude)
-    specs = (True, shared, False, False, False, True)
-    return _map(local, args, specs, (True, False) if both else True)
-
-
-def rectangle_gradient(
-    x, y, lse, g, lse_columns, g_columns, *, scale, shift, tiles, valid, exclude, with_y
-):
-    """As `streaming.rectangle_gradient`."""
-    shared = len(y) == len(x)
-    options = {"tiles": tiles, "with_y": with_y}
-    if _devices(len(x)) == 1:
-        return streaming.rectangle_gradient(
-            x, y, lse, g, lse_columns, g_columns, scale=scale, shift=shift,
-            valid=valid, exclude=exclude, **options,
-        )  # fmt: skip
-
-    def local(x, y, lse, g, lse_columns, g_columns, scale, shift, valid, exclude):
-        y = lax.all_gather(y, AXIS, tiled=True) if shared else y
-        fitted = options | {"tiles": _fit(tiles, len(x), len(y))}
-        dx, dy = streaming.rectangle_gradient(
-            x, y, lse, g, lse_columns, g_columns, scale=scale, shift=shift,
-            valid=valid, exclude=exclude, **fitted,
-        )  # fmt: skip
-        if dy is None:
-            return dx, None
-        if shared:
-            return dx, lax.psum_scatter(dy, AXIS, tiled=True)
-        return dx, lax.psum(dy, AXIS)
-
-    args = (x, y, lse, g, lse_columns, g_columns, scale, shift, valid, exclude)
-    specs = (True, shared, True, True, False, False, False, False, False, True)
-    return _map(local, args, specs, (True, shared if with_y else False))
+def _map(f, args, specs, out):
+    args = jax.tree.map(jnp.asarray, args)
+    return jax.shard_map(
+        f, in_specs=specs, out_specs=out, axis_names={AXIS}, check_vma=False
+    )(*args)

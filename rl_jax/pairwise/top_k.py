@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from rl_jax.errors import UsageError
-from rl_jax.pairwise import streaming
-from rl_jax.pairwise.reduce import block_size_for
+from rl_jax.pairwise import tiles
+from rl_jax.pairwise.tiles import block_size_for
 
 
 def top_k(
@@ -61,7 +61,7 @@ def _top_k(query, bank, valid, exclude, *, k: int, rows: int, columns: int):
 
         def merge(best, tile):
             rows_of_tile, start = tile
-            scores = streaming.dot(queries, rows_of_tile.T, "highest")
+            scores = tiles.outer((queries,), (rows_of_tile,))
             index = start + lax.broadcasted_iota(jnp.int32, scores.shape, 1)
             counts = (index < last) & (index != out[:, None])
             scores = jnp.where(counts, scores, -jnp.inf)
@@ -85,7 +85,7 @@ def _top_k(query, bank, valid, exclude, *, k: int, rows: int, columns: int):
 
 def _tile(x, block_size: int | None) -> int:
     default = block_size_for(len(x), x.shape[1], jax.default_backend())
-    return min(block_size or default, len(x))
+    return min(block_size or min(default, 512), len(x))
 
 
 def _blocks(x, size: int):

@@ -16,6 +16,7 @@ from reference import assert_close, central_differences
 from reference import losses as reference
 
 from rl_jax import losses
+from rl_jax.errors import UsageError
 
 pytestmark = pytest.mark.core
 
@@ -157,7 +158,8 @@ def test_one_pair_and_no_negatives_are_zero():
     negatives = normals(2, 3, 5)
     actual = compiled(a, b, negatives, 0.1, 0)
     zeros = jax.tree.map(np.zeros_like, actual)
-    assert_close(actual, zeros, tolerance=1e-6, floor=1.0)
+    # Slopes of order one in log τ are of order 1/τ in τ.
+    assert_close(actual, zeros, tolerance=1e-6, floor=1 / 0.1)
 
 
 def test_equal_optax():
@@ -270,7 +272,8 @@ def test_degenerate_rows(dtype):
             # At a zero row the gradient is as large as the epsilon is small.
             alive = np.any(np.asarray(inputs, np.float32) != 0, axis=1)
             got = np.asarray(got, np.float32)[alive]
-            assert_close(got, want[alive], tolerance=tolerance, floor=1e-2)
+            # Largest entries are of order 1/τ = 100; what is zero is so up to rounding.
+            assert_close(got, want[alive], tolerance=tolerance, floor=0.1)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -335,12 +338,13 @@ def test_sharded_equals_reference(devices, queue_spec):
     check(actual, expected(a, b, negatives, 0.1, 33), temperature=0.1)
 
 
-def test_batch_that_does_not_divide_among_the_devices():
+def test_batch_that_does_not_divide_among_the_devices_is_refused():
     a, b = views(0, 3, 8)
-    negatives = normals(2, 13, 8)
     with jax.set_mesh(make_mesh(jax.devices())):
-        actual = compiled(a, b, negatives, 0.1, 11)
-    check(actual, expected(a, b, negatives, 0.1, 11), temperature=0.1)
+        with pytest.raises(UsageError, match="6 rows are not divisible by the 8 devic"):
+            losses.nt_xent(a, b, temperature=0.1)
+        with pytest.raises(UsageError, match="3 rows are not divisible by the 8 devic"):
+            losses.info_nce(a, b, temperature=0.1)
 
 
 def compile_gradient(loss, *shapes):
@@ -361,19 +365,19 @@ def largest_array(executable):
 
 
 @pytest.mark.parametrize(
-    ("loss", "shapes", "double"),
+    ("loss", "pairs", "shapes", "double"),
     [
-        (nt_xent, [(2048, 64)] * 2, [(4096, 64)] * 2),
+        (nt_xent, 4096**2, [(2048, 64)] * 2, [(4096, 64)] * 2),
         (
             functools.partial(queued, valid=10_000),
-            [(1024, 64), (1024, 64), (16384, 64)],
+            1024 * 32768,
             [(1024, 64), (1024, 64), (32768, 64)],
+            [(1024, 64), (1024, 64), (65536, 64)],
         ),
     ],
     ids=["nt_xent", "queued"],
 )
-def test_gradient_memory_is_linear(loss, shapes, double):
-    pairs = 4096**2
+def test_gradient_memory_is_linear(loss, pairs, shapes, double):
     once = compile_gradient(loss, *shapes, ())
     twice = compile_gradient(loss, *double, ())
     memory = temporary_bytes(once)

@@ -16,6 +16,7 @@ from reference import assert_close, central_differences
 from reference import losses as reference
 
 from rl_jax import pairwise
+from rl_jax.errors import UsageError
 
 pytestmark = pytest.mark.core
 
@@ -304,12 +305,35 @@ def test_sharded_equals_reference(devices, y_spec):
     check_self_and_both(actual, x, y, 0.7, bars, 50, exclude)
 
 
-def test_rows_that_do_not_divide_among_the_devices():
-    x, y, bars = normals(0, 7, 8), normals(1, 13, 8), (positive(2, 7), positive(3, 13))
-    exclude = np.array([-1, 0, 1, 9, 8, 3, -1], np.int32)
-    with jax.set_mesh(make_mesh(jax.devices())):
-        actual = self_and_both(x, y, 0.7, bars, 10, exclude)
-    check_self_and_both(actual, x, y, 0.7, bars, 10, exclude)
+def test_rows_that_do_not_divide_among_the_devices_are_refused():
+    x, y = normals(0, 7, 8), normals(1, 13, 8)
+    with jax.set_mesh(make_mesh(jax.devices()[:4])):
+        with pytest.raises(UsageError, match="7 rows are not divisible by the 4 dev"):
+            pairwise.logsumexp(x, scale=1.0)
+        with pytest.raises(UsageError, match="its 13 rows are not divisible by 4"):
+            pairwise.logsumexp(x[:4], y, scale=1.0, ring=True)
+        # A bank that every device holds may have any size.
+        rows = pairwise.logsumexp(x[:4], y, scale=1.0)
+    assert_close(rows, reference.logsumexp_rows(x[:4], y, scale=1.0), tolerance=VALUE)
+
+
+def test_second_derivative_equals_dense():
+    x, y = normals(0, 6, 3), normals(1, 7, 3)
+
+    def curvature(implementation):
+        def slope(x, y, scale):
+            options = {"implementation": implementation, "block_size": 4}
+            both = pairwise.logsumexp(x, y, scale=scale, axis="both", **options)
+            alone = pairwise.logsumexp(x, scale=scale, **options)
+            return sum(jnp.sum(jnp.sin(v)) for v in jax.tree.leaves((both, alone)))
+
+        def turned(*args):
+            grads = jax.grad(slope, argnums=(0, 1, 2))(*args)
+            return sum(jnp.sum(jnp.cos(g)) for g in grads)
+
+        return jax.jit(jax.grad(turned, argnums=(0, 1, 2)))(x, y, jnp.float32(0.7))
+
+    assert_close(curvature("xla"), curvature("dense"), tolerance=1e-4)
 
 
 def test_compiled_gradient_holds_no_matrix():

@@ -1,0 +1,53 @@
+"""The all-pairs sum of log(1 + e^s), on which SigLIP is."""
+
+import chex
+
+from rl_jax.pairwise.reduce import Implementation, reduce
+from rl_jax.pairwise.tiles import Precision
+
+
+def sigmoid(
+    x: chex.Array,
+    y: chex.Array | None = None,
+    *,
+    scale: chex.Numeric,
+    bias: chex.Numeric,
+    valid: chex.Numeric | None = None,
+    exclude: chex.Array | None = None,
+    precision: Precision | None = None,
+    block_size: int | None = None,
+    implementation: Implementation | None = None,
+    ring: bool | None = None,
+) -> chex.Array:
+    """Sum of −log σ(−s_ij) over all pairs, without the matrix.
+
+    rows_i = Σ_j log(1 + exp(scale·⟨x_i, y_j⟩ + bias)): the loss of a logistic
+    regression that should call every pair negative (Zhai et al. 2023,
+    arXiv:2303.15343). Memory, devices and derivatives as `logsumexp`.
+
+    Args:
+      x: [N, D] float32 or bfloat16 rows, as they are: nothing is normalised here.
+      y: [M, D] of the same dtype; None: the rows of x, each without itself.
+      scale, bias: factor and offset of the logits, floats or scalar arrays.
+      valid, exclude, precision, block_size, implementation, ring: as in `logsumexp`.
+
+    Returns:
+      float32 [N] ≥ 0; 0 where a row has no column.
+
+    Raises:
+      UsageError: as `logsumexp`.
+    """
+    return reduce(
+        "pairwise.sigmoid",
+        x,
+        y,
+        kind="softplus",
+        scale=scale,
+        offset=bias,
+        valid=valid,
+        exclude=exclude,
+        precision=precision,
+        block_size=block_size,
+        implementation=implementation,
+        ring=ring,
+    )
