@@ -17,10 +17,16 @@ class Network(NamedTuple):
     Attributes:
       init: `(rng, x) -> (params, state)`; `state` holds the batch statistics.
       apply: `(params, state, x, *, train, rng=None) -> (y, state)`.
+      split: into how many contiguous groups of rows a training batch is cut, each
+        with statistics of its own. 1: all rows share theirs, or, where `state` is
+        empty, have none. It says what nothing else can: whether a batch may be run in
+        parts. A network with a split > 1 takes `apply(..., parts=p)`: x is one p-th of
+        a batch and holds split / p whole groups.
     """
 
     init: Callable[..., tuple[Params, State]]
     apply: Callable[..., tuple[chex.Array, State]]
+    split: int = 1
 
 
 class Aux(NamedTuple):

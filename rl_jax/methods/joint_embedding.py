@@ -6,6 +6,7 @@ import chex
 import jax
 
 from rl_jax.methods import tower
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network
 
 
@@ -13,6 +14,8 @@ def joint_embedding(
     encoder: Network,
     projector: Network,
     criterion: Callable[[chex.Array, chex.Array], chex.Array],
+    *,
+    micro_batch: int | None = None,
 ) -> Method:
     """The method whose loss is `criterion(z_a, z_b)` on the embeddings of two views.
 
@@ -23,10 +26,18 @@ def joint_embedding(
       encoder: f, images [N, H, W, C] to representations h [N, D].
       projector: g, h to embeddings z [N, d]; discarded after training.
       criterion: of two [B, d] arrays; a scalar.
+      micro_batch: examples whose activations of the encoder are held at a time; None:
+        all. The gradient is the same; the projector always sees the whole batch, and
+        may have BatchNorm.
 
     Returns:
       A method with `encode` names `h` and `z`.
+
+    Raises:
+      UsageError: as `micro_batched` does, from `init` on.
     """
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch, views=2)
 
     def init(rng, batch):
         return tower.init(encoder, projector, rng, batch["views"][:, 0])

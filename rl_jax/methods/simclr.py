@@ -8,7 +8,13 @@ from rl_jax.methods.joint_embedding import joint_embedding
 from rl_jax.types import Method, Network
 
 
-def simclr(encoder: Network, projector: Network, *, temperature: float = 0.5) -> Method:
+def simclr(
+    encoder: Network,
+    projector: Network,
+    *,
+    temperature: float = 0.5,
+    micro_batch: int | None = None,
+) -> Method:
     """SimCLR (Chen et al. 2020, arXiv:2002.05709): NT-Xent on g(f(x)) of two views.
 
     mean over the N = 2B views of log Σ_{j≠i} exp(s_ij/τ) − s_{i,p(i)}/τ, with s the
@@ -19,14 +25,19 @@ def simclr(encoder: Network, projector: Network, *, temperature: float = 0.5) ->
       encoder: f, images to representations h.
       projector: g, h to the embeddings z the loss compares; discarded afterwards.
       temperature: softmax temperature τ > 0; 0.5 for small batches, 0.1 for thousands.
+      micro_batch: examples whose activations of the encoder are held at a time, a
+        divisor of the batch; None: all. The gradient stays that of the whole batch
+        (GradCache), for one more forward pass. The encoder must be without BatchNorm or
+        have a split by which a micro-batch holds whole groups.
 
     Returns:
       A method with `encode` names `h` and `z`.
 
     Raises:
-      UsageError: for a temperature ≤ 0.
+      UsageError: for a temperature ≤ 0, or a micro-batch that batch, devices or
+        encoder do not allow.
     """
     if temperature <= 0:
         raise UsageError(f"simclr: temperature must be > 0, got {temperature}")
     criterion = functools.partial(nt_xent, temperature=temperature)
-    return joint_embedding(encoder, projector, criterion)
+    return joint_embedding(encoder, projector, criterion, micro_batch=micro_batch)

@@ -16,6 +16,7 @@ class ConvNet(nn.Module):
     """3×3 convolutions with BatchNorm and ReLU, then the mean over positions."""
 
     widths: tuple[int, ...]
+    batch_norm: bool = True
     split: int = 1
 
     @nn.compact
@@ -28,14 +29,21 @@ class ConvNet(nn.Module):
                 (3, 3),
                 strides=1 if i == 0 else 2,
                 padding=1,
-                use_bias=False,
+                use_bias=not self.batch_norm,
                 kernel_init=scaled_normal(2.0, fan="out"),
             )(x)
-            x = nn.relu(BatchNorm(split=self.split)(x, train=train))
+            if self.batch_norm:
+                x = BatchNorm(split=self.split)(x, train=train)
+            x = nn.relu(x)
         return jnp.mean(x, axis=(1, 2))
 
 
-def convnet(*, widths: tuple[int, ...] = (64, 128, 256), split: int = 1) -> Network:
+def convnet(
+    *,
+    widths: tuple[int, ...] = (64, 128, 256),
+    batch_norm: bool = True,
+    split: int = 1,
+) -> Network:
     """A convolutional network for tiny images such as 8×8 digits.
 
     One 3×3 convolution, BatchNorm and ReLU for each width: the first at full
@@ -43,6 +51,7 @@ def convnet(*, widths: tuple[int, ...] = (64, 128, 256), split: int = 1) -> Netw
 
     Args:
       widths: channels of each convolution; the last is the width of h.
+      batch_norm: normalise after each convolution; otherwise it has a bias.
       split: BatchNorm statistics of that many contiguous groups of the batch.
 
     Returns:
@@ -54,4 +63,4 @@ def convnet(*, widths: tuple[int, ...] = (64, 128, 256), split: int = 1) -> Netw
     check_sizes("convnet", widths=tuple(widths), split=split)
     if not widths:
         raise UsageError("convnet: widths must name at least one convolution, got ()")
-    return from_linen(ConvNet(widths=tuple(widths), split=split))
+    return from_linen(ConvNet(widths=tuple(widths), batch_norm=batch_norm, split=split))

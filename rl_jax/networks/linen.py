@@ -1,6 +1,7 @@
 """Linen modules as networks, and networks one after the other."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +18,28 @@ def from_linen(module: nn.Module) -> Network:
 
     Args:
       module: called as `module(x, train=bool)`; noise, if any, comes from the rng
-        stream `dropout`.
+        stream `dropout`. An attribute `split` is the number of groups of rows that
+        its BatchNorm layers keep apart, and becomes the network's.
 
     Returns:
       A network. `state` holds every collection but `params`, `{}` where there is
       none; evaluation returns the very state it was given.
     """
+    split = getattr(module, "split", 1)
 
     def init(rng, x):
         spec = jax.ShapeDtypeStruct(x.shape, x.dtype)
         variables = dict(module.lazy_init({"params": rng}, spec, train=False))
         return variables.pop("params", {}), variables
 
-    def apply(params, state, x, *, train, rng=None):
-        y, new_state = module.apply(
+    def apply(params, state, x, *, train, rng=None, parts=1):
+        if split % parts:
+            raise UsageError(
+                f"{type(module).__name__}: split={split} groups of rows do not fall "
+                f"into {parts} equal parts; use a split that is a multiple of {parts}"
+            )
+        part = module if parts == 1 else module.clone(split=split // parts)
+        y, new_state = part.apply(
             {"params": params, **state},
             x,
             train=train,
@@ -39,7 +48,7 @@ def from_linen(module: nn.Module) -> Network:
         )
         return y, dict(new_state) if train else state
 
-    return Network(init, apply)
+    return Network(init, apply, split)
 
 
 def chain(**networks: Network) -> Network:
@@ -49,7 +58,8 @@ def chain(**networks: Network) -> Network:
       **networks: by name, in order: `chain(encoder=f, projector=g)` is g(f(x)).
 
     Returns:
-      A network whose `params` and `state` are dicts keyed by those names.
+      A network whose `params` and `state` are dicts keyed by those names, and whose
+      `split` is the number of groups that all of them keep apart.
 
     Raises:
       UsageError: without any network.
@@ -66,16 +76,18 @@ def chain(**networks: Network) -> Network:
             x = jnp.zeros(y.shape, y.dtype)
         return params, state
 
-    def apply(params, state, x, *, train, rng=None):
+    def apply(params, state, x, *, train, rng=None, parts=1):
+        more = {} if parts == 1 else {"parts": parts}
         new_state = {}
         for i, (name, network) in enumerate(networks.items()):
             own = None if rng is None else jax.random.fold_in(rng, i)
             x, new_state[name] = network.apply(
-                params[name], state[name], x, train=train, rng=own
+                params[name], state[name], x, train=train, rng=own, **more
             )
         return x, new_state if train else state
 
-    return Network(init, apply)
+    split = math.gcd(*(network.split for network in networks.values()))
+    return Network(init, apply, split)
 
 
 def check_sizes(factory: str, **sizes: int | tuple[int, ...]) -> None:

@@ -56,7 +56,7 @@ def start(
             f"{shlex.quote(str(folder))}, or choose another --run-dir"
         )
     parts = recipes.build(recipe, source)
-    check(recipe, source)
+    check(recipe, parts)
     with locked(folder):
         recipes.write(
             recipe,
@@ -77,7 +77,7 @@ def resume(folder: pathlib.Path) -> TrainState:
     recipe, notes = recipes.read(folder / "run.json")
     source = recipes.build_source(recipe.data)
     parts = recipes.build(recipe, source)
-    check(recipe, source)
+    check(recipe, parts)
     with locked(folder):
         sinks = tuple(notes.get("sinks", ()))
         return _train(recipe, parts, folder, sinks=sinks, resumed=True)
@@ -92,13 +92,16 @@ def memory_limit() -> int:
     return total // 4
 
 
-def check(recipe: Recipe, source: data.Source) -> None:
-    """Refuses what could only fail after compilation."""
+def check(recipe: Recipe, parts: Parts) -> None:
+    """Refuses what would fail once the run has a folder, or only after compilation."""
     for name in ("steps", "log_every", "checkpoint_every"):
         if getattr(recipe, name) < 1:
             raise UsageError(f"{name} must be at least 1, got {getattr(recipe, name)}")
-    data.steps_per_epoch(source.size, recipe.batch_size)
-    train.check_batch_size(recipe.batch_size, train.data_mesh())
+    data.steps_per_epoch(parts.source.size, recipe.batch_size)
+    mesh = train.data_mesh()
+    train.check_batch_size(recipe.batch_size, mesh)
+    with jax.set_mesh(mesh):  # what a method says about networks, batch and devices
+        jax.eval_shape(initial(recipe, parts))
 
 
 def initial(recipe: Recipe, parts: Parts):

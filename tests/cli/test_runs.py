@@ -1,5 +1,7 @@
 """The commands on a run, by hand as a user would: pretrain, evaluate, embed, report."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,22 @@ def make_data(path, *, labels):
     arrays = {"image": image.astype(np.uint8)}
     np.savez(path, **(arrays | {"label": label} if labels else arrays))
     return path
+
+
+def test_micro_batches_are_an_option_of_the_method(tmp_path, capsys):
+    source = make_data(tmp_path / "small.npz", labels=True)
+    run = tmp_path / "run"
+    main(
+        [
+            *("pretrain", "simclr", "--data", str(source), "--run-dir", str(run)),
+            *("--micro-batch", "8", "--encoder.no-batch-norm", "--no-evaluate"),
+            *SMALL,
+        ]
+    )
+    capsys.readouterr()
+    recipe = json.loads((run / "run.json").read_text())["recipe"]
+    assert recipe["method"]["arguments"]["micro_batch"] == 8
+    assert [row["step"] for row in train.read_rows(run / "metrics.jsonl")] == [2, 4]
 
 
 def test_from_labelled_images_to_the_page(tmp_path, capsys):

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.core
 BATCH = 16
 
 
-def nets(predictor=False):
-    encoder = networks.mlp(features=(16,), out=16)
+def nets(predictor=False, **encoder):
+    encoder = networks.mlp(features=(16,), out=16, **encoder)
     projector = networks.projection_head(hidden=16, out=8)
     head = [networks.prediction_head(hidden=16, out=8)] if predictor else []
     return encoder, projector, *head
@@ -26,6 +26,9 @@ def nets(predictor=False):
 
 METHODS = {
     "simclr": lambda: methods.simclr(*nets(), temperature=0.5),
+    "simclr in micro-batches": lambda: methods.simclr(
+        *nets(batch_norm=False), micro_batch=BATCH // 2
+    ),
     "moco": lambda: methods.moco(*nets(), queue_size=40, decay=0.9),
     "moco symmetric": lambda: methods.moco(*nets(), queue_size=40, symmetric=True),
     "byol": lambda: methods.byol(*nets(True), total_steps=10, decay=0.9),
