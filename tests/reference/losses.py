@@ -1,7 +1,8 @@
 """Losses, neighbours and memories in NumPy float64, written from the papers.
 
 Every loss returns `(value, gradients)` with one gradient per array argument, in
-the order of the arguments, and the temperature last: `jax.value_and_grad`'s form.
+the order of the arguments, and temperature, scale and bias last: the form of
+`jax.value_and_grad`.
 """
 
 import numpy as np
@@ -85,6 +86,55 @@ def logsumexp_vjp(
     return (dx + dy, dscale) if y is None else (dx, dy, dscale)
 
 
+def sigmoid_rows(x, y=None, *, scale, bias, valid=None, exclude=None):
+    """Sum_j log(1 + exp(scale <x_i, y_j> + bias)) [N] over the pairs that count.
+
+    y=None: self pairs without the diagonal. Only y[:valid] count; row i leaves out
+    column exclude[i] (-1: none). A row without pairs is 0.
+    """
+    logits = _logits(x, y, scale, valid, exclude)[0] + float(bias)
+    return np.sum(np.logaddexp(0.0, logits), 1)
+
+
+def sigmoid_vjp(x, y=None, *, scale, bias, rows, valid=None, exclude=None):
+    """Gradients (dx, dy, dscale, dbias) of <rows, row sums>.
+
+    With y=None the two roles of x add up in dx and dy is left out.
+    """
+    logits, xs, ys = _logits(x, y, scale, valid, exclude)
+    ds = np.asarray(rows, np.float64)[:, None] * _logistic(logits + float(bias))
+    dx, dy = float(scale) * (ds @ ys), float(scale) * (ds.T @ xs)
+    dscale, dbias = np.sum(ds * (xs @ ys.T)), np.sum(ds)
+    return (dx + dy, dscale, dbias) if y is None else (dx, dy, dscale, dbias)
+
+
+def _logistic(logits):
+    """1 / (1 + exp(-l)), which for a large |l| neither overflows nor rounds to 0."""
+    return np.exp(-np.logaddexp(0.0, -logits))
+
+
+def _kernel(x, gamma):
+    """<x_i, x_j>, or exp(-gamma |x_i - x_j|^2); the diagonal is 0."""
+    x = np.asarray(x, np.float64)
+    if gamma is None:
+        kernel = x @ x.T
+    else:
+        squares = np.sum((x[:, None, :] - x[None, :, :]) ** 2, -1)
+        kernel = np.exp(-float(gamma) * squares)
+    np.fill_diagonal(kernel, 0.0)
+    return kernel
+
+
+def moments(x, y, *, gamma_x=None, gamma_y=None):
+    """Second moments and row sums of two kernels of the same rows, no diagonals.
+
+    Returns:
+      sum K_ij^2, sum K_ij L_ij, sum L_ij^2, sum_j K_ij [n], sum_j L_ij [n].
+    """
+    a, b = _kernel(x, gamma_x), _kernel(y, gamma_y)
+    return np.sum(a * a), np.sum(a * b), np.sum(b * b), np.sum(a, 1), np.sum(b, 1)
+
+
 def _softmax(logits):
     return np.exp(logits - _logsumexp(logits, 1)[:, None])
 
@@ -146,6 +196,79 @@ def info_nce(query, key, negatives=None, *, temperature, valid=None):
     dn = np.zeros(np.shape(negatives))
     dn[:count] = normalize_vjp(negatives[:count], ds[:, 1:].T @ q / t)
     return value, (normalize_vjp(query, dq), normalize_vjp(key, dk), dn, dt)
+
+
+def clip(image, text, *, logit_scale):
+    """Symmetric InfoNCE (Radford et al. 2021, arXiv:2103.00020), both ways halved.
+
+    l_ij = s <u_i, v_j> with unit rows; cross-entropy of each row with its diagonal
+    entry, and of each column with its own.
+
+    Returns:
+      value, (dimage, dtext, dlogit_scale).
+    """
+    s, size = float(logit_scale), len(image)
+    u, v = normalize(image), normalize(text)
+    logits = s * (u @ v.T)
+    rows, columns = _logsumexp(logits, 1), _logsumexp(logits, 0)
+    value = np.mean((rows + columns) / 2 - np.diag(logits))
+
+    ds = (_softmax(logits) + _softmax(logits.T).T) / 2 - np.eye(size)
+    ds /= size
+    du, dv = s * (ds @ v), s * (ds.T @ u)
+    dscale = np.sum(ds * (u @ v.T))
+    return value, (normalize_vjp(image, du), normalize_vjp(text, dv), dscale)
+
+
+def sigmoid(image, text, *, logit_scale, bias):
+    """Pairwise sigmoid loss of SigLIP (Zhai et al. 2023, arXiv:2303.15343).
+
+    -1/B sum_ij log sigmoid(m_ij l_ij), l_ij = s <u_i, v_j> + b with unit rows, m = 1 on
+    the diagonal and -1 elsewhere.
+
+    Returns:
+      value, (dimage, dtext, dlogit_scale, dbias).
+    """
+    s, size = float(logit_scale), len(image)
+    u, v = normalize(image), normalize(text)
+    sign = 2.0 * np.eye(size) - 1.0
+    logits = s * (u @ v.T) + float(bias)
+    value = np.sum(np.logaddexp(0.0, -sign * logits)) / size
+
+    ds = -sign * _logistic(-sign * logits) / size
+    du, dv = s * (ds @ v), s * (ds.T @ u)
+    gradients = normalize_vjp(image, du), normalize_vjp(text, dv)
+    return value, (*gradients, np.sum(ds * (u @ v.T)), np.sum(ds))
+
+
+def sup_con(z, label, *, temperature):
+    """Supervised contrastive loss, L_out (Khosla et al. 2020, arXiv:2004.11362, eq. 2).
+
+    Mean over the rows i that have positives P(i), the other rows of the same label, of
+    log sum_{j != i} exp(s_ij / t) - mean_{p in P(i)} s_ip / t. Label -1 is unlabelled:
+    only a negative of other rows. Without any positive the loss is 0.
+
+    Returns:
+      value, (dz, dtemperature).
+    """
+    t, rows = float(temperature), normalize(z)
+    label = np.asarray(label)
+    positive = (label[:, None] == label[None, :]) & (label[:, None] != -1)
+    np.fill_diagonal(positive, False)
+    count = np.sum(positive, 1)
+    anchor = count > 0
+    if not np.any(anchor):
+        return 0.0, (np.zeros(np.shape(z)), 0.0)
+    share = positive / np.maximum(count, 1)[:, None]
+    similarity = rows @ rows.T
+    logits = similarity / t
+    np.fill_diagonal(logits, -np.inf)
+    terms = _logsumexp(logits, 1) - np.sum(share * similarity, 1) / t
+    value = np.mean(terms[anchor])
+
+    ds = anchor[:, None] * (_softmax(logits) - share) / np.sum(anchor)
+    dz = (ds + ds.T) @ rows / t
+    return value, (normalize_vjp(z, dz), -np.sum(ds * similarity) / t**2)
 
 
 def alignment(a, b, *, alpha=2.0):

@@ -1,0 +1,33 @@
+"""Meshes of virtual devices, and what a compiled function holds."""
+
+import math
+import re
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+
+def make_mesh(order):
+    """A `data` axis over the devices with these ids, in this order."""
+    devices = [jax.devices()[i] for i in order]
+    auto = (AxisType.Auto,)
+    return jax.make_mesh((len(devices),), ("data",), devices=devices, axis_types=auto)
+
+
+def share(mesh, tree):
+    """The arrays of a tree with their rows shared out over the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("data")))
+
+
+def temporary_bytes(executable):
+    """Of one device."""
+    analysis = executable.memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes
+
+
+def largest_array(executable):
+    """How many entries the largest array of the compiled text has."""
+    shapes = re.findall(r"[a-z]+\d+\[([\d,]+)\]", executable.as_text())
+    assert shapes
+    return max(math.prod(map(int, shape.split(","))) for shape in shapes)
