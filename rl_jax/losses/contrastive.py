@@ -207,9 +207,10 @@ def sup_con(
     Raises:
       UsageError: for a temperature ≤ 0, or shapes that are not [N, D] and int [N].
     """
-    if z.ndim != 2 or label.shape != z.shape[:1]:
+    if z.ndim != 2 or not len(z) or label.shape != z.shape[:1]:
         raise UsageError(
-            f"sup_con: expected [N, D] and label [N], got {z.shape}, {label.shape}"
+            "sup_con: expected [N, D] and label [N] with N >= 1, got "
+            f"{z.shape}, {label.shape}"
         )
     if not jnp.issubdtype(label.dtype, jnp.integer):
         raise UsageError(f"sup_con: label must be of an int dtype, got {label.dtype}")
@@ -299,7 +300,7 @@ def _check_embeddings(name: str, *arrays: chex.Array) -> None:
             raise UsageError(f"{name}: there must be at least one row, got {x.shape}")
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise UsageError(
-                f"{name}: embeddings must be of a float dtype, got {x.dtype}"
+                f"{name}: embeddings must be floating, float32 say, got {x.dtype}"
             )
 
 
