@@ -64,7 +64,7 @@ def gradients(
     side = streaming.cut_side(reduction, bars.rows, plan.rows)
     if given.y is None:
         x, everyone, place = _own_and_everyone(plan, given, axis, count)
-        tile = streaming.logits(given, x, everyone)
+        tile = streaming.logits(given, x, everyone, mask_rows=plan.with_total)
 
         def turned(i, j):
             return tile(i, place(j))

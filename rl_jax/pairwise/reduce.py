@@ -51,7 +51,15 @@ def reduce(
     Raises:
       UsageError: for shapes, dtypes or options that do not fit together.
     """
-    _check(name, x, y, valid, exclude, precision, block_size, implementation)
+    check_rows(
+        name,
+        x,
+        y,
+        precision=precision,
+        block_size=block_size,
+        implementation=implementation,
+    )
+    _check_columns(name, x, y, valid, exclude)
     bias = None
     if valid is not None:
         assert y is not None
@@ -179,28 +187,41 @@ def _instantiate(g):
 _reduce.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _check(name, x, y, valid, exclude, precision, block_size, implementation):
-    other = x if y is None else y
-    if x.ndim != 2 or other.ndim != 2 or other.shape[1] != x.shape[1]:
-        got = f"x {x.shape}" + ("" if y is None else f" and y {y.shape}")
-        raise UsageError(f"{name}: expected x [N, D] and y [M, D], got {got}")
-    if not len(x) or not len(other):
-        raise UsageError(
-            f"{name}: there must be at least one row, got x {x.shape}"
-            + ("" if y is None else f" and y {y.shape}")
-        )
-    if other.dtype != x.dtype:
-        raise UsageError(
-            f"{name}: x and y must have one dtype, got {x.dtype} and {other.dtype}"
-        )
-    if x.dtype not in (jnp.float32, jnp.bfloat16):
-        raise UsageError(f"{name}: expected float32 or bfloat16, got {x.dtype}")
+def _check_columns(name, x, y, valid, exclude):
     if y is None and (valid is not None or exclude is not None):
         raise UsageError(f"{name}: valid and exclude need y; self pairs take neither")
     if exclude is not None and exclude.shape != (len(x),):
         raise UsageError(
             f"{name}: exclude must be int [N] = [{len(x)}], got {exclude.shape}"
         )
+
+
+def check_rows(
+    name: str,
+    x: chex.Array,
+    y: chex.Array | None,
+    *,
+    precision: str | None = None,
+    block_size: int | None = None,
+    implementation: str | None = None,
+) -> None:
+    """Refuses rows or options that no reduction over pairs can take.
+
+    Raises:
+      UsageError: naming what was given and what is expected.
+    """
+    other = x if y is None else y
+    got = f"x {x.shape}" + ("" if y is None else f" and y {y.shape}")
+    if x.ndim != 2 or other.ndim != 2 or other.shape[1] != x.shape[1]:
+        raise UsageError(f"{name}: expected x [N, D] and y [M, D], got {got}")
+    if not len(x) or not len(other):
+        raise UsageError(f"{name}: there must be at least one row, got {got}")
+    if other.dtype != x.dtype:
+        raise UsageError(
+            f"{name}: x and y must have one dtype, got {x.dtype} and {other.dtype}"
+        )
+    if x.dtype not in (jnp.float32, jnp.bfloat16):
+        raise UsageError(f"{name}: expected float32 or bfloat16, got {x.dtype}")
     for value, known, what in (
         (precision, (None, "bf16", "bf16x3", "highest"), "precision"),
         (implementation, (None, "dense", "xla"), "implementation"),

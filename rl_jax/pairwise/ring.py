@@ -77,7 +77,7 @@ def gradients(
     side = streaming.cut_side(reduction, bars.rows, plan.rows)
     own = streaming.no_gradients(x, None, total=plan.with_total)
     if y is None:
-        tile = streaming.logits(given, x, x)
+        tile = streaming.logits(given, x, x, mask_rows=plan.with_total)
         own = streaming.weigh_self(reduction, tile, x, side, own)
         seen, hops, visitor = send((x, side), 1), (count - 1) // 2, x
     else:

@@ -122,7 +122,8 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents) -> Gradients:
     side = cut_side(reduction, bars.rows, plan.rows)
     if y is None:
         out = no_gradients(x, None, total=plan.with_total)
-        out = weigh_self(reduction, logits(given, x, x), x, side, out)
+        tile = logits(given, x, x, mask_rows=plan.with_total)
+        out = weigh_self(reduction, tile, x, side, out)
         return finish(out, len(given.x), None)
     assert given.y is not None
     tile = logits(given, x, y, mask_rows=plan.with_y or plan.with_total)
@@ -162,7 +163,7 @@ def logits(given: Operands, x: Rows, y: Rows, *, mask_rows: bool = False) -> Til
     """The function that forms one tile.
 
     With `mask_rows` what fills up the last block of x counts as −inf too: it would
-    reach the columns.
+    reach the columns and the total.
     """
     out = None
     if given.exclude is not None:
