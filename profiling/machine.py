@@ -111,7 +111,7 @@ def _exp_rate(side: int, *, seconds: float, repeats: int = 64) -> float:
 
 
 def _best(f, *args, seconds: float) -> float:
-    run = timing.jax_contender(f, args)
+    run = timing.jax_contender(f, *args)
     run(1)
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end or best == float("inf"):

@@ -147,14 +147,17 @@ def tables(result: dict) -> list[str]:
     """Temporary MiB by N, and the fits."""
     groups = _groups(result["rows"])
     views = result["settings"]["views"]
-    header = ["temporary MiB per device at N = 2B of", *map(results.size_name, views)]
+    header = [
+        "temporary MiB, GiB, TiB per device at N = 2B of",
+        *map(results.size_name, views),
+    ]
     rows = []
     for key, group in groups.items():
-        by_views = {r["views"]: results.mebibytes(r["temp_bytes"]) for r in group}
+        by_views = {r["views"]: results.size_text(r["temp_bytes"]) for r in group}
         rows.append([_name(key), *(by_views[n] for n in views)])
     inputs = {r["views"]: r for r in next(iter(groups.values()))}
     for what in ("argument", "output"):
-        sizes = [results.mebibytes(inputs[n][f"{what}_bytes"]) for n in views]
+        sizes = [results.size_text(inputs[n][f"{what}_bytes"]) for n in views]
         rows.append([f"({what}s, 1 device)", *sizes])
     out = [results.table(header, rows)]
     if result["fits"]:

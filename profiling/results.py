@@ -125,6 +125,16 @@ def mebibytes(size: float | None) -> str:
     return significant(None if size is None else size / 2**20)
 
 
+def size_text(size: float | None) -> str:
+    """Bytes as 5.01 M, 1.03 G or 16.0 T: MiB, GiB, TiB."""
+    if size is None:
+        return "–"
+    for power, unit in ((40, "T"), (30, "G")):
+        if size >= 2**power:
+            return f"{significant(size / 2**power)} {unit}"
+    return f"{significant(size / 2**20)} M"
+
+
 def draw(result: dict, plot: Callable, path: pathlib.Path) -> None:
     """Draws `plot(figure, result)` into a PNG; says so where there is no matplotlib."""
     try:

@@ -10,74 +10,20 @@ float64. Beside them the limit of the machine, from its GEMM and exp rates in th
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
 
-from profiling import arguments, contenders, inputs, machine, reference, results, timing
+from profiling import arguments, contenders, inputs, machine, results, subject, timing
 from profiling.peers import PeerError, TorchPeer
 
 TITLE = "Time of loss and gradient"
 OURS, DENSE = "rl_jax", "dense JAX"
 PRECISIONS = ("bf16", "bf16x3")
-TEMPERATURE = 0.1
 VIEWS, DIMS = (512, 2048, 8192, 16384), (64, 128, 512)
 PAIRS, CLIP_DIM = (1024, 4096), 512
 QUICK = {"views": (512, 2048), "dims": (128,), "pairs": (1024,)}
 MOST_BYTES = 8e9
-GATE = 4096
-"""Up to so many rows float64 decides; beyond, a contender is compared with dense."""
-
-TOLERANCE = {"bf16": (1e-3, 5e-2), "bf16x3": (1e-5, 1e-3), "float32": (1e-5, 1e-4)}
-"""Errors allowed in the value, per nat, and in the gradient, by class of product."""
-
-
-class Task(NamedTuple):
-    """A loss at one size."""
-
-    loss: str  # NT-Xent or CLIP
-    rows: int  # N views, or B pairs
-    dim: int
-
-    @property
-    def pairs(self) -> int:
-        """Rows of each of the two inputs."""
-        return self.rows // 2 if self.loss == "NT-Xent" else self.rows
-
-    @property
-    def flops(self) -> float:
-        """Of streamed products: 4N²d with symmetry used, 8B²d for CLIP."""
-        return (4 if self.loss == "NT-Xent" else 8) * self.rows**2 * self.dim
-
-    @property
-    def useful_flops(self) -> float:
-        """The one count by which all rates are stated: 6N²d, and 8B²d for CLIP."""
-        return (6 if self.loss == "NT-Xent" else 8) * self.rows**2 * self.dim
-
-    @property
-    def exps(self) -> float:
-        """One a pair in each of forward and backward; symmetry halves NT-Xent's."""
-        return (1 if self.loss == "NT-Xent" else 2) * self.rows**2
-
-    def limit(self, ceilings: Mapping[str, float]) -> float:
-        """Seconds at the machine's own rates."""
-        return self.flops / ceilings["gemm"] + self.exps / ceilings["exp"]
-
-    @property
-    def work(self) -> float:
-        """Its share of the time budget, to a constant."""
-        return self.flops + 400 * self.exps + 1e9
-
-
-class Entry(NamedTuple):
-    """A contender: what it computes, how it is timed, how exact it has to be."""
-
-    check: Callable[[], tuple]  # () -> (value, [gradients])
-    run: timing.Contender
-    precision: str = "float32"
-    temp_bytes: int | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -100,14 +46,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     sizes = {k: sorted(set(getattr(chosen, k) or v)) for k, v in default.items()}
     if any(n % 2 for n in sizes["views"]):
         parser.error(f"--views must be even, got {sizes['views']}")
-    tasks = [Task("NT-Xent", n, d) for n in sizes["views"] for d in sizes["dims"]]
-    tasks += [Task("CLIP", b, CLIP_DIM) for b in sizes["pairs"]]
+    tasks = [
+        subject.Task("NT-Xent", n, d) for n in sizes["views"] for d in sizes["dims"]
+    ]
+    tasks += [subject.Task("CLIP", b, CLIP_DIM) for b in sizes["pairs"]]
     budget = chosen.budget or (60 if chosen.quick else 720)
     result = results.new(
         "speed",
         **sizes,
         clip_dim=CLIP_DIM,
-        temperature=TEMPERATURE,
+        temperature=subject.TEMPERATURE,
         dtype="float32",
         rounds=chosen.rounds,
         budget_seconds=budget,
@@ -116,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = results.folder(chosen.out)
     torch = _torch(chosen.torch_python, result)
     with torch or contextlib.nullcontext():
-        measure(result, tasks, torch, rounds=chosen.rounds, budget=budget, out=out)
+        try:
+            measure(result, tasks, torch, rounds=chosen.rounds, budget=budget, out=out)
+        except PeerError as error:
+            result["notes"].append(f"Cut off while PyTorch was timed: {error}.")
     results.finish(result, out)
     wrong = [
         r for r in result["rows"] if r["error"] and r["contender"].startswith(OURS)
@@ -159,7 +110,9 @@ def measure(result, tasks, torch, *, rounds, budget, out) -> None:
     readings.append(machine.ceilings(seconds=share, shrink=shrink))
 
 
-def one_task(task: Task, torch: TorchPeer | None, *, rounds, seconds) -> list[dict]:
+def one_task(
+    task: subject.Task, torch: TorchPeer | None, *, rounds, seconds
+) -> list[dict]:
     """Checks every contender, times those that are right: one row each."""
     start = time.perf_counter()
     a, b = inputs.pairs(task.pairs, task.dim)
@@ -167,96 +120,47 @@ def one_task(task: Task, torch: TorchPeer | None, *, rounds, seconds) -> list[di
     if torch is not None:
         torch.load(a, b)
         entries |= torch_entries(task, torch)
-    exact = None
-    if task.rows <= GATE:
-        formula = reference.nt_xent if task.loss == "NT-Xent" else reference.clip
-        value, *grads = formula(a, b, temperature=TEMPERATURE)
-        exact = value, grads
+    right = subject.exact(task, a, b)
     rows = {}
     # Where float64 is too much, dense comes first and stands in for it.
     for name in sorted(entries, key=lambda n: n != DENSE):
-        row, exact = checked(task, name, entries[name], exact)
-        rows[name] = row
-    right = {n: e.run for n, e in entries.items() if rows[n]["error"] is None}
+        rows[name], right = subject.checked(task, name, entries[name], right)
+    runs = {n: e.run for n, e in entries.items() if rows[n]["error"] is None}
     seconds -= time.perf_counter() - start
-    timed = timing.interleave(right, seconds=seconds, rounds=rounds) if right else {}
+    timed = timing.interleave(runs, seconds=seconds, rounds=rounds) if runs else {}
     return [rows[n] | timed.get(n, {"seconds": [], "calls": 0}) for n in entries]
 
 
-def checked(task: Task, name: str, entry: Entry, exact):
-    """A row with the errors of value and gradient, and what to compare others with."""
-    row = task._asdict() | {
-        "contender": name,
-        "precision": entry.precision,
-        "temp_bytes": entry.temp_bytes,
-        "value_error": None,
-        "gradient_error": None,
-        "error": None,
-    }
-    try:
-        value, grads = entry.check()
-    except PeerError as error:
-        return row | {"error": str(error)}, exact
-    grads = [np.asarray(g) for g in grads]
-    if exact is None:
-        return row, (float(value), grads)
-    errors = (
-        abs(float(value) - exact[0]) / max(1.0, exact[0]),
-        max(
-            reference.relative_error(g, e) for g, e in zip(grads, exact[1], strict=True)
-        ),
-    )
-    row |= {"value_error": errors[0], "gradient_error": errors[1]}
-    allowed = TOLERANCE[entry.precision]
-    if not all(e <= t for e, t in zip(errors, allowed, strict=True)):
-        row["error"] = (
-            f"value off by {errors[0]:.1e}, gradient by {errors[1]:.1e}; "
-            f"allowed {allowed[0]:.0e} and {allowed[1]:.0e}"
-        )
-    return row, exact
-
-
-def jax_entries(task: Task, a, b) -> dict[str, Entry]:
+def jax_entries(task: subject.Task, a, b) -> dict[str, subject.Entry]:
     """The library in every precision, dense JAX, and optax where it fits."""
     if task.loss == "NT-Xent":
         ours, dense = contenders.nt_xent, contenders.dense_nt_xent
     else:
         ours, dense = contenders.clip, contenders.dense_clip
-    functions = {OURS: (ours(TEMPERATURE), "float32")}
-    functions[DENSE] = dense(TEMPERATURE), "float32"
+    functions = {OURS: (ours(subject.TEMPERATURE), "float32")}
+    functions[DENSE] = dense(subject.TEMPERATURE), "float32"
     for precision in PRECISIONS:
-        function = ours(TEMPERATURE, precision=precision), precision
+        function = ours(subject.TEMPERATURE, precision=precision), precision
         functions[f"{OURS} {precision}"] = function
     if task.loss == "NT-Xent" and 4 * task.rows**2 * task.dim < MOST_BYTES:
-        functions["optax"] = contenders.optax_nt_xent(TEMPERATURE), "float32"
+        functions["optax"] = contenders.optax_nt_xent(subject.TEMPERATURE), "float32"
     a, b = jnp.asarray(a), jnp.asarray(b)
     return {
-        name: _jax_entry(function, a, b, precision)
+        name: subject.jax_entry(function, a, b, precision)
         for name, (function, precision) in functions.items()
         if function is not None
     }
 
 
-def _jax_entry(loss, a, b, precision: str) -> Entry:
-    step = contenders.value_and_grad(loss)
-    plan = step.lower(a, b).compile().memory_analysis()
-    run = timing.jax_contender(step, (a, b))
-    return Entry(lambda: step(a, b), run, precision, plan.temp_size_in_bytes)
-
-
-def torch_entries(task: Task, torch: TorchPeer) -> dict[str, Entry]:
+def torch_entries(task: subject.Task, torch: TorchPeer) -> dict[str, subject.Entry]:
     """Dense PyTorch, eager, and pytorch-metric-learning where it fits."""
     names = {"PyTorch": "nt_xent" if task.loss == "NT-Xent" else "clip"}
     # It compares every positive with every negative: several arrays of N³ float32.
     fits = 16 * task.rows**3 < MOST_BYTES
     if task.loss == "NT-Xent" and fits and torch.info["metric_learning"]:
         names["metric-learning"] = "metric_learning"
-    options = {"temperature": TEMPERATURE}
     return {
-        name: Entry(
-            lambda loss=loss: torch.value_and_grad(loss, **options),
-            torch.contender(loss, **options),
-        )
+        name: subject.torch_entry(torch, loss, "float32")
         for name, loss in names.items()
     }
 
@@ -264,7 +168,7 @@ def torch_entries(task: Task, torch: TorchPeer) -> dict[str, Entry]:
 def tables(result: dict) -> list[str]:
     """Medians side by side, then everything."""
     ceilings = _ceilings(result)
-    groups = _groups(result["rows"])
+    groups = subject.groups(result["rows"])
     names = list(dict.fromkeys(r["contender"] for r in result["rows"]))
     header = ["ms, median", *names, "limit", "of it", "dense/ours", "PyTorch/ours"]
     rows = []
@@ -304,7 +208,7 @@ def tables(result: dict) -> list[str]:
         "Every measurement. GFLOP/s count 6N²d for NT-Xent and 8B²d for CLIP, whoever "
         "runs; spread is the interquartile range over the median; errors are those "
         "against float64, for more than "
-        f"{GATE} rows against dense JAX.",
+        f"{subject.GATE} rows against dense JAX.",
         _all(result),
         *(["Not timed, because wrong or failed:\n\n" + "\n".join(wrong)] * bool(wrong)),
     ]
@@ -316,7 +220,7 @@ def _all(result: dict) -> str:
         "temp MiB", "value error", "gradient error",
     ]  # fmt: skip
     rows = []
-    for task, group in _groups(result["rows"]).items():
+    for task, group in subject.groups(result["rows"]).items():
         for name, r in group.items():
             what = f"{task.loss} {task.rows} × {task.dim}"
             tail = [
@@ -343,8 +247,8 @@ def _all(result: dict) -> str:
 
 def plot(figure, result: dict) -> None:
     """Medians against N, a panel for each D, and CLIP."""
-    groups = _groups(result["rows"])
-    panels: dict[tuple, list[Task]] = {}
+    groups = subject.groups(result["rows"])
+    panels: dict[tuple, list[subject.Task]] = {}
     for task in groups:
         panels.setdefault((task.loss, task.dim), []).append(task)
     names = list(dict.fromkeys(r["contender"] for r in result["rows"]))
@@ -378,14 +282,6 @@ def plot(figure, result: dict) -> None:
 def _ceilings(result: dict) -> dict[str, float]:
     readings = result["ceilings"]
     return {name: max(r[name] for r in readings) for name in ("gemm", "exp")}
-
-
-def _groups(rows: Sequence[dict]) -> dict[Task, dict[str, dict]]:
-    out: dict[Task, dict[str, dict]] = {}
-    for row in rows:
-        task = Task(row["loss"], row["rows"], row["dim"])
-        out.setdefault(task, {})[row["contender"]] = row
-    return out
 
 
 def _name(row: dict) -> str:

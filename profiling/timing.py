@@ -21,13 +21,12 @@ FEWEST_ROUNDS, MOST_ROUNDS = 5, 30
 FEWEST_SAMPLES = 3
 
 
-def jax_contender(f: Callable, *inputs: tuple, queued: bool = False) -> Contender:
-    """Times `f` on one set of arguments after another.
+def jax_contender(f: Callable, *args, queued: bool = False) -> Contender:
+    """Times `f(*args)`.
 
     Args:
       f: a jitted function.
-      *inputs: tuples of arguments, taken in turn: with more bytes than the cache holds,
-        no call finds its arguments there.
+      *args: its arguments.
       queued: wait once for all calls, not after each: the time of an accelerator whose
         launches overlap with its work. On CPU a call must be waited for.
     """
@@ -35,8 +34,8 @@ def jax_contender(f: Callable, *inputs: tuple, queued: bool = False) -> Contende
     def run(calls: int) -> float:
         start = time.perf_counter()
         out = None
-        for k in range(calls):
-            out = f(*inputs[k % len(inputs)])
+        for _ in range(calls):
+            out = f(*args)
             if not queued:
                 jax.block_until_ready(out)
         jax.block_until_ready(out)

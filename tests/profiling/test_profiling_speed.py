@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from profiling import contenders, inputs, peers, reference, speed, timing
+from profiling import contenders, inputs, peers, reference, speed, subject, timing
 
 
 @pytest.mark.parametrize("loss", ["nt_xent", "clip"])
@@ -78,12 +78,14 @@ def test_summary():
 
 
 def test_a_wrong_contender_is_not_timed():
-    task = speed.Task("NT-Xent", 64, 8)
+    task = subject.Task("NT-Xent", 64, 8)
     a, b = inputs.pairs(32, 8)
-    value, *grads = reference.nt_xent(a, b, temperature=speed.TEMPERATURE)
+    value, *grads = reference.nt_xent(a, b, temperature=subject.TEMPERATURE)
     for factor, wrong in ((1.0, False), (1.01, True)):
-        entry = speed.Entry(lambda f=factor: (f * value, grads), run=lambda calls: 0.0)
-        row, _ = speed.checked(task, "x", entry, (value, grads))
+        entry = subject.Entry(
+            lambda f=factor: (f * value, grads), run=lambda calls: 0.0
+        )
+        row, _ = subject.checked(task, "x", entry, (value, grads))
         assert (row["error"] is not None) == wrong
 
 
