@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         """Adds `--torch-python`."""
         self.add_argument(
             "--torch-python",
-            default=os.environ.get("RL_JAX_TORCH_PYTHON"),
+            default=os.environ.get("RL_JAX_TORCH_PYTHON") or None,
             metavar="PYTHON",
             help="interpreter that has PyTorch; default $RL_JAX_TORCH_PYTHON",
         )

@@ -75,12 +75,16 @@ def interleave(
     cost = {n: calls[n] * t + pause for n, t in one.items()}
     reference = next(iter(cost.values()))
     every = {n: math.ceil(c / (8 * reference)) for n, c in cost.items()}
+    fixed = rounds is not None
     if rounds is None:
         affordable = int(seconds / sum(c / every[n] for n, c in cost.items()))
         rounds = min(max(affordable, FEWEST_ROUNDS), MOST_ROUNDS)
     every = {n: max(1, min(k, rounds // FEWEST_SAMPLES)) for n, k in every.items()}
     found: dict[str, list[float]] = {name: [] for name in contenders}
+    end = time.perf_counter() + 1.5 * seconds
     for k in range(rounds):
+        if not fixed and k >= FEWEST_ROUNDS and time.perf_counter() > end:
+            break  # the first calls promised more than the others kept
         for name, run in contenders.items():
             if k % every[name] == 0:
                 time.sleep(pause)
