@@ -23,7 +23,8 @@ PRECISIONS = ("bf16", "bf16x3")
 VIEWS, DIMS = (512, 2048, 8192, 16384), (64, 128, 512)
 PAIRS, CLIP_DIM = (1024, 4096), 512
 QUICK = {"views": (512, 2048), "dims": (128,), "pairs": (1024,)}
-MOST_BYTES = 8e9
+MOST_BYTES, QUICK_BYTES = 8e9, 5e8
+"""Peers that form larger arrays are left out."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         dtype="float32",
         rounds=chosen.rounds,
         budget_seconds=budget,
-        most_bytes=MOST_BYTES,
+        most_bytes=QUICK_BYTES if chosen.quick else MOST_BYTES,
     )
     out = results.folder(chosen.out)
     torch = _torch(chosen.torch_python, result)
@@ -101,25 +102,28 @@ def measure(result, tasks, torch, *, rounds, budget, out) -> None:
     readings = result["ceilings"] = []
     readings.append(machine.ceilings(seconds=share, shrink=shrink))
     end = time.perf_counter() + budget
+    most = result["settings"]["most_bytes"]
     for k, task in enumerate(tasks):
         work = sum(t.work for t in tasks[k:])
         seconds = max(0.0, end - time.perf_counter()) * task.work / work
-        result["rows"] += one_task(task, torch, rounds=rounds, seconds=seconds)
+        result["rows"] += one_task(
+            task, torch, rounds=rounds, seconds=seconds, most=most
+        )
         results.save(result, out)
         print(f"{task.loss} {task.rows} x {task.dim}", file=sys.stderr)
     readings.append(machine.ceilings(seconds=share, shrink=shrink))
 
 
 def one_task(
-    task: subject.Task, torch: TorchPeer | None, *, rounds, seconds
+    task: subject.Task, torch: TorchPeer | None, *, rounds, seconds, most: float
 ) -> list[dict]:
     """Checks every contender, times those that are right: one row each."""
     start = time.perf_counter()
     a, b = inputs.pairs(task.pairs, task.dim)
-    entries = jax_entries(task, a, b)
+    entries = jax_entries(task, a, b, most)
     if torch is not None:
         torch.load(a, b)
-        entries |= torch_entries(task, torch)
+        entries |= torch_entries(task, torch, most)
     right = subject.exact(task, a, b)
     rows = {}
     # Where float64 is too much, dense comes first and stands in for it.
@@ -131,7 +135,7 @@ def one_task(
     return [rows[n] | timed.get(n, {"seconds": [], "calls": 0}) for n in entries]
 
 
-def jax_entries(task: subject.Task, a, b) -> dict[str, subject.Entry]:
+def jax_entries(task: subject.Task, a, b, most: float) -> dict[str, subject.Entry]:
     """The library in every precision, dense JAX, and optax where it fits."""
     if task.loss == "NT-Xent":
         ours, dense = contenders.nt_xent, contenders.dense_nt_xent
@@ -142,7 +146,7 @@ def jax_entries(task: subject.Task, a, b) -> dict[str, subject.Entry]:
     for precision in PRECISIONS:
         function = ours(subject.TEMPERATURE, precision=precision), precision
         functions[f"{OURS} {precision}"] = function
-    if task.loss == "NT-Xent" and 4 * task.rows**2 * task.dim < MOST_BYTES:
+    if task.loss == "NT-Xent" and 4 * task.rows**2 * task.dim < most:
         functions["optax"] = contenders.optax_nt_xent(subject.TEMPERATURE), "float32"
     a, b = jnp.asarray(a), jnp.asarray(b)
     return {
@@ -152,11 +156,13 @@ def jax_entries(task: subject.Task, a, b) -> dict[str, subject.Entry]:
     }
 
 
-def torch_entries(task: subject.Task, torch: TorchPeer) -> dict[str, subject.Entry]:
+def torch_entries(
+    task: subject.Task, torch: TorchPeer, most: float
+) -> dict[str, subject.Entry]:
     """Dense PyTorch, eager, and pytorch-metric-learning where it fits."""
     names = {"PyTorch": "nt_xent" if task.loss == "NT-Xent" else "clip"}
     # It compares every positive with every negative: several arrays of N³ float32.
-    fits = 16 * task.rows**3 < MOST_BYTES
+    fits = 16 * task.rows**3 < most
     if task.loss == "NT-Xent" and fits and torch.info["metric_learning"]:
         names["metric-learning"] = "metric_learning"
     return {

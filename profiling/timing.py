@@ -79,7 +79,8 @@ def interleave(
     if rounds is None:
         affordable = int(seconds / sum(c / every[n] for n, c in cost.items()))
         rounds = min(max(affordable, FEWEST_ROUNDS), MOST_ROUNDS)
-    every = {n: max(1, min(k, rounds // FEWEST_SAMPLES)) for n, k in every.items()}
+    most = max(1, (rounds - 1) // (FEWEST_SAMPLES - 1))
+    every = {n: min(k, most) for n, k in every.items()}
     found: dict[str, list[float]] = {name: [] for name in contenders}
     end = time.perf_counter() + 1.5 * seconds
     for k in range(rounds):
