@@ -67,6 +67,11 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def load() -> float:
+    """Load average of the last minute; 0 where the system has none."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def ceilings(*, seconds: float = 6.0, shrink: int = 1) -> dict[str, float]:
     """The float32 GEMM rate and the exp rate that this CPU sustains.
 

@@ -39,12 +39,19 @@ STYLE = {
 def new(benchmark: str, **settings) -> dict:
     """An empty result: the machine, the date, the settings, no rows yet."""
     now = datetime.datetime.now(datetime.UTC)
+    load, notes = machine.load(), []
+    if load > 0.75 * machine.cores():
+        notes.append(
+            f"The machine was not quiet: load average {load:.1f} at the start. Times "
+            "are upper bounds, and PyTorch's suffer most: its threads wait in turn."
+        )
     return {
         "benchmark": benchmark,
         "date": now.isoformat(timespec="seconds"),
         "machine": machine.describe(),
         "settings": settings,
-        "notes": [],
+        "load_average": load,
+        "notes": notes,
         "rows": [],
     }
 
@@ -156,6 +163,16 @@ def sizes_axis(axis, sizes: Iterable[int]) -> None:
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     step = -(-len(sizes) // 7)
     axis.set_ticks(sizes[::step], [size_name(n) for n in sizes[::step]])
+    axis.set_ticks([], minor=True)
+
+
+def decades(axis) -> None:
+    """A logarithmic axis labelled at 1, 2 and 5 of each power of ten."""
+    from matplotlib.ticker import LogLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:,g}")
     axis.set_ticks([], minor=True)
 
 

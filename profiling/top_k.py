@@ -196,13 +196,16 @@ def tables(result: dict) -> list[str]:
     for task, group in groups.items():
         cells = []
         for name in names:
+            if not group[name]["seconds"]:
+                cells.append("wrong")
+                continue
             s = timing.summary(group[name]["seconds"])
             cells.append(
                 f"{results.milliseconds(s['median'])} ± {100 * s['spread']:.0f} %"
             )
         temp = [results.mebibytes(group[n]["temp_bytes"]) for n in (OURS, DENSE)]
         rows.append([_name(task), *cells, *temp])
-    least = min(len(r["seconds"]) for r in result["rows"])
+    least = min(len(r["seconds"]) for r in result["rows"] if r["seconds"])
     told = (
         "Scores of all agree with float64 to "
         f"{max(r['error'] for r in result['rows']):.0e}. Spread: interquartile range "
@@ -213,25 +216,27 @@ def tables(result: dict) -> list[str]:
 
 
 def plot(figure, result: dict) -> None:
-    """Bars: time, and temporary memory."""
+    """Dots on a line for each size: time, and temporary memory."""
     groups = _groups(result["rows"])
     names = list(dict.fromkeys(r["contender"] for r in result["rows"]))
     left, right = figure.subplots(1, 2, sharey=True)
     place = np.arange(len(groups))[::-1]
-    height = 0.8 / len(names)
-    for k, (name, colour) in enumerate(zip(names, results.COLOURS, strict=False)):
+    for name, colour in zip(names, results.COLOURS, strict=False):
         group = [g[name] for g in groups.values()]
-        y = place + 0.4 - height * (k + 0.5)
-        times = [1e3 * timing.summary(r["seconds"])["median"] for r in group]
-        left.barh(y, times, height, color=colour, label=name)
+        style = {"marker": "o", "linestyle": "", "color": colour, "markersize": 7}
+        times = [
+            1e3 * timing.summary(r["seconds"])["median"] if r["seconds"] else None
+            for r in group
+        ]
+        left.plot(times, place, label=name, **style)
         if group[0]["temp_bytes"] is not None:
-            temp = [r["temp_bytes"] / 2**20 for r in group]
-            right.barh(y, temp, height, color=colour)
-    left.set(xscale="log", xlabel="ms")
-    right.set(xscale="log", xlabel="temporary MiB")
+            right.plot([r["temp_bytes"] / 2**20 for r in group], place, **style)
+    left.set_xlabel("ms")
+    right.set_xlabel("temporary MiB")
     left.set_yticks(place, [_name(t) for t in groups])
+    left.set_ylim(-0.5, len(groups) - 0.5)
     for ax in (left, right):
-        ax.grid(axis="y", visible=False)
+        results.decades(ax.xaxis)
     figure.legend(loc="outside upper left", ncols=len(names))
 
 
