@@ -176,7 +176,7 @@ def tables(result: dict) -> list[str]:
     ceilings = _ceilings(result)
     groups = subject.groups(result["rows"])
     names = list(dict.fromkeys(r["contender"] for r in result["rows"]))
-    header = ["ms, median", *names, "limit", "of it", "dense/ours", "PyTorch/ours"]
+    header = ["ms, median", *names, "limit", "limit/ours", "dense/ours", "PyTorch/ours"]
     rows = []
     for task, group in groups.items():
         median = {
@@ -203,7 +203,7 @@ def tables(result: dict) -> list[str]:
         f"The limit: {ceilings['gemm'] / 1e9:.0f} GFLOP/s in float32 products and "
         f"{ceilings['exp'] / 1e9:.2f} G exponentials a second in cache, the best of "
         "this run, for what a loss that never holds the matrix must do: 4N²d FLOPs and "
-        "N² exponentials in NT-Xent, 8B²d and 2B² in CLIP. “of it”: it over ours."
+        "N² exponentials in NT-Xent, 8B²d and 2B² in CLIP."
     )
     if torch:
         told += f" PyTorch {torch['torch']}, eager, {torch['threads']} threads."
