@@ -16,6 +16,7 @@ COMMANDS = {
         "rl_jax.cli.doctor",
         "check versions, devices, disk, decoding, the loss",
     ),
+    "bench": ("rl_jax.cli.bench", "measure memory and speed, in a checkout"),
 }
 """Name, module holding the function of that name, and one line of help."""
 

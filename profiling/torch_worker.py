@@ -1,0 +1,154 @@
+"""The PyTorch side of a benchmark: a process of its own that times calls on request.
+
+Run by `peers.TorchPeer` with any interpreter that has torch and numpy; imports nothing
+of this project. Requests come on stdin, one line of JSON each, arrays behind it as raw
+float32; replies go out the same way. Whatever else is printed goes to stderr.
+"""
+
+import functools
+import json
+import math
+import os
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+def nt_xent(a, b, temperature):
+    """NT-Xent on the whole matrix, as cross-entropy with labels."""
+    z = F.normalize(torch.cat([a, b]), dim=1)
+    n = len(z)
+    s = z @ z.T / temperature
+    s.fill_diagonal_(-math.inf)
+    return F.cross_entropy(s.float(), torch.arange(n, device=z.device).roll(n // 2))
+
+
+def metric_learning_nt_xent(a, b, temperature):
+    """`NTXentLoss` of pytorch-metric-learning; memory grows with N³."""
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    label = torch.arange(len(a), device=a.device)
+    return NTXentLoss(temperature)(torch.cat([a, b]), torch.cat([label, label]))
+
+
+def clip(a, b, temperature):
+    """CLIP's loss on the whole matrix, as open_clip writes it for one process."""
+    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    s = a @ b.T / temperature
+    label = torch.arange(len(a), device=a.device)
+    return (F.cross_entropy(s.float(), label) + F.cross_entropy(s.T.float(), label)) / 2
+
+
+LOSSES = {
+    "nt_xent": nt_xent,
+    "metric_learning": metric_learning_nt_xent,
+    "clip": clip,
+}
+
+
+class Worker:
+    """What one process holds: a device and the two arrays of rows."""
+
+    def __init__(self, device: str):
+        self.device = torch.device(device)
+        if self.device.type == "cuda":
+            # As XLA does by default: float32 products in TF32.
+            torch.set_float32_matmul_precision("high")
+        self.arrays = []
+
+    def hello(self, request, payload):
+        """Versions and threads, and which optional peers are there."""
+        try:
+            import pytorch_metric_learning as metric_learning
+
+            found = metric_learning.__version__
+        except ImportError:
+            found = None
+        return {
+            "torch": torch.__version__,
+            "metric_learning": found,
+            "threads": torch.get_num_threads(),
+            "device": str(self.device),
+        }, []
+
+    def load(self, request, payload):
+        """Keeps the arrays sent."""
+        self.arrays = [
+            torch.tensor(x, device=self.device, requires_grad=True) for x in payload
+        ]
+        return {}, []
+
+    def check(self, request, payload):
+        """Value and gradients of one loss; compiles it on the way."""
+        value, grads = _step(request)(*self.arrays)
+        host = [g.float().cpu().numpy() for g in grads]
+        return {"value": float(value.detach())}, host
+
+    def time(self, request, payload):
+        """Mean seconds of one call over `calls`."""
+        step = _step(request)
+        self._wait()
+        start = time.perf_counter()
+        for _ in range(request["calls"]):
+            step(*self.arrays)
+        self._wait()
+        return {"seconds": (time.perf_counter() - start) / request["calls"]}, []
+
+    def _wait(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def _step(request):
+    return _make_step(
+        request["loss"], request["temperature"], request["dtype"], request["compile"]
+    )
+
+
+@functools.lru_cache
+def _make_step(loss, temperature, dtype, compiled):
+    """`(a, b) -> (value, gradients)`; products in `dtype`, gradients in float32."""
+    cast = getattr(torch, dtype)
+
+    def value(a, b):
+        return LOSSES[loss](a.to(cast), b.to(cast), temperature)
+
+    if compiled:
+        value = torch.compile(value, dynamic=False)
+
+    def step(a, b):
+        found = value(a, b)
+        return found, torch.autograd.grad(found, (a, b))
+
+    return step
+
+
+def serve(worker, requests, replies):
+    """Answers until the other side closes the pipe."""
+    for line in iter(requests.readline, b""):
+        request = json.loads(line)
+        payload = [
+            np.frombuffer(requests.read(4 * math.prod(shape)), np.float32).reshape(
+                shape
+            )
+            for shape in request.get("shapes", [])
+        ]
+        try:
+            reply, arrays = getattr(worker, request["do"])(request, payload)
+        except Exception as error:
+            # Out of memory, a missing package: the other side decides what it means.
+            reply, arrays = {"error": f"{type(error).__name__}: {error}"}, []
+        shapes = [list(x.shape) for x in arrays]
+        replies.write(json.dumps(reply | {"shapes": shapes}).encode() + b"\n")
+        for x in arrays:
+            replies.write(np.ascontiguousarray(x, np.float32).tobytes())
+        replies.flush()
+
+
+if __name__ == "__main__":
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not break the protocol
+    serve(Worker(sys.argv[1]), sys.stdin.buffer, out)

@@ -1,0 +1,62 @@
+"""The GPU benchmark runs to its end on CPU, and keeps what it has when cut off."""
+
+import json
+
+import jax
+import pytest
+
+from profiling import gpu, results
+
+
+def bench(tmp_path, budget):
+    result = {"benchmark": "gpu", "rows": [], "skipped": []}
+    return gpu.Bench(result, tmp_path, budget)
+
+
+def test_a_failure_is_named_and_the_rest_goes_on(tmp_path):
+    cut = bench(tmp_path, budget=100)
+
+    def fails():
+        raise MemoryError("no\nroom")
+
+    cut.attempt("first", fails)
+    cut.attempt("second", lambda: cut.result["rows"].append({"x": 1}))
+    saved = json.loads((tmp_path / "gpu.json").read_text())
+    assert saved["skipped"] == [{"what": "first", "reason": "MemoryError: no room"}]
+    assert saved["rows"] == [{"x": 1}]
+
+
+def test_what_the_budget_does_not_allow_is_skipped(tmp_path):
+    cut = bench(tmp_path, budget=10)
+    cut.attempt("long", lambda: pytest.fail("must not run"), needs=20)
+    (skipped,) = cut.result["skipped"]
+    assert skipped["what"] == "long"
+    assert skipped["reason"].startswith("needs about 20 s, ")
+
+
+def test_needs_a_gpu(capsys):
+    if jax.default_backend() != "cpu":
+        pytest.skip("there is one")
+    with pytest.raises(SystemExit) as stopped:
+        gpu.main([])
+    assert stopped.value.code == 2
+    assert "there is no GPU here" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_tiny(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OUT", str(tmp_path))
+    monkeypatch.delenv("RL_JAX_TORCH_PYTHON", raising=False)
+    gpu.main(["--tiny", "--budget", "120"])
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert result["skipped"] == []
+    assert {r["what"] for r in result["ceilings"]} == {
+        "product",
+        "exp2",
+        "copy",
+        "launch",
+    }
+    assert {r["rows"] for r in result["rows"]} == {32, 64, 128, 256}
+    assert all(r["seconds"] for r in result["rows"])
+    assert [r["dtype"] for r in result["training"]] == ["bfloat16", "float32"]
+    assert results.render(tmp_path / "gpu.json") in capsys.readouterr().out

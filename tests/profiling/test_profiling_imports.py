@@ -1,0 +1,42 @@
+"""Benchmarks run where only jax, flax, optax and NumPy are installed."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import profiling
+
+FOLDER = pathlib.Path(profiling.__file__).parent
+EXPECTED = {"jax", "numpy", "profiling", "optax", "rl_jax"}
+LAZY = {"matplotlib", "sklearn"}
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (a.name.split(".")[0] for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.name)
+def test_imports(path):
+    tree = ast.parse(path.read_text())
+    found = set(imports(tree)) - set(sys.stdlib_module_names)
+    if path.name == "torch_worker.py":
+        assert found == {"numpy", "torch", "pytorch_metric_learning"}
+        return
+    assert found <= EXPECTED | LAZY
+    at_the_top = (n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom))
+    top = set(imports(ast.Module(list(at_the_top), [])))
+    assert not top & LAZY
+
+
+def test_nothing_heavy_is_imported():
+    heavy = {"grain", "tyro", "orbax", "matplotlib", "sklearn", "torch"}
+    names = ", ".join(f"profiling.{name}" for name in profiling.NAMES)
+    code = f"import sys, {names}; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=FOLDER.parent)
