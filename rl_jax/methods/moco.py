@@ -1,6 +1,7 @@
 """MoCo: queries against a queue of keys made by a slowly moving copy of the network."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -61,8 +62,8 @@ def moco(
     Raises:
       UsageError: for values out of range, or a queue smaller than the keys of a step.
     """
-    if temperature <= 0:
-        raise UsageError(f"moco: temperature must be > 0, got {temperature}")
+    if not 0 < temperature < math.inf:
+        raise UsageError(f"moco: temperature must be > 0 and finite, got {temperature}")
     if not 0 <= decay < 1:
         raise UsageError(f"moco: decay must be in [0, 1), got {decay}")
     if queue_size < 1:
@@ -82,6 +83,7 @@ def moco(
 
     def loss(params, state, batch, rng):
         del rng
+        tower.check_views(batch["views"])
         views = [batch["views"][:, 0], batch["views"][:, 1]]
         target = ema(state.target, jax.lax.stop_gradient(params), decay)
         online, target_state = state.online, state.target_state
@@ -108,7 +110,7 @@ def moco(
                 ]
             )
         )
-        queue = enqueue(state.queue, tower.flatten_views(jnp.stack(keys, axis=1)))
+        queue = enqueue(state.queue, tower.interleave(keys))
         features = {
             "h": jnp.stack([q["h"] for q in queries], axis=1),
             "z": jnp.stack([normalize(queries[0]["z"]), keys[0]], axis=1),

@@ -1,6 +1,7 @@
 """SimCLR: agreement of two views against every other view of the batch."""
 
 import functools
+import math
 
 from rl_jax.errors import UsageError
 from rl_jax.losses import nt_xent
@@ -24,9 +25,11 @@ def simclr(encoder: Network, projector: Network, *, temperature: float = 0.5) ->
       A method with `encode` names `h` and `z`.
 
     Raises:
-      UsageError: for a temperature ≤ 0.
+      UsageError: for a temperature that is not positive and finite.
     """
-    if temperature <= 0:
-        raise UsageError(f"simclr: temperature must be > 0, got {temperature}")
+    if not 0 < temperature < math.inf:
+        raise UsageError(
+            f"simclr: temperature must be > 0 and finite, got {temperature}"
+        )
     criterion = functools.partial(nt_xent, temperature=temperature)
     return joint_embedding(encoder, projector, criterion)

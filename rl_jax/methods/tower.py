@@ -1,8 +1,12 @@
 """The network of joint-embedding methods: encoder f, then projection head g."""
 
+from collections.abc import Sequence
+
 import chex
+import jax.numpy as jnp
 
 from rl_jax import networks
+from rl_jax.errors import UsageError
 from rl_jax.types import Network, Params, State
 
 
@@ -32,13 +36,35 @@ def apply(
     return {"h": h, "z": z}, {"encoder": encoder_state, "projector": projector_state}
 
 
+def check_views(views: chex.Array) -> None:
+    """Refuses other than two views of each image, [B, 2, ...].
+
+    Raises:
+      UsageError: naming the argument of the augmentation.
+    """
+    if views.ndim < 3 or views.shape[1] != 2:
+        raise UsageError(
+            f"expected two views of each image, [B, 2, ...], got {views.shape}; use an "
+            "augmentation with num_views=2"
+        )
+
+
 def flatten_views(views: chex.Array) -> chex.Array:
-    """[B, V, ...] -> [B·V, ...], the views of one example side by side.
+    """[B, 2, ...] -> [2B, ...], the views of one example side by side.
 
     Interleaved, not one view after the other: a batch shared out over devices then
     stays where it is.
+
+    Raises:
+      UsageError: for another number of views.
     """
+    check_views(views)
     return views.reshape(-1, *views.shape[2:])
+
+
+def interleave(arrays: Sequence[chex.Array]) -> chex.Array:
+    """V arrays [B, D] -> [B·V, D], the rows of one example side by side."""
+    return jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
 
 
 def split_views(x: chex.Array, views: int) -> chex.Array:

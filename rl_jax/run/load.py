@@ -7,6 +7,7 @@ from rl_jax import data, train
 from rl_jax.errors import UsageError
 from rl_jax.run import pretrain
 from rl_jax.run import recipe as recipes
+from rl_jax.run.check import memory
 from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.types import TrainState
 
@@ -40,7 +41,7 @@ def load(folder: pathlib.Path) -> Run:
     """
     recipe, notes = recipes.read(folder / "run.json")
     source = recipes.build_source(recipe.data)
-    source = data.resident(source, limit_bytes=pretrain.memory_limit())
+    source = data.resident(source, limit_bytes=memory() // 4)
     parts = recipes.build(recipe, source)
     init = pretrain.initial(recipe, parts)
     with train.Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
