@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -70,6 +71,22 @@ def trace(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> None:
             )
         jax.eval_shape(step, state, batch)
         jax.eval_shape(encode, state, batch["image"])
+
+
+def data_change(
+    notes: Mapping[str, Any], source: data.Source, *, held_out: bool = False
+) -> str | None:
+    """How the data differs from what the run started with, in a few words, or None.
+
+    Args:
+      notes: of `run.json`; runs of before fingerprints have no `data` among them.
+      source: the data as it is now.
+      held_out: whether a difference of the held-out part counts.
+    """
+    before = notes.get("data")
+    if not before:
+        return None
+    return data.difference(before, data.fingerprint(source), held_out=held_out)
 
 
 def memory() -> int:

@@ -51,8 +51,10 @@ def evaluate_run(
     Returns:
       What was written to `evaluation.json`.
     """
-    run = load(folder)
+    run = load(folder, say=say)
     fit_part, test_part, note = _split(run.parts.source)
+    if run.changed:
+        note += f"; the data has changed since the run started: {run.changed}"
     say(f"evaluating the checkpoint of step {run.step}")
     everything = _representations(run, fit_part, test_part)
     poll()

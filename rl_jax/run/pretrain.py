@@ -14,7 +14,7 @@ import numpy as np
 from rl_jax import data, train
 from rl_jax.errors import UsageError
 from rl_jax.run import recipe as recipes
-from rl_jax.run.check import check, memory, trace
+from rl_jax.run.check import check, data_change, memory, trace
 from rl_jax.run.console import Console
 from rl_jax.run.environment import environment
 from rl_jax.run.lock import locked
@@ -64,6 +64,7 @@ def start(
             folder / "run.json",
             command=command,
             environment=environment(),
+            data=data.fingerprint(source),
             sinks=list(sinks),
         )
         return _train(recipe, parts, folder, sinks=sinks, resumed=False)
@@ -73,10 +74,16 @@ def resume(folder: pathlib.Path) -> TrainState:
     """Continues the run in a folder from its newest sound checkpoint.
 
     Returns and raises as `start`; a finished run returns at once. CheckpointError also
-    when checkpoints exist and none is sound.
+    when checkpoints exist and none is sound, UsageError also when the data has changed.
     """
     recipe, notes = recipes.read(folder / "run.json")
     source = recipes.build_source(recipe.data)
+    changed = data_change(notes, source)
+    if changed:
+        raise UsageError(
+            f"{folder}: the data has changed since the run started: {changed}; put "
+            "back what it started with, or start a new run"
+        )
     check(recipe, source)
     parts = recipes.build(recipe, source)
     with locked(folder):
