@@ -51,8 +51,9 @@ def load(folder: pathlib.Path, *, say: Callable[[str], None] = print) -> Run:
     changed = data_change(notes, source, held_out=True)
     if changed:
         say(f"warning: the data has changed since the run started: {changed}")
-    source = data.resident(source, limit_bytes=memory() // 4)
     parts = recipes.build(recipe, source)
+    source = data.resident(source, limit_bytes=memory() // 4)
+    parts = parts._replace(source=source)
     init = pretrain.initial(recipe, parts)
     with train.Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         found = checkpoints.restore(train.restore_target(init, train.data_mesh()))
