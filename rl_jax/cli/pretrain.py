@@ -45,7 +45,7 @@ def pretrain(argv: Sequence[str]) -> None:
     chosen = _chosen(argv[1:])
     spec = recipes.data_spec(chosen.data, size=chosen.image_size)
     source = recipes.build_source(spec)
-    preset = presets.for_source(source)
+    preset = presets.for_data(spec.factory, source.image_shape)
     preset = presets.for_steps(preset, chosen.steps or preset.steps)
     factories = {
         part: recipes.find(known, getattr(chosen, part) or getattr(preset, part), part)

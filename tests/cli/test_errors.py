@@ -76,6 +76,16 @@ def test_data_that_is_no_data(capsys, tmp_path):
     )
 
 
+def test_a_folder_called_digits_is_a_folder(capsys, images):
+    """Its preset is that of its images: the flags of a ResNet, not of a small net."""
+    folder = images.rename(images.with_name("digits"))
+    where = ("--data", folder, "--image-size", "32")
+    error = one_line(
+        capsys, "pretrain", "simclr", *where, "--encoder.depth", "18", "--seed", "-1"
+    )
+    assert "seed must be in" in error
+
+
 def test_empty_folder(capsys, tmp_path):
     error = one_line(capsys, "pretrain", "simclr", "--data", tmp_path)
     assert ".jpg" in error
