@@ -74,8 +74,8 @@ def enqueue(queue: Queue, rows: chex.Array) -> Queue:
     size, count = len(queue.rows), len(rows)
     if count > size:
         raise UsageError(
-            f"enqueue: {count} rows do not fit a queue of {size}; make the queue at "
-            "least as large as the keys of one step"
+            f"enqueue: {count} rows do not fit a queue of {size}; make the queue "
+            "(queue_size) at least as large as the keys of one step"
         )
     slots = (queue.head + jnp.arange(count, dtype=jnp.int32)) % size
     return Queue(

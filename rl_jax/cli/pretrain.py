@@ -24,7 +24,10 @@ PARTS = {
 }
 
 FILLED_IN = ("total_steps", "batch_size")
-"""Arguments of parts that follow from those of the run; `out` of the predictor too."""
+"""Arguments of parts that follow from those of the run."""
+
+FILLED_IN_ONE = {"predictor_options": ("out",), "method": ("split",)}
+"""Those of one part that follow from other parts."""
 
 
 def pretrain(argv: Sequence[str]) -> None:
@@ -45,7 +48,7 @@ def pretrain(argv: Sequence[str]) -> None:
     chosen = _chosen(argv[1:])
     spec = recipes.data_spec(chosen.data, size=chosen.image_size)
     source = recipes.build_source(spec)
-    preset = presets.for_source(source)
+    preset = presets.for_data(spec.factory, source.image_shape)
     preset = presets.for_steps(preset, chosen.steps or preset.steps)
     factories = {
         part: recipes.find(known, getattr(chosen, part) or getattr(preset, part), part)
@@ -120,7 +123,7 @@ def _command(method, preset: presets.Preset, factories: dict):
         if part in inspect.signature(method).parameters:
             groups[f"{part}_options"] = (factory, part, defaults(part))
     for key, (factory, flag, values) in groups.items():
-        filled = (*FILLED_IN, "out") if flag == "predictor" else FILLED_IN
+        filled = (*FILLED_IN, *FILLED_IN_ONE.get(key, ()))
         kind = options.group(factory, flag, values, without=filled)
         parameters[key] = (kind, inspect.Parameter.empty)
     command.__doc__ = DOC.format(summary=(inspect.getdoc(method) or "").split("\n")[0])
@@ -158,6 +161,9 @@ def _recipe(method, data: Spec, parsed: dict[str, Any]) -> Recipe:
     if "total_steps" in inspect.signature(method).parameters:
         spec = _with(spec, total_steps=run["steps"])
     projector = parsed["projector_options"]
+    if "split" in inspect.signature(method).parameters:
+        nets = (parsed["encoder_options"], projector)
+        spec = _with(spec, split=max(net.arguments["split"] for net in nets))
     predictor = parsed.get("predictor_options")
     if predictor is not None:
         predictor = _with(predictor, out=projector.arguments["out"])

@@ -3,6 +3,7 @@
 from rl_jax.data.arrays import arrays, npz
 from rl_jax.data.decode import decode_speed
 from rl_jax.data.digits import digits
+from rl_jax.data.fingerprint import difference, fingerprint
 from rl_jax.data.folder import folder
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
 from rl_jax.data.source import Problems, Source, labels_at, resident
@@ -15,8 +16,10 @@ __all__ = [
     "arrays",
     "batch_indices",
     "decode_speed",
+    "difference",
     "digits",
     "epoch_order",
+    "fingerprint",
     "folder",
     "labels_at",
     "npz",

@@ -1,5 +1,7 @@
 """Sources from NumPy arrays in memory or in .npz and .npy files."""
 
+import functools
+import hashlib
 import math
 import os
 import zipfile
@@ -74,7 +76,14 @@ def arrays(
         class_names=tuple(class_names or ()),
         images=images,
         held_out=held_out,
+        digest=functools.partial(_digest, images, labels),
     )
+
+
+def _digest(images: np.ndarray, labels: np.ndarray | None) -> str:
+    digest = hashlib.blake2b(images.data, digest_size=16)
+    digest.update(b"" if labels is None else labels.data)
+    return digest.hexdigest()
 
 
 def _checked_images(images: np.ndarray, name: str) -> np.ndarray:

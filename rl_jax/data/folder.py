@@ -1,6 +1,7 @@
 """A source from a directory of JPEG, PNG and WebP files."""
 
 import functools
+import hashlib
 import itertools
 import os
 
@@ -92,7 +93,23 @@ def _source(root, names, classes, size, max_bad, held_out) -> Source:
         class_names=tuple(printable(name) for name in classes),
         held_out=held_out,
         problems=problems,
+        digest=functools.partial(_digest, root, names, labels),
     )
+
+
+def _digest(root: str, names: list[str], labels: np.ndarray | None) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in names:
+        digest.update(os.fsencode(name) + b"\0%d\0" % _size(os.path.join(root, name)))
+    digest.update(b"" if labels is None else labels.data)
+    return digest.hexdigest()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1  # a dangling link
 
 
 def _load(root, names, size, problems: Problems, index: int) -> np.ndarray:

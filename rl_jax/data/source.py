@@ -23,6 +23,10 @@ def _no_problems() -> dict[str, Any]:
     return {"seen": 0, "bad": 0, "names": ()}
 
 
+def _no_digest() -> str:
+    return ""
+
+
 class Source(NamedTuple):
     """Images by index; every image has the same shape.
 
@@ -38,6 +42,9 @@ class Source(NamedTuple):
       held_out: the part kept for testing, or None.
       problems: `() -> {"seen", "bad", "names"}`: how many files were read, how
         many of them could not be decoded, and the first 20 names of those.
+      digest: `() -> str` that changes with the images or labels: of their bytes where
+        they are held in memory, of names, sizes and labels where they are files, which
+        are not read; "" where unknown.
     """
 
     name: str
@@ -49,6 +56,7 @@ class Source(NamedTuple):
     images: np.ndarray | None = None
     held_out: "Source | None" = None
     problems: Callable[[], dict[str, Any]] = _no_problems
+    digest: Callable[[], str] = _no_digest
 
 
 class Problems:

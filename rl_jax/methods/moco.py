@@ -1,6 +1,7 @@
 """MoCo: queries against a queue of keys made by a slowly moving copy of the network."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -37,6 +38,7 @@ def moco(
     decay: float = 0.999,
     queue_size: int = 65536,
     symmetric: bool = False,
+    split: int = 1,
 ) -> Method:
     """Momentum contrast (He et al. 2020, arXiv:1911.05722; v2: arXiv:2003.04297).
 
@@ -44,8 +46,14 @@ def moco(
     k = sg g(f(x_b; θ_k)) against the queue, then k is enqueued. Slots not yet filled do
     not count: the first step has no negatives, its loss is 0.
 
-    BatchNorm that sees the whole batch lets queries find their keys by its statistics;
-    networks made with `split=8` keep them apart, as shuffled BN does on several GPUs.
+    BatchNorm lets a query find its key: of all candidates, only the keys of this step
+    were normalised by statistics of the query's own images. Networks made with
+    `split=k` do not prevent it by themselves, for query i and key i are in the same
+    group i // (B/k) of their passes. With `split=k` here too, the key network gets its
+    rows dealt over the groups, row i to group i mod k, and a key shares with its query
+    only a k-th of the statistics: what shuffled BN does on k GPUs. The order of a batch
+    is random already, so the dealing need not be. On devices that share the batch it
+    costs an all-to-all of a view and one of the keys.
 
     Args:
       encoder: f, images to representations h.
@@ -54,6 +62,8 @@ def moco(
       decay: m in [0, 1) of the key network, per step.
       queue_size: K, at least the keys of one step (B, or 2B where symmetric).
       symmetric: both views serve as query and as key, the loss is the mean of the two.
+      split: k, that of the networks; it divides B. Without effect on networks whose
+        rows do not meet.
 
     Returns:
       A method with `encode` names `h`, `z` and `target_h`.
@@ -61,12 +71,15 @@ def moco(
     Raises:
       UsageError: for values out of range, or a queue smaller than the keys of a step.
     """
-    if temperature <= 0:
-        raise UsageError(f"moco: temperature must be > 0, got {temperature}")
+    if not 0 < temperature < math.inf:
+        raise UsageError(f"moco: temperature must be > 0 and finite, got {temperature}")
     if not 0 <= decay < 1:
         raise UsageError(f"moco: decay must be in [0, 1), got {decay}")
     if queue_size < 1:
         raise UsageError(f"moco: queue_size must be at least 1, got {queue_size}")
+
+    if split < 1:
+        raise UsageError(f"moco: split must be at least 1, got {split}")
 
     def forward(params, state, x, *, train):
         return tower.apply(encoder, projector, params, state, x, train=train)
@@ -82,6 +95,7 @@ def moco(
 
     def loss(params, state, batch, rng):
         del rng
+        tower.check_views(batch["views"])
         views = [batch["views"][:, 0], batch["views"][:, 1]]
         target = ema(state.target, jax.lax.stop_gradient(params), decay)
         online, target_state = state.online, state.target_state
@@ -91,8 +105,10 @@ def moco(
             out, online = forward(params, online, x, train=True)
             queries.append(out)
         for x in reversed(views) if symmetric else views[1:]:
-            out, target_state = forward(target, target_state, x, train=True)
-            keys.append(normalize(jax.lax.stop_gradient(out["z"])))
+            dealt = tower.deal(x, split)
+            out, target_state = forward(target, target_state, dealt, train=True)
+            k = tower.deal(jax.lax.stop_gradient(out["z"]), len(x) // split)
+            keys.append(normalize(k))
 
         value = jnp.mean(
             jnp.stack(
@@ -108,7 +124,7 @@ def moco(
                 ]
             )
         )
-        queue = enqueue(state.queue, tower.flatten_views(jnp.stack(keys, axis=1)))
+        queue = enqueue(state.queue, tower.interleave(keys))
         features = {
             "h": jnp.stack([q["h"] for q in queries], axis=1),
             "z": jnp.stack([normalize(queries[0]["z"]), keys[0]], axis=1),

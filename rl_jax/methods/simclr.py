@@ -1,6 +1,7 @@
 """SimCLR: agreement of two views against every other view of the batch."""
 
 import functools
+import math
 
 from rl_jax.errors import UsageError
 from rl_jax.losses import nt_xent
@@ -34,10 +35,12 @@ def simclr(
       A method with `encode` names `h` and `z`.
 
     Raises:
-      UsageError: for a temperature ≤ 0, or a micro-batch that batch, devices or
-        encoder do not allow.
+      UsageError: for a temperature that is not positive and finite, or a micro-batch
+        that batch, devices or encoder do not allow.
     """
-    if temperature <= 0:
-        raise UsageError(f"simclr: temperature must be > 0, got {temperature}")
+    if not 0 < temperature < math.inf:
+        raise UsageError(
+            f"simclr: temperature must be > 0 and finite, got {temperature}"
+        )
     criterion = functools.partial(nt_xent, temperature=temperature)
     return joint_embedding(encoder, projector, criterion, micro_batch=micro_batch)

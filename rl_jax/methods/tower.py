@@ -1,8 +1,14 @@
 """The network of joint-embedding methods: encoder f, then projection head g."""
 
+from collections.abc import Sequence
+
 import chex
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 
 from rl_jax import networks
+from rl_jax.errors import UsageError
 from rl_jax.types import Network, Params, State
 
 
@@ -32,13 +38,64 @@ def apply(
     return {"h": h, "z": z}, {"encoder": encoder_state, "projector": projector_state}
 
 
+def check_views(views: chex.Array) -> None:
+    """Refuses other than two views of each image, [B, 2, ...].
+
+    Raises:
+      UsageError: naming the argument of the augmentation.
+    """
+    if views.ndim < 3 or views.shape[1] != 2:
+        raise UsageError(
+            f"expected two views of each image, [B, 2, ...], got {views.shape}; use an "
+            "augmentation with num_views=2"
+        )
+
+
 def flatten_views(views: chex.Array) -> chex.Array:
-    """[B, V, ...] -> [B·V, ...], the views of one example side by side.
+    """[B, 2, ...] -> [2B, ...], the views of one example side by side.
 
     Interleaved, not one view after the other: a batch shared out over devices then
     stays where it is.
+
+    Raises:
+      UsageError: for another number of views.
     """
+    check_views(views)
     return views.reshape(-1, *views.shape[2:])
+
+
+def interleave(arrays: Sequence[chex.Array]) -> chex.Array:
+    """V arrays [B, D] -> [B·V, D], the rows of one example side by side."""
+    return jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
+
+
+def deal(x: chex.Array, groups: int) -> chex.Array:
+    """Deals rows like cards: group j of [B, ...] becomes rows j, j + k, j + 2k, ...
+
+    `deal(x, len(x) // groups)` takes it back. A shared batch stays shared out, group
+    after group, over the devices of the context mesh: left to itself, XLA would gather
+    it and have every device do all that follows.
+
+    Args:
+      x: [B, ...].
+      groups: k, contiguous groups of B/k rows in the result.
+
+    Raises:
+      UsageError: where k does not divide B.
+    """
+    rows = len(x)
+    if rows % groups:
+        raise UsageError(
+            f"split={groups} does not divide the batch of {rows}; choose a batch size "
+            "or a split so that it does"
+        )
+    if groups in (1, rows):
+        return x
+    x = x.reshape(-1, groups, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape)
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or rows % mesh.size or set(mesh.axis_types) != {AxisType.Auto}:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(mesh.axis_names))
 
 
 def split_views(x: chex.Array, views: int) -> chex.Array:

@@ -223,6 +223,7 @@ def _result(run: Record, *, several: bool) -> Markup:
     else:
         who = f"{run.name}: no" if several else "No"
         text = f"{who} probe or k-NN rows: {evaluation.reason or 'none were measured'}."
+        text = " ".join([text, *(f"Note: {note}." for note in evaluation.notes)])
         out += [tag("p.note", text), results.geometry([run])]
         out += [headline.verdict(evaluation)] if several else []
     return escape(out)

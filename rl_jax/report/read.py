@@ -55,6 +55,7 @@ class Evaluation(NamedTuple):
     table: list[Entry]
     geometry: dict[str, Row]
     verdict: str
+    notes: list[str]
     reason: str | None
 
 
@@ -221,6 +222,7 @@ def _evaluation(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
             table=table,
             geometry=geometry,
             verdict=str(content["verdict"]),
+            notes=[str(note) for note in content.get("notes", ())],
             reason=None if reason is None else str(reason),
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:

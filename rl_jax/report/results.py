@@ -149,6 +149,7 @@ def _caption(evaluation: Evaluation, beaten: bool, trained: bool) -> Markup:
         "† this baseline is not beaten: training has not paid off there."
         if beaten
         else "",
+        *(f"Note: {note}." for note in evaluation.notes),
     ]
     return tag("p.note", " ".join(s for s in sentences if s))
 

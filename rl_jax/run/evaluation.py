@@ -7,27 +7,19 @@ import json
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from rl_jax import data, evaluate
 from rl_jax.run.encode import encode, images
 from rl_jax.run.load import Run, load
-from rl_jax.run.recipe import has_labels, num_classes
+from rl_jax.run.recipe import num_classes
+from rl_jax.run.split import Part, columns, split
 
 FORMAT = 1
 DRAWS = 10
 MAX_POINTS = 1000  # of the map and the neighbours
-SHARES = (1, 10, None)  # labels per class; None is all
-
-
-class Part(NamedTuple):
-    """Images one side of the evaluation uses: representations, labels, indices."""
-
-    source: data.Source
-    index: np.ndarray
-    labels: np.ndarray
 
 
 def evaluate_run(
@@ -40,7 +32,8 @@ def evaluate_run(
 
     Probes and k-NN learn from the pretraining part and are scored on the held-out part;
     data without one is split once, 80/20, stratified, by a fixed rule (pretraining then
-    has seen the scored images, without their labels, and the record says so). The raw
+    has seen the scored images, without their labels, and the record says so). What the
+    labels do not allow is left out, with a line in `notes` that says why. The raw
     pixels and the untrained encoder are measured in the same way with the same labels.
 
     Args:
@@ -51,8 +44,9 @@ def evaluate_run(
     Returns:
       What was written to `evaluation.json`.
     """
-    run = load(folder)
-    fit_part, test_part, note = _split(run.parts.source)
+    run = load(folder, say=say)
+    source = run.parts.source
+    fit_part, test_part, note = split(source)
     say(f"evaluating the checkpoint of step {run.step}")
     everything = _representations(run, fit_part, test_part)
     poll()
@@ -69,8 +63,9 @@ def evaluate_run(
         "classes": [],
         "labels_per_class": [],
         "table": [],
+        "notes": [],
         "reason": None,
-        "problems": run.parts.source.problems(),
+        "problems": source.problems(),
     }
     trained = {name: v for name, v in everything.items() if name in ("h", "z")}
     result["geometry"] = {
@@ -81,11 +76,15 @@ def evaluate_run(
         }
         for name, (_, test) in trained.items()
     }
-    result["verdict"] = evaluate.collapse_verdict(trained["z"][1])
-    if has_labels(run.parts.source):
-        result["classes"] = _class_names(run.parts.source)
-        smallest = int(np.bincount(fit_part.labels[fit_part.labels >= 0]).min())
-        shares = [s for s in SHARES if s is None or s <= smallest]
+    result["verdict"] = _verdict(trained["z"][1])
+    shares, result["notes"], reason = columns(
+        fit_part.labels, test_part.labels, source.class_names
+    )
+    if run.changed:
+        changed = f"the data has changed since the run started: {run.changed}"
+        result["notes"].append(changed)
+    if shares:
+        result["classes"] = _class_names(source)
         result["labels_per_class"] = [_share(s) for s in shares]
         for name, (train_x, test_x) in everything.items():
             row = {
@@ -101,11 +100,15 @@ def evaluate_run(
             poll()
     else:
         result["reason"] = (
-            "the data has no labels (name them by sub-folders, or `label` in an .npz), "
-            "so there is nothing to probe: RankMe, the collapse meter, alignment, "
-            "uniformity and the neighbours below say how the representation looks"
+            f"{reason}, so there is nothing to probe: RankMe, the collapse meter, "
+            "alignment, uniformity and the neighbours below say how the representation "
+            "looks"
         )
-    _write_figures(folder / "figures.npz", everything["h"][1], test_part)
+    if len(test_part.index) < 4:
+        (folder / "figures.npz").unlink(missing_ok=True)
+        result["notes"].append("no map and no neighbours: they need 4 scored images")
+    else:
+        _write_figures(folder / "figures.npz", everything["h"][1], test_part)
     draft = folder / "evaluation.tmp"
     draft.write_text(json.dumps(result, indent=1) + "\n")
     os.replace(draft, folder / "evaluation.json")
@@ -116,6 +119,12 @@ def _share(per_class: int | None) -> str:
     return "all" if per_class is None else str(per_class)
 
 
+def _verdict(z: np.ndarray) -> str:
+    if len(z) < 2:
+        return "not known: one scored image shows no collapse"
+    return evaluate.collapse_verdict(z)
+
+
 def _title(name: str, method: str) -> str:
     known = {"raw": "raw pixels", "random": "untrained encoder h"}
     return known.get(name, f"{method} {name}")
@@ -123,31 +132,6 @@ def _title(name: str, method: str) -> str:
 
 def _class_names(source: data.Source) -> list[str]:
     return list(source.class_names) or [str(c) for c in range(num_classes(source))]
-
-
-def _split(source: data.Source) -> tuple[Part, Part, str]:
-    """The part that probes learn from, the part that scores them, and what to say."""
-    if source.held_out is not None:
-        held = source.held_out
-        parts = [Part(s, np.arange(s.size), _labels(s)) for s in (source, held)]
-        return *parts, "scored on held-out images"
-    labels = _labels(source)
-    # Every fifth image of each class, counted in the fixed order of the source.
-    test = np.zeros(source.size, bool)
-    for c in np.unique(labels):
-        test[np.flatnonzero(labels == c)[4::5]] = True
-    parts = []
-    for chosen in (~test, test):
-        index = np.flatnonzero(chosen)
-        parts.append(Part(source, index, labels[index]))
-    note = "no held-out part: pretraining has seen the scored fifth, without labels"
-    return *parts, note
-
-
-def _labels(source: data.Source) -> np.ndarray:
-    if source.labels is None:
-        return np.full(source.size, -1, np.int32)
-    return np.asarray(source.labels)
 
 
 def _representations(run: Run, fit_part: Part, test_part: Part) -> dict[str, tuple]:
@@ -225,12 +209,13 @@ def _write_figures(path: pathlib.Path, h: np.ndarray, part: Part) -> None:
     queries = np.linspace(0, len(h) - 1, min(len(h), 8)).astype(int)
     k = min(8, len(h) - 1)
     near = evaluate.nearest(h, queries, k=k)
+    plane = np.pad(h[chosen], ((0, 0), (0, max(0, 2 - h.shape[1]))))
     pictures = images(part.source, part.index[np.concatenate([queries, near.ravel()])])
     draft = path.with_suffix(".tmp")
     with draft.open("wb") as file:
         np.savez(
             file,
-            map=evaluate.tsne(h[chosen], seed=0),
+            map=evaluate.tsne(plane, seed=0),
             map_labels=part.labels[chosen],
             query_images=pictures[: len(queries)],
             query_labels=part.labels[queries],
@@ -254,7 +239,7 @@ def table(result: dict[str, Any]) -> str:
             f"{name}: RankMe {g['rank_me']:.1f} of {g['dim']}, std {g['std']:.2f}"
             for name, g in result["geometry"].items()
         )
-        return f"{result['reason']}\n{rank}\n{result['verdict']}"
+        return "\n".join([result["reason"], rank, result["verdict"], *_notes(result)])
     shares = result["labels_per_class"]
     head = ["accuracy"]
     head += [f"{kind} {share}" for kind in ("probe", "k-NN") for share in shares]
@@ -273,7 +258,11 @@ def table(result: dict[str, Any]) -> str:
         for row in rows
     ]
     lines.insert(1, "-" * len(lines[0]))
-    return "\n".join([*lines, "", _caption(result)])
+    return "\n".join([*lines, "", _caption(result), *_notes(result)])
+
+
+def _notes(result: dict[str, Any]) -> list[str]:
+    return [f"note: {note}" for note in result.get("notes", ())]
 
 
 def _cell(entry: dict[str, Any]) -> str:

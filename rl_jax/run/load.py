@@ -1,12 +1,14 @@
 """A trained run opened for reading, beside a training that may still go on."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rl_jax import data, train
 from rl_jax.errors import UsageError
 from rl_jax.run import pretrain
 from rl_jax.run import recipe as recipes
+from rl_jax.run.check import data_change, memory
 from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.types import TrainState
 
@@ -21,6 +23,7 @@ class Run(NamedTuple):
       step: of the checkpoint.
       state: of the checkpoint.
       untrained: the state of step 0, the baseline of an untrained encoder.
+      changed: how the data differs from what the run started with, or None.
     """
 
     recipe: Recipe
@@ -29,10 +32,15 @@ class Run(NamedTuple):
     step: int
     state: TrainState
     untrained: TrainState
+    changed: str | None
 
 
-def load(folder: pathlib.Path) -> Run:
+def load(folder: pathlib.Path, *, say: Callable[[str], None] = print) -> Run:
     """Opens the newest sound checkpoint of a run; nothing in the folder changes.
+
+    Args:
+      folder: of the run.
+      say: called with a line of warning where the data is not what it was.
 
     Raises:
       UsageError: when the folder holds no run, or one without a checkpoint.
@@ -40,8 +48,12 @@ def load(folder: pathlib.Path) -> Run:
     """
     recipe, notes = recipes.read(folder / "run.json")
     source = recipes.build_source(recipe.data)
-    source = data.resident(source, limit_bytes=pretrain.memory_limit())
+    changed = data_change(notes, source, held_out=True)
+    if changed:
+        say(f"warning: the data has changed since the run started: {changed}")
     parts = recipes.build(recipe, source)
+    source = data.resident(source, limit_bytes=memory() // 4)
+    parts = parts._replace(source=source)
     init = pretrain.initial(recipe, parts)
     with train.Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         found = checkpoints.restore(train.restore_target(init, train.data_mesh()))
@@ -49,4 +61,4 @@ def load(folder: pathlib.Path) -> Run:
         raise UsageError(
             f"{folder} has no checkpoint yet; train it first: rl-jax resume {folder}"
         )
-    return Run(recipe, notes, parts, *found, init())
+    return Run(recipe, notes, parts, *found, init(), changed)

@@ -92,11 +92,14 @@ def photographs(size: int = 256) -> Preset:
     )
 
 
-def for_source(source: data.Source) -> Preset:
-    """The preset for a kind of data, by its name and the size of its images."""
-    if source.name == "digits":
+def for_data(factory: str, image_shape: tuple[int, int, int]) -> Preset:
+    """The preset for a data set, by the factory that makes it and its images' size.
+
+    Never by the data's own name, which is the user's: a folder may be called digits.
+    """
+    if factory == data.digits.__name__:
         return digits()
-    size = min(source.image_shape[:2])
+    size = min(image_shape[:2])
     return small_images(size) if size <= 64 else photographs(size)
 
 

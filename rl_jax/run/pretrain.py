@@ -4,7 +4,6 @@ The folder holds `run.json` (the recipe), `checkpoints/`, `metrics.jsonl`, `view
 and once trained `evaluation.json` and `report.html`.
 """
 
-import os
 import pathlib
 import shlex
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from rl_jax import data, train
 from rl_jax.errors import UsageError
 from rl_jax.run import recipe as recipes
+from rl_jax.run.check import check, data_change, memory, trace
 from rl_jax.run.console import Console
 from rl_jax.run.environment import environment
 from rl_jax.run.lock import locked
@@ -50,19 +50,21 @@ def start(
       RunError: when the last checkpoint could not be written.
       NonFiniteError: when training diverged.
     """
-    if (folder / "run.json").exists():
-        raise UsageError(
-            f"{folder} holds a run already; continue it with: rl-jax resume "
-            f"{shlex.quote(str(folder))}, or choose another --run-dir"
-        )
+    _check_new(folder)
+    check(recipe, source)
     parts = recipes.build(recipe, source)
-    check(recipe, parts)
+    trace(recipe, parts, initial(recipe, parts))
+    # Decoded before the folder is made: what cannot be read leaves nothing behind.
+    source = data.resident(source, limit_bytes=memory() // 4)
+    parts = parts._replace(source=source)
     with locked(folder):
+        _check_new(folder)
         recipes.write(
             recipe,
             folder / "run.json",
             command=command,
             environment=environment(),
+            data=data.fingerprint(source),
             sinks=list(sinks),
         )
         return _train(recipe, parts, folder, sinks=sinks, resumed=False)
@@ -72,36 +74,31 @@ def resume(folder: pathlib.Path) -> TrainState:
     """Continues the run in a folder from its newest sound checkpoint.
 
     Returns and raises as `start`; a finished run returns at once. CheckpointError also
-    when checkpoints exist and none is sound.
+    when checkpoints exist and none is sound, UsageError also when the data has changed.
     """
     recipe, notes = recipes.read(folder / "run.json")
     source = recipes.build_source(recipe.data)
+    changed = data_change(notes, source)
+    if changed:
+        raise UsageError(
+            f"{folder}: the data has changed since the run started: {changed}; put "
+            "back what it started with, or start a new run"
+        )
+    check(recipe, source)
     parts = recipes.build(recipe, source)
-    check(recipe, parts)
     with locked(folder):
+        source = data.resident(source, limit_bytes=memory() // 4)
+        parts = parts._replace(source=source)
         sinks = tuple(notes.get("sinks", ()))
         return _train(recipe, parts, folder, sinks=sinks, resumed=True)
 
 
-def memory_limit() -> int:
-    """Bytes of images a run may hold: a quarter of the device's, or host's, memory."""
-    stats = jax.devices()[0].memory_stats() or {}
-    total = stats.get("bytes_limit") or (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    )
-    return total // 4
-
-
-def check(recipe: Recipe, parts: Parts) -> None:
-    """Refuses what would fail once the run has a folder, or only after compilation."""
-    for name in ("steps", "log_every", "checkpoint_every"):
-        if getattr(recipe, name) < 1:
-            raise UsageError(f"{name} must be at least 1, got {getattr(recipe, name)}")
-    data.steps_per_epoch(parts.source.size, recipe.batch_size)
-    mesh = train.data_mesh()
-    train.check_batch_size(recipe.batch_size, mesh)
-    with jax.set_mesh(mesh):  # what a method says about networks, batch and devices
-        jax.eval_shape(initial(recipe, parts))
+def _check_new(folder: pathlib.Path) -> None:
+    if (folder / "run.json").exists():
+        raise UsageError(
+            f"{folder} holds a run already; continue it with: rl-jax resume "
+            f"{shlex.quote(str(folder))}, or choose another --run-dir"
+        )
 
 
 def initial(recipe: Recipe, parts: Parts):
@@ -128,8 +125,6 @@ def _train(
     hint = f"rl-jax resume {shlex.quote(str(folder))}"
     metrics_path = folder / "metrics.jsonl"
     with Console(recipe.steps) as console, Interrupts(hint) as interrupts:
-        source = data.resident(parts.source, limit_bytes=memory_limit())
-        parts = parts._replace(source=source)
         init = initial(recipe, parts)
         with train.Checkpoints(folder / "checkpoints", say=console.say) as checkpoints:
             state = None

@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rl_jax import data, methods, networks, train
 from rl_jax.augment import presets as augmentations
 from rl_jax.errors import UsageError
@@ -155,11 +157,12 @@ def build(recipe: Recipe, source: data.Source) -> Parts:
 
 def has_labels(source: data.Source) -> bool:
     """Whether at least two classes are labelled."""
-    return source.labels is not None and num_classes(source) >= 2
+    labels = source.labels
+    return labels is not None and len(np.unique(labels[labels >= 0])) >= 2
 
 
 def num_classes(source: data.Source) -> int:
-    """Number of classes of a labelled source."""
+    """One more than the largest label there may be; some may not occur."""
     assert source.labels is not None
     return max(len(source.class_names), int(source.labels.max(initial=-1)) + 1)
 

@@ -1,5 +1,6 @@
 """Optimizers with warm-up, cosine decay and the exclusions self-supervision needs."""
 
+import math
 from typing import Literal, NamedTuple
 
 import chex
@@ -9,6 +10,17 @@ import optax
 from rl_jax.errors import UsageError
 
 Scaling = Literal["none", "linear", "sqrt"]
+
+RANGES = {
+    "total_steps": (1, math.inf),
+    "warmup_steps": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "trust_coefficient": (0, math.inf),
+    "momentum": (0, 1),
+    "b1": (0, 1),
+    "b2": (0, 1),
+}
+"""Of the arguments of the optimizers: low ≤ value < high."""
 
 
 class LearningRate(NamedTuple):
@@ -35,10 +47,10 @@ def scale_learning_rate(
       The scaled rate and its reason, for printing.
 
     Raises:
-      UsageError: for a rate that is not positive or an unknown rule.
+      UsageError: for a rate that is not positive and finite, or an unknown rule.
     """
-    if not base > 0:
-        raise UsageError(f"learning_rate must be > 0, got {base}")
+    if not 0 < base < math.inf:
+        raise UsageError(f"learning_rate must be > 0 and finite, got {base}")
     if scaling not in ("none", "linear", "sqrt"):
         raise UsageError(f"scaling must be none, linear or sqrt, got {scaling!r}")
     if scaling == "none":
@@ -62,6 +74,21 @@ def warmup_cosine(peak: float, *, warmup_steps: int, total_steps: int):
         return cosine
     ramp = optax.linear_schedule(0.0, peak, warmup)
     return optax.join_schedules([ramp, cosine], [warmup])
+
+
+def check_ranges(factory: str, **arguments: float) -> None:
+    """Refuses arguments outside `RANGES`, NaN among them.
+
+    Raises:
+      UsageError: naming the factory and the argument.
+    """
+    for name, value in arguments.items():
+        low, high = RANGES[name]
+        if not low <= value < high:
+            expected = (
+                f"in [{low}, {high})" if high < math.inf else f">= {low} and finite"
+            )
+            raise UsageError(f"{factory}: {name} must be {expected}, got {value}")
 
 
 def matrices(params: chex.ArrayTree) -> chex.ArrayTree:
@@ -89,9 +116,20 @@ def adamw(
       scaling: of the rate with the batch: none, linear (B/256) or sqrt.
       warmup_steps: steps of linear warm-up before the cosine.
       weight_decay: decoupled decay, ≥ 0; not on biases and normalisation scales.
-      b1: decay of the first moment.
-      b2: decay of the second moment.
+      b1: decay of the first moment, in [0, 1).
+      b2: decay of the second moment, in [0, 1).
+
+    Raises:
+      UsageError: for values out of range.
     """
+    check_ranges(
+        "adamw",
+        total_steps=total_steps,
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+        b1=b1,
+        b2=b2,
+    )
     rate = scale_learning_rate(learning_rate, batch_size=batch_size, scaling=scaling)
     schedule = warmup_cosine(
         rate.value, warmup_steps=warmup_steps, total_steps=total_steps
@@ -119,7 +157,17 @@ def sgd(
       warmup_steps: steps of linear warm-up before the cosine.
       weight_decay: λ ≥ 0; not on biases and normalisation scales.
       momentum: in [0, 1).
+
+    Raises:
+      UsageError: for values out of range.
     """
+    check_ranges(
+        "sgd",
+        total_steps=total_steps,
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+        momentum=momentum,
+    )
     rate = scale_learning_rate(learning_rate, batch_size=batch_size, scaling=scaling)
     schedule = warmup_cosine(
         rate.value, warmup_steps=warmup_steps, total_steps=total_steps
@@ -154,8 +202,19 @@ def lars(
       warmup_steps: steps of linear warm-up before the cosine.
       weight_decay: λ ≥ 0; adaptation stays on where it is 0.
       momentum: μ in [0, 1).
-      trust_coefficient: η.
+      trust_coefficient: η ≥ 0.
+
+    Raises:
+      UsageError: for values out of range.
     """
+    check_ranges(
+        "lars",
+        total_steps=total_steps,
+        warmup_steps=warmup_steps,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        trust_coefficient=trust_coefficient,
+    )
     rate = scale_learning_rate(learning_rate, batch_size=batch_size, scaling=scaling)
     return optax.lars(
         warmup_cosine(rate.value, warmup_steps=warmup_steps, total_steps=total_steps),

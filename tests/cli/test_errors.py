@@ -76,6 +76,16 @@ def test_data_that_is_no_data(capsys, tmp_path):
     )
 
 
+def test_a_folder_called_digits_is_a_folder(capsys, images):
+    """Its preset is that of its images: the flags of a ResNet, not of a small net."""
+    folder = images.rename(images.with_name("digits"))
+    where = ("--data", folder, "--image-size", "32")
+    error = one_line(
+        capsys, "pretrain", "simclr", *where, "--encoder.depth", "18", "--seed", "-1"
+    )
+    assert "seed must be in" in error
+
+
 def test_empty_folder(capsys, tmp_path):
     error = one_line(capsys, "pretrain", "simclr", "--data", tmp_path)
     assert ".jpg" in error
@@ -92,12 +102,16 @@ def test_broken_images(capsys, images, tmp_path):
     )
     assert "5 of the 25 files read cannot be decoded" in error
     assert "broken0.jpg" in error
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--temperature", "-0.1"], "simclr: temperature must be > 0, got -0.1"),
+        (
+            ["--temperature", "-0.1"],
+            "simclr: temperature must be > 0 and",
+        ),
         (["--batch-size", "5000"], "must be <= the 1297 examples there are, got 5000"),
         (["--batch-size", "100"], "not divisible by 8 devices; use 96 or 104"),
         (["--batch-size", "0"], "must be >= 1, got 0"),
@@ -105,7 +119,7 @@ def test_broken_images(capsys, images, tmp_path):
         (["--micro-batch", "64"], "encoder (split=1) span its 4 micro-batches on 8"),
         (["--steps", "0"], "steps must be at least 1, got 0"),
         (["--log-every", "0"], "log_every must be at least 1, got 0"),
-        (["--optimizer.learning-rate", "-1"], "learning_rate must be > 0, got -1"),
+        (["--optimizer.learning-rate", "-1"], "learning_rate must be > 0 and finite"),
         (["--augment.noise", "-1"], "got -1"),
         (["--encoder", "resnet", "--encoder.width", "0"], "width must be at least 1"),
         (
@@ -118,6 +132,43 @@ def test_broken_images(capsys, images, tmp_path):
 def test_bad_values(capsys, tmp_path, flags, words):
     run = tmp_path / "run"
     error = one_line(capsys, "pretrain", "simclr", "--run-dir", run, *flags)
+    assert words in error
+    assert not run.exists()
+
+
+SPLIT = "BatchNorm: split=3 does not divide the batch of 16"
+VIEWS = "expected two views of each image, [B, 2, ...], got (8, {}, 8, 8, 1)"
+
+
+@pytest.mark.parametrize(
+    ("method", "flags", "words"),
+    [
+        ("moco", ["--queue-size", "4"], "8 rows do not fit a queue of 4"),
+        ("moco", ["--queue-size", "8", "--symmetric"], "16 rows do not fit"),
+        ("moco", ["--queue-size", "100000000000"], "make the networks or the queue"),
+        ("moco", ["--temperature", "nan"], "must be > 0 and finite, got nan"),
+        ("moco", ["--decay", "nan"], "decay must be in [0, 1), got nan"),
+        ("moco", ["--augment.num-views", "1"], VIEWS.format(1)),
+        ("byol", ["--augment.num-views", "3"], VIEWS.format(3)),
+        ("byol", ["--decay", "nan"], "decay must be in [0, 1], got nan"),
+        ("simclr", ["--temperature", "inf"], "must be > 0 and finite, got inf"),
+        ("simclr", ["--augment.num-views", "1"], VIEWS.format(1)),
+        ("simclr", ["--encoder.split", "3"], SPLIT),
+        ("simclr", ["--projector.split", "16"], "one value for each channel"),
+        ("simclr", ["--seed", "-1"], "seed must be in [0, 2^32), got -1"),
+        ("simclr", ["--seed", str(2**64)], f"[0, 2^32), got {2**64}"),
+        ("simclr", ["--steps", str(2**31)], "steps must be below 2^31"),
+        ("simclr", ["--optimizer.learning-rate", "inf"], "and finite, got inf"),
+        ("simclr", ["--optimizer.weight-decay", "-1"], "weight_decay must be >= 0"),
+        ("simclr", ["--optimizer.b1", "1"], "adamw: b1 must be in [0, 1), got 1.0"),
+        ("simclr", ["--optimizer.warmup-steps", "-5"], "warmup_steps must be >= 0"),
+    ],
+)
+def test_nothing_is_left_of_a_run_that_cannot_start(
+    capsys, tmp_path, method, flags, words
+):
+    run = tmp_path / "run"
+    error = one_line(capsys, "pretrain", method, "--run-dir", run, *TINY, *flags)
     assert words in error
     assert not run.exists()
 

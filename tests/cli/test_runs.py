@@ -8,6 +8,7 @@ import pytest
 from rl_jax import train
 from rl_jax.cli import main
 from rl_jax.run import evaluation
+from rl_jax.run import recipe as recipes
 
 SMALL = [
     *("--steps", "4", "--batch-size", "16", "--log-every", "2"),
@@ -96,3 +97,14 @@ def test_without_labels_the_page_says_why(tmp_path, capsys):
     assert "no labels" in (run / "report.html").read_text()
     rows = train.read_rows(run / "metrics.jsonl")
     assert "probe_accuracy" not in rows[0]
+
+
+def test_moco_is_told_how_its_networks_split_the_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("rl_jax.run.pretrain._train", lambda *a, **k: None)
+    source = make_data(tmp_path / "small.npz", labels=False)
+    flags = [*("--data", str(source)), "--no-evaluate", *SMALL, "--queue-size", "32"]
+    for name, more in (("plain", []), ("split", ["--encoder.split", "4"])):
+        run = tmp_path / name
+        main(["pretrain", "moco", "--run-dir", str(run), *flags, *more])
+        recipe, _ = recipes.read(run / "run.json")
+        assert recipe.method.arguments["split"] == (4 if more else 1)

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.core
 BATCH = 16
 
 
-def nets(predictor=False, **encoder):
-    encoder = networks.mlp(features=(16,), out=16, **encoder)
-    projector = networks.projection_head(hidden=16, out=8)
+def nets(predictor=False, split=1, **encoder):
+    encoder = networks.mlp(features=(16,), out=16, split=split, **encoder)
+    projector = networks.projection_head(hidden=16, out=8, split=split)
     head = [networks.prediction_head(hidden=16, out=8)] if predictor else []
     return encoder, projector, *head
 
@@ -31,6 +31,7 @@ METHODS = {
     ),
     "moco": lambda: methods.moco(*nets(), queue_size=40, decay=0.9),
     "moco symmetric": lambda: methods.moco(*nets(), queue_size=40, symmetric=True),
+    "moco split": lambda: methods.moco(*nets(split=4), queue_size=40, split=4),
     "byol": lambda: methods.byol(*nets(True), total_steps=10, decay=0.9),
     "simclr + probe": lambda: methods.with_probe(
         methods.simclr(*nets()), num_classes=4
@@ -78,7 +79,7 @@ class Case:
         self.batch = jax.jit(self.augment.views)(jax.random.key(7), raw_batch(2))
 
 
-SLOW = {"byol + probe"}
+SLOW = {"byol + probe", "moco split"}
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in METHODS

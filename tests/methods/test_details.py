@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 from reference import losses as reference
 
-from rl_jax import methods
+from rl_jax import methods, train
 from rl_jax.errors import UsageError
+from rl_jax.methods import tower
 from rl_jax.types import Network
 
 B, D = 4, 3
@@ -123,6 +125,63 @@ def test_moco_keys_carry_no_gradient():
     np.testing.assert_allclose(grads["projector"], h.T @ dq, rtol=1e-4, atol=1e-6)
 
 
+def centred(groups):
+    """A network that takes away the mean of each contiguous group of rows."""
+
+    def apply(params, state, x, *, train, rng=None):
+        del params, train, rng
+        grouped = x.reshape(groups, -1, x.shape[-1])
+        return (grouped - grouped.mean(1, keepdims=True)).reshape(x.shape), state
+
+    return Network(lambda rng, x: ({}, {}), apply)
+
+
+@pytest.mark.parametrize("split", [1, 2])
+def test_moco_keys_are_normalised_with_other_rows_than_their_queries(split):
+    """Query i is in group i // (B/k), key i in group i mod k where k is given."""
+    method = methods.moco(
+        centred(2), linear(5, D, 4), queue_size=8, temperature=0.5, split=split
+    )
+    params, state = method.init(jax.random.key(0), batch(0))
+    _, aux = jax.jit(method.loss)(params, state, batch(1), None)
+    x = np.asarray(batch(1)["views"][:, 1], np.float64)
+    groups = [[0, 1], [2, 3]] if split == 1 else [[0, 2], [1, 3]]
+    for rows in groups:
+        x[rows] -= x[rows].mean(0)
+    expected = reference.normalize(x @ np.asarray(params["projector"], np.float64))
+    np.testing.assert_allclose(aux.features["z"][:, 1], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(aux.state.queue.rows[:B], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_dealt_keys_are_the_same_where_rows_do_not_meet():
+    losses = []
+    for split in (1, 2):
+        method = methods.moco(ENCODER, PROJECTOR, queue_size=8, split=split)
+        losses.append([value for _, value, _ in walk(method, 3, move)])
+    np.testing.assert_allclose(*losses, rtol=1e-6, atol=1e-6)
+
+
+def test_dealing_and_taking_back():
+    x = jnp.arange(12).reshape(12, 1)
+    dealt = tower.deal(x, 3)
+    assert dealt[:, 0].tolist() == [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]
+    np.testing.assert_array_equal(tower.deal(dealt, 4), x)
+    with pytest.raises(UsageError, match="split=5 does not divide the batch of 12"):
+        tower.deal(x, 5)
+
+
+def test_a_dealt_batch_stays_shared_out():
+    """Each device goes on with its own rows; it takes one exchange, not a gather."""
+    mesh = train.data_mesh(jax.devices()[:8])
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    x = jax.device_put(jnp.zeros((64, 3)), rows)
+    with jax.set_mesh(mesh):
+        program = jax.jit(lambda x: tower.deal(x, 8)).lower(x).compile()
+    assert program.output_shardings.is_equivalent_to(rows, 2)
+    assert "all-to-all" in program.as_text()
+    assert "all-gather" not in program.as_text()
+
+
 def test_byol_equals_the_paper():
     """The authors' order: loss, update, then the target moves with the step's decay."""
     tau0, total = 0.5, 6
@@ -187,6 +246,7 @@ def test_probe_does_not_count_unknown_labels():
         (lambda: methods.moco(ENCODER, PROJECTOR, temperature=0.0), "got 0.0"),
         (lambda: methods.moco(ENCODER, PROJECTOR, decay=1.0), r"\[0, 1\), got 1.0"),
         (lambda: methods.moco(ENCODER, PROJECTOR, queue_size=0), "got 0"),
+        (lambda: methods.moco(ENCODER, PROJECTOR, split=0), "split must be at least 1"),
         (
             lambda: methods.byol(ENCODER, PROJECTOR, PREDICTOR, total_steps=0),
             "total_steps must be at least 1, got 0",

@@ -69,13 +69,11 @@ def test_only_known_factories_are_called(changes, message):
 
 
 def test_presets_follow_the_data():
-    small = np.zeros((10, 32, 32, 3), np.uint8)
-    large = np.zeros((10, 96, 96, 3), np.uint8)
-    assert presets.for_source(data.digits()).encoder == "convnet"
-    found = presets.for_source(data.arrays(small))
+    assert presets.for_data("digits", (8, 8, 1)).encoder == "convnet"
+    found = presets.for_data("npz", (32, 32, 3))
     assert found.arguments["encoder"]["stem"] == "cifar"
     assert found.arguments["augment"]["size"] == 32
-    found = presets.for_source(data.arrays(large))
+    found = presets.for_data("folder", (96, 96, 3))
     assert found.arguments["encoder"]["depth"] == 50
     assert found.arguments["augment"]["size"] == 84
 

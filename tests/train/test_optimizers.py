@@ -1,5 +1,7 @@
 """Optimizers against their formulas written as loops."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,7 +96,24 @@ def test_scaling_says_what_it_did(rule, value, words):
 
 
 def test_refuses_bad_rates():
-    with pytest.raises(UsageError, match="learning_rate must be > 0, got 0"):
+    with pytest.raises(UsageError, match="learning_rate must be > 0 and finite, got 0"):
         train.scale_learning_rate(0, batch_size=256, scaling="linear")
     with pytest.raises(UsageError, match="none, linear or sqrt, got 'cubic'"):
         train.scale_learning_rate(0.1, batch_size=256, scaling="cubic")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: train.adamw(total_steps=0), "adamw: total_steps must be >= 1"),
+        (lambda: train.sgd(total_steps=9, momentum=math.nan), r"in \[0, 1\), got nan"),
+        (lambda: train.lars(total_steps=9, weight_decay=-1), "weight_decay must be >="),
+        (
+            lambda: train.lars(total_steps=9, trust_coefficient=math.inf),
+            "trust_coefficient must be >= 0 and finite, got inf",
+        ),
+    ],
+)
+def test_refuses_values_out_of_range(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()

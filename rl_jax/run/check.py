@@ -1,0 +1,97 @@
+"""What a run refuses before its folder is made, and before anything is compiled."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from rl_jax import data, train
+from rl_jax.errors import UsageError
+from rl_jax.run.recipe import Parts, Recipe
+from rl_jax.types import TrainState
+
+
+def check(recipe: Recipe, source: data.Source) -> None:
+    """Refuses numbers out of range, and a batch that fits neither data nor devices.
+
+    Raises:
+      UsageError: naming the first of them.
+    """
+    for name in ("steps", "log_every", "checkpoint_every"):
+        if getattr(recipe, name) < 1:
+            raise UsageError(f"{name} must be at least 1, got {getattr(recipe, name)}")
+    if recipe.steps >= 2**31:
+        raise UsageError(f"steps must be below 2^31, got {recipe.steps}")
+    # jax.random.key takes more, and forgets all but the last 32 bits.
+    if not 0 <= recipe.seed < 2**32:
+        raise UsageError(f"seed must be in [0, 2^32), got {recipe.seed}")
+    data.steps_per_epoch(source.size, recipe.batch_size)
+    train.check_batch_size(recipe.batch_size, train.data_mesh())
+
+
+def trace(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> None:
+    """Traces the first state, a step and an encoding; nothing is compiled or run.
+
+    Whatever a method, a network or an augmentation refuses by the shapes it meets, it
+    refuses here.
+
+    Args:
+      recipe, parts: the run.
+      init: makes its first state.
+
+    Raises:
+      UsageError: theirs, or for a state that the device could not hold.
+    """
+    method, augment = parts.method, parts.augment
+    step = functools.partial(
+        train.train_step, method=method, augment=augment, optimizer=parts.optimizer
+    )
+
+    def encode(state, image):
+        clean = augment.clean(image)
+        return method.encode(state.params, state.state, {"image": clean})
+
+    rows, shape = recipe.batch_size, parts.source.image_shape
+    batch = {
+        "index": jax.ShapeDtypeStruct((rows,), np.int32),
+        "image": jax.ShapeDtypeStruct((rows, *shape), np.uint8),
+        "label": jax.ShapeDtypeStruct((rows,), np.int32),
+    }
+    with jax.set_mesh(train.data_mesh()):
+        state = jax.eval_shape(init)
+        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+        if size > memory():
+            raise UsageError(
+                f"parameters, optimizer and method state take {size / 1e9:,.1f} GB, "
+                f"the device has {memory() / 1e9:,.1f} GB; make the networks or the "
+                "queue smaller"
+            )
+        jax.eval_shape(step, state, batch)
+        jax.eval_shape(encode, state, batch["image"])
+
+
+def data_change(
+    notes: Mapping[str, Any], source: data.Source, *, held_out: bool = False
+) -> str | None:
+    """How the data differs from what the run started with, in a few words, or None.
+
+    Args:
+      notes: of `run.json`; runs of before fingerprints have no `data` among them.
+      source: the data as it is now.
+      held_out: whether a difference of the held-out part counts.
+    """
+    before = notes.get("data")
+    if not before:
+        return None
+    return data.difference(before, data.fingerprint(source), held_out=held_out)
+
+
+def memory() -> int:
+    """Bytes of memory of a device, or of the host where they share it."""
+    stats = jax.devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit") or (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    )

@@ -1,0 +1,112 @@
+"""Which images an evaluation learns from and scores, and what it can measure there."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rl_jax import data
+
+SHARES = (1, 10, None)  # labels per class; None is all
+
+
+class Part(NamedTuple):
+    """One side of an evaluation: images of a source by index, and their labels."""
+
+    source: data.Source
+    index: np.ndarray
+    labels: np.ndarray
+
+
+def split(source: data.Source) -> tuple[Part, Part, str]:
+    """The part that probes learn from, the part that is scored, and a note on it.
+
+    Without a held-out part every fifth image of each class is scored, counted in the
+    fixed order of the source, and the last one of a class of two to four. Where no
+    class has two images, all of them are looked at and none is scored.
+    """
+    if source.held_out is not None:
+        parts = [_whole(each) for each in (source, source.held_out)]
+        return *parts, "scored on held-out images"
+    labels = _labels(source)
+    scored = np.zeros(source.size, bool)
+    for c in np.unique(labels):
+        members = np.flatnonzero(labels == c)
+        scored[members[4::5] if len(members) >= 5 else members[1:][-1:]] = True
+    if not scored.any():
+        unknown = np.full(source.size, -1, np.int32)
+        whole = _whole(source)
+        return whole, whole._replace(labels=unknown), "no image could be held out"
+    parts = []
+    for chosen in (~scored, scored):
+        index = np.flatnonzero(chosen)
+        parts.append(Part(source, index, labels[index]))
+    note = "no held-out part: pretraining has seen the scored fifth, without labels"
+    return *parts, note
+
+
+def _whole(source: data.Source) -> Part:
+    return Part(source, np.arange(source.size), _labels(source))
+
+
+def _labels(source: data.Source) -> np.ndarray:
+    if source.labels is None:
+        return np.full(source.size, -1, np.int32)
+    return np.asarray(source.labels)
+
+
+class Columns(NamedTuple):
+    """What the labels of both parts allow.
+
+    Attributes:
+      shares: labels per class that can be drawn, of `SHARES`; empty: nothing to probe.
+      notes: a line for each thing that is missing or odd.
+      reason: why there is nothing to probe, or None.
+    """
+
+    shares: list[int | None]
+    notes: list[str]
+    reason: str | None
+
+
+def columns(fit: np.ndarray, scored: np.ndarray, names: Sequence[str] = ()) -> Columns:
+    """Which numbers of labels per class can be measured, and why others cannot.
+
+    Args:
+      fit, scored: int [n], [m] labels of the two parts, -1 where unknown.
+      names: of the classes.
+    """
+    classes, counts = np.unique(fit[fit >= 0], return_counts=True)
+    found = np.unique(scored[scored >= 0])
+    if len(classes) < 2 or not len(found):
+        return Columns([], [], _reason(classes, found, names))
+    shares = [s for s in SHARES if s is None or s <= counts.min()]
+    notes = [
+        f"no column of {share} labels per class: too few images to learn from of class "
+        f"{_named(classes[counts < share], names)}"
+        for share in SHARES
+        if share is not None and share > counts.min()
+    ]
+    unlearnt, unscored = np.setdiff1d(found, classes), np.setdiff1d(classes, found)
+    if len(unlearnt):
+        notes.append(
+            f"{np.isin(scored, unlearnt).sum()} of the scored images count as wrong: "
+            f"there is none to learn from of class {_named(unlearnt, names)}"
+        )
+    if len(unscored):
+        notes.append(f"no image is scored of class {_named(unscored, names)}")
+    return Columns(shares, notes, None)
+
+
+def _reason(classes: np.ndarray, found: np.ndarray, names: Sequence[str]) -> str:
+    if len(classes) == 1:
+        return f"there are labels of one class only, {_named(classes, names)}"
+    if len(classes):
+        return "no scored image has a label (a class needs two to have one held out)"
+    return "the data has no labels (name them by sub-folders, or `label` in an .npz)"
+
+
+def _named(classes: np.ndarray, names: Sequence[str], *, most: int = 5) -> str:
+    shown = [names[c] if c < len(names) else str(c) for c in classes[:most]]
+    more = len(classes) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

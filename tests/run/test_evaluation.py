@@ -1,0 +1,131 @@
+"""Tiny and oddly labelled data: nothing crashes, and what is missing is said."""
+
+import numpy as np
+import pytest
+
+from rl_jax import data, networks, report, train
+from rl_jax.augment import presets as augmentations
+from rl_jax.run import evaluation, pretrain
+from rl_jax.run import recipe as recipes
+from rl_jax.run.load import Run
+from rl_jax.run.split import columns, split
+
+
+def source(labels, *, held_out=None):
+    labels = np.asarray(labels)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (len(labels), 4, 4, 1)).astype(np.uint8)
+    return data.arrays(images, labels, held_out=held_out)
+
+
+def parts(labels):
+    fit, scored, _ = split(source(labels))
+    return fit.labels.tolist(), scored.labels.tolist()
+
+
+def test_every_fifth_of_a_class_is_scored_and_the_last_of_a_small_one():
+    fit, scored, note = split(source([1] * 11 + [4] * 3 + [7]))
+    assert scored.index.tolist() == [4, 9, 13]
+    assert sorted([*fit.index, *scored.index]) == list(range(15))
+    assert "pretraining has seen the scored fifth" in note
+
+
+def test_where_nothing_can_be_held_out_nothing_is_scored():
+    fit, scored, note = split(source([0, 1, 2]))
+    assert len(fit.index) == len(scored.index) == 3
+    assert scored.labels.max() == -1
+    assert note == "no image could be held out"
+
+
+@pytest.mark.parametrize(
+    ("labels", "shares"),
+    [
+        (np.arange(60) % 3 + 1, [1, 10, None]),  # 1-based
+        (np.arange(60) % 3 * 100 + 7, [1, 10, None]),  # with gaps
+        (np.arange(12) % 3, [1, None]),
+        ([0] * 20 + [1] * 2, [1, None]),
+        ([-1] * 5 + [0, 0, 1, 1], [1, None]),
+        ([0] * 20, []),
+        ([-1] * 20, []),
+        (np.arange(20), []),
+    ],
+)
+def test_columns_follow_the_classes_that_occur(labels, shares):
+    fit, scored = map(np.array, parts(labels))
+    found = columns(fit, scored)
+    assert found.shares == shares
+    assert (found.reason is None) == bool(shares)
+    assert bool(found.notes) == (bool(shares) and 10 not in shares)
+
+
+@pytest.mark.parametrize(
+    ("fit", "scored", "words"),
+    [
+        ([0] * 10 + [1] * 3, [0, 1], "too few images to learn from of class dog"),
+        ([0] * 10 + [1] * 10, [0, 2, 2], "2 of the scored images count as wrong"),
+        ([0] * 10 + [1] * 10, [0, 0], "no image is scored of class dog"),
+        ([0] * 10 + [1] * 10, [-1, -1], "no scored image has a label"),
+        ([1] * 10, [1, 0], "there are labels of one class only, dog"),
+        ([-1] * 10, [-1], "the data has no labels"),
+    ],
+)
+def test_what_is_missing_is_said(fit, scored, words):
+    found = columns(np.array(fit), np.array(scored), ["cat", "dog", "eel"])
+    assert words in " ".join([*found.notes, found.reason or ""])
+
+
+def test_many_classes_make_one_line():
+    (note,) = columns(np.arange(40) % 20, np.arange(20)).notes
+    assert note.endswith("of class 0, 1, 2, 3, 4 and 15 more")
+
+
+def untrained(images, *, out=8):
+    """A run of `images` at its first state."""
+    recipe = recipes.Recipe(
+        data=recipes.Spec("npz", {"path": "unused"}),
+        augment=recipes.resolve(augmentations.digits),
+        encoder=recipes.resolve(networks.mlp, features=(8,), out=out),
+        projector=recipes.resolve(networks.projection_head, hidden=8, out=4),
+        predictor=None,
+        method=recipes.Spec("simclr", {"temperature": 0.2}),
+        optimizer=recipes.resolve(train.sgd, total_steps=5, batch_size=8),
+        steps=5,
+        batch_size=8,
+        seed=3,
+        probe=True,
+        log_every=1,
+        checkpoint_every=2,
+    )
+    built = recipes.build(recipe, images)
+    state = pretrain.initial(recipe, built)()
+    return Run(recipe, {}, built, 0, state, state, None)
+
+
+@pytest.mark.parametrize(
+    ("images", "out", "shares", "words"),
+    [
+        (source(np.arange(12) % 3 + 1), 1, ["1", "all"], "no column of 10 labels"),
+        (source(np.arange(12)), 8, [], "no scored image has a label"),
+        (source([-1] * 12), 8, [], "the data has no labels"),
+        (
+            source(np.arange(12) % 2, held_out=source([1])),
+            8,
+            ["1", "all"],
+            "no map and no neighbours: they need 4 scored images",
+        ),
+    ],
+    ids=["1-based", "singles", "unlabelled", "one scored"],
+)
+def test_tiny_data(tmp_path, monkeypatch, images, out, shares, words):
+    run = untrained(images, out=out)
+    monkeypatch.setattr(evaluation, "load", lambda folder, say: run)
+    result = evaluation.evaluate_run(tmp_path, say=lambda line: None)
+    assert result["labels_per_class"] == shares
+    assert words in evaluation.table(result)
+    for row in result["table"]:
+        for kind in ("probe", "knn"):
+            assert list(row[kind]) == shares
+            assert 0 <= row[kind]["all"]["mean"] <= 1
+    recipes.write(run.recipe, tmp_path / "run.json")
+    page = report.write([tmp_path], tmp_path / "report.html").read_text()
+    assert words in page
