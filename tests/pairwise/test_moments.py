@@ -230,10 +230,10 @@ def test_gamma_may_be_any_scalar():
     check(pairwise.moments(x, y, gamma_x=1, gamma_y=np.float32(1 / 32)), target)
 
     @jax.jit
-    def traced(gamma):
+    def traced(x, y, gamma):
         return pairwise.moments(x, y, gamma_x=gamma, gamma_y=gamma / 32)
 
-    check(traced(1.0), target)
+    check(traced(x, y, 1.0), target)
 
 
 @pytest.mark.parametrize("name", KERNELS)
