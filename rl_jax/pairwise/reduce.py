@@ -73,7 +73,9 @@ def reduce(
         return dense.values(given, kind=kind, both=both, precision=precision)
     sharded.check(name, x, y, ring)
     sizes = [_block_size(v, block_size) for v in (x, x if y is None else y)]
-    plan = Plan(kind, *sizes, precision, both=both)
+    other = x if y is None else y
+    whole = sizes[0] >= len(x) and sizes[1] >= len(other) and sharded.devices() == 1
+    plan = Plan(kind, *sizes, precision, both=both, keep=whole)
     if isinstance(max_norm, int | float) and isinstance(scale, int | float):
         bound = abs(float(scale)) * float(max_norm) ** 2
         return _reduce(Config(plan, ring, bound), given, None)
@@ -128,7 +130,7 @@ def _max_square(x):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _reduce(config: Config, given: Operands, norm: chex.Array | None):
-    return _results(config, _sums(config, given, norm))
+    return _results(config, _sums(config, given, norm)[0])
 
 
 def _sums(config: Config, given: Operands, norm):
@@ -146,14 +148,14 @@ def _results(config: Config, sums):
 
 def _forward(config, given, norm):
     primals, norm = jax.tree.map(lambda primal: primal.value, (given, norm))
-    sums = _sums(config, primals, norm)
+    sums, kept = _sums(config, primals, norm)
     # Residuals are arrays, so what is static must lie in their structure.
     with_y = () if given.y is not None and given.y.perturbed else None
-    return _results(config, sums), (primals, norm, sums, with_y)
+    return _results(config, sums), (primals, norm, sums, kept, with_y)
 
 
 def _backward(config, residuals, bars):
-    given, norm, sums, with_y = residuals
+    given, norm, sums, kept, with_y = residuals
     bars = jax.tree.map(_instantiate, bars)
     if config.plan.both:
         bars = Cotangents((sums[0], bars[0]), (sums[1], bars[1]))
@@ -164,7 +166,7 @@ def _backward(config, residuals, bars):
         plan = plan._replace(
             with_y=with_y is not None, with_total=given.offset is not None
         )
-        return sharded.gradients(plan, given, bars, use_ring=config.ring)
+        return sharded.gradients(plan, given, bars, kept, use_ring=config.ring)
 
     found = _choose(config, given, norm, run)
     # Σ_ij g_i p_ij ⟨x_i, y_j⟩ = ⟨x, dx⟩; self pairs appear in both of their rows.

@@ -63,18 +63,16 @@ def sums(plan: Plan, given: Operands, *, use_ring: bool | None):
     local = ring.sums if passed else functools.partial(gather.sums, shared=shared)
     run = functools.partial(local, plan, axis=AXIS, count=devices())
     row, column = PartitionSpec(AXIS), PartitionSpec(AXIS if passed else None)
-    return _map(
-        run, (given,), (_specs(given, passed, shared),),
-        (row, column) if plan.both else row,
-    )  # fmt: skip
+    out = (row, column) if plan.both else row
+    return _map(run, (given,), (_specs(given, passed, shared),), out), None
 
 
 def gradients(
-    plan: Plan, given: Operands, bars: Cotangents, *, use_ring: bool | None
+    plan: Plan, given: Operands, bars: Cotangents, kept=None, *, use_ring: bool | None
 ) -> Gradients:
     """As `streaming.gradients`."""
     if devices() == 1:
-        return streaming.gradients(plan, given, bars)
+        return streaming.gradients(plan, given, bars, kept)
     passed, shared = _ways(given, use_ring)
     local = (
         ring.gradients if passed else functools.partial(gather.gradients, shared=shared)

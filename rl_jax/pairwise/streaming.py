@@ -83,6 +83,8 @@ class Plan(NamedTuple):
       precision: of the products.
       both: reduce columns too.
       with_y, with_total: which gradients are wanted beside that by x.
+      keep: hold the logits for the gradient; where they are a single tile that costs
+        the memory of a tile and saves forming it again.
     """
 
     kind: reductions.Kind
@@ -92,30 +94,43 @@ class Plan(NamedTuple):
     both: bool = False
     with_y: bool = False
     with_total: bool = False
+    keep: bool = False
 
 
 def sums(plan: Plan, given: Operands):
-    """The sums of every row, arrays float32 [N]; with `plan.both` of columns too."""
+    """The sums of every row, arrays float32 [N]; with `plan.both` of columns too.
+
+    Returns:
+      `(rows, kept)` or `((rows, columns), kept)`; kept is None without `plan.keep`.
+    """
     reduction = reductions.of(plan.kind, given.shift)
     x, y = cut_operands(plan, given)
     if y is None:
-        tile = logits(given, x, x)
+        tile, kept = _kept(plan, logits(given, x, x))
         carry = reduction.empty(x.parts[0].shape[:2])
         carry = sum_self(reduction, tile, x, carry)
-        return unblock(reduction.sums(carry), len(given.x))
+        return unblock(reduction.sums(carry), len(given.x)), kept
     assert given.y is not None
-    tile = logits(given, x, y, mask_rows=plan.both)
+    tile, kept = _kept(plan, logits(given, x, y, mask_rows=plan.both))
     rows = reduction.empty(x.parts[0].shape[:2])
     columns = reduction.empty(y.parts[0].shape[:2]) if plan.both else None
     pairs = tiles.grid(len(x.parts[0]), len(y.parts[0]))
     rows, columns = sum_rectangle(reduction, tile, pairs, rows, columns)
     rows = unblock(reduction.sums(rows), len(given.x))
     if columns is None:
-        return rows
-    return rows, unblock(reduction.sums(columns), len(given.y))
+        return rows, kept
+    return (rows, unblock(reduction.sums(columns), len(given.y))), kept
 
 
-def gradients(plan: Plan, given: Operands, bars: Cotangents) -> Gradients:
+def _kept(plan: Plan, tile: Tile) -> tuple[Tile, chex.Array | None]:
+    """The tile function, and the only tile where it is to be kept."""
+    if not plan.keep:
+        return tile, None
+    only = tile(0, 0)
+    return (lambda i, j: only), only
+
+
+def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradients:
     """The sums of `Gradients`, from the sums and the cotangents of rows."""
     reduction = reductions.of(plan.kind, given.shift)
     x, y = cut_operands(plan, given)
@@ -123,10 +138,12 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents) -> Gradients:
     if y is None:
         out = no_gradients(x, None, total=plan.with_total)
         tile = logits(given, x, x, mask_rows=plan.with_total)
+        tile = tile if kept is None else lambda i, j: kept
         out = weigh_self(reduction, tile, x, side, out)
         return finish(out, len(given.x), None)
     assert given.y is not None
     tile = logits(given, x, y, mask_rows=plan.with_y or plan.with_total)
+    tile = tile if kept is None else lambda i, j: kept
     other = bars.columns and cut_side(reduction, bars.columns, plan.columns)
     out = no_gradients(x, y if plan.with_y else None, total=plan.with_total)
     pairs = tiles.grid(len(x.parts[0]), len(y.parts[0]))
