@@ -5,7 +5,7 @@ from rl_jax.data.decode import decode_speed
 from rl_jax.data.digits import digits
 from rl_jax.data.folder import folder
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
-from rl_jax.data.source import Problems, Source, labels_at, resident
+from rl_jax.data.source import Problems, Source, fits, labels_at, resident
 from rl_jax.data.stream import Stream, stream
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "decode_speed",
     "digits",
     "epoch_order",
+    "fits",
     "folder",
     "labels_at",
     "npz",

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from rl_jax import data, train
 from rl_jax.errors import UsageError
@@ -83,22 +84,27 @@ def resume(folder: pathlib.Path) -> TrainState:
         return _train(recipe, parts, folder, sinks=sinks, resumed=True)
 
 
-def memory_limit() -> int:
-    """Bytes of images a run may hold: a quarter of the device's, or host's, memory."""
+def device_memory() -> int:
+    """Bytes jax may use on one device; where it does not say, the machine's memory."""
     stats = jax.devices()[0].memory_stats() or {}
-    total = stats.get("bytes_limit") or (
+    return stats.get("bytes_limit") or (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     )
-    return total // 4
 
 
-def check(recipe: Recipe, source: data.Source) -> None:
-    """Refuses what could only fail after compilation."""
+def memory_limit(memory: int | None = None) -> int:
+    """Bytes of images a run may hold: a quarter of `memory`, None: of the device's."""
+    return (device_memory() if memory is None else memory) // 4
+
+
+def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None:
+    """Refuses what could only fail after compilation; `mesh=None` is all devices."""
     for name in ("steps", "log_every", "checkpoint_every"):
         if getattr(recipe, name) < 1:
             raise UsageError(f"{name} must be at least 1, got {getattr(recipe, name)}")
     data.steps_per_epoch(source.size, recipe.batch_size)
-    train.check_batch_size(recipe.batch_size, train.data_mesh())
+    mesh = train.data_mesh() if mesh is None else mesh
+    train.check_batch_size(recipe.batch_size, mesh)
 
 
 def initial(recipe: Recipe, parts: Parts):
