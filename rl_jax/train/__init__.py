@@ -9,6 +9,7 @@ from rl_jax.train.loop import (
     initial_state,
     plan_step,
     restore_target,
+    scanned_steps,
 )
 from rl_jax.train.metrics import CLOCK, MetricsFile, keep_rows, read_rows
 from rl_jax.train.optimizers import adamw, lars, scale_learning_rate, sgd
@@ -41,6 +42,7 @@ __all__ = [
     "read_rows",
     "restore_target",
     "scale_learning_rate",
+    "scanned_steps",
     "sgd",
     "step_keys",
     "train_step",

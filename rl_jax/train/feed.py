@@ -107,7 +107,14 @@ def planned_feed(
     index = jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=rows)
     if resident:
         held = examples(source.size, everywhere)
-        return Feed(held, _rows_of, lambda step, count: index, 1)
+        along = sharding.batched(mesh, axis=1)
+
+        def inputs(step, count):
+            if count == 1:
+                return index
+            return jax.ShapeDtypeStruct((count, batch_size), np.int32, sharding=along)
+
+        return Feed(held, _rows_of, inputs, 1_000_000)
     batch = examples(batch_size, rows) | {"index": index}
     return Feed({}, _as_it_comes, lambda step, count: batch, 1)
 

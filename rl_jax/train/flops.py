@@ -34,6 +34,10 @@ class Flops(NamedTuple):
         """The same work `count` times."""
         return self._replace(by_dtype={d: n * count for d, n in self.by_dtype.items()})
 
+    def over(self, count: int) -> "Flops":
+        """One of `count` equal parts of the work."""
+        return self._replace(by_dtype={d: n // count for d, n in self.by_dtype.items()})
+
     def plus(self, other: "Flops") -> "Flops":
         """The work of both."""
         mine, its = self.by_dtype, other.by_dtype

@@ -64,14 +64,14 @@ def restore_target(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
 
 
 class PlannedStep(NamedTuple):
-    """The step `fit` will compile, and its arguments as shapes with shardings.
+    """The steps `fit` will compile, and their arguments as shapes with shardings.
 
     Attributes:
       traced: `traced.jaxpr`; `traced.lower().compile()` inside `jax.set_mesh(mesh)`.
       state: of the training.
       skipped: the count of steps that were not finite.
       held: what the feed keeps on the device.
-      inputs: what one step gets.
+      inputs: what the steps get.
     """
 
     traced: jax.stages.Traced
@@ -90,8 +90,9 @@ def plan_step(
     batch_size: int,
     mesh: Mesh,
     resident: bool,
+    steps: int = 1,
 ) -> PlannedStep:
-    """Traces one step of `fit` for arguments that need not exist.
+    """Traces what `fit` compiles, for arguments that need not exist.
 
     Args:
       method, augment, optimizer: the pieces.
@@ -99,6 +100,7 @@ def plan_step(
       batch_size: examples of one step over all devices.
       mesh: the devices.
       resident: whether the images will be held on the device.
+      steps: how many steps one call makes, see `scanned_steps`; 1 where streamed.
     """
     pieces = {"method": method, "augment": augment, "optimizer": optimizer}
     feed = planned_feed(source, mesh=mesh, batch_size=batch_size, resident=resident)
@@ -108,8 +110,8 @@ def plan_step(
     skipped = jax.ShapeDtypeStruct((), jnp.float32)
     with jax.set_mesh(mesh):
         state = restore_target(init, mesh)
-        arguments = (state, skipped, feed.held, feed.inputs(0, 1))
-        traced = _compiled(feed, mesh, **pieces)(1).trace(*arguments)
+        arguments = (state, skipped, feed.held, feed.inputs(0, steps))
+        traced = _compiled(feed, mesh, **pieces)(steps).trace(*arguments)
     return PlannedStep(traced, *arguments)
 
 
@@ -198,7 +200,7 @@ def fit(
     )
     with jax.set_mesh(mesh), feeding as feed:
         run = _compiled(feed, mesh, method=method, augment=augment, optimizer=optimizer)
-        most = steps_per_call or (1 if jax.default_backend() == "cpu" else log_every)
+        most = steps_per_call or scanned_steps(log_every)
         skipped = jnp.zeros([], jnp.float32)
         checked = step
         while step < steps:
@@ -226,6 +228,11 @@ def fit(
             if stopping:
                 break
     return state
+
+
+def scanned_steps(log_every: int) -> int:
+    """One on CPU, where a convolution in a loop is slow; else all up to a log point."""
+    return 1 if jax.default_backend() == "cpu" else log_every
 
 
 def _next(step: int, every: int) -> int:
