@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "pretrain": ("rl_jax.cli.pretrain", "train an encoder, evaluate it, write a page"),
+    "plan": ("rl_jax.cli.plan", "memory, operations and least time, before a run"),
     "resume": ("rl_jax.cli.runs", "continue a run that was stopped or killed"),
     "evaluate": ("rl_jax.cli.runs", "probe and k-NN of a run, beside the baselines"),
     "report": ("rl_jax.cli.runs", "write the HTML page of one run or several"),

@@ -6,7 +6,7 @@ from rl_jax.data.digits import digits
 from rl_jax.data.fingerprint import difference, fingerprint
 from rl_jax.data.folder import folder
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
-from rl_jax.data.source import Problems, Source, labels_at, resident
+from rl_jax.data.source import Problems, Source, fits, labels_at, resident
 from rl_jax.data.stream import Stream, stream
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "digits",
     "epoch_order",
     "fingerprint",
+    "fits",
     "folder",
     "labels_at",
     "npz",

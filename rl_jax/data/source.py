@@ -145,6 +145,17 @@ def labels_at(source: Source, index: np.ndarray) -> np.ndarray:
     return labels
 
 
+def fits(source: Source, *, limit_bytes: int) -> bool:
+    """Whether `resident` holds the images of a source, or leaves them where they are.
+
+    Args:
+      source: any source.
+      limit_bytes: the most that the images may take, in bytes.
+    """
+    needed = source.size * int(np.prod(source.image_shape))
+    return source.images is not None or needed <= limit_bytes
+
+
 def resident(
     source: Source,
     *,
@@ -168,16 +179,12 @@ def resident(
     Raises:
       UsageError: too many files cannot be decoded.
     """
-    if source.images is None:
-        needed = source.size * int(np.prod(source.image_shape))
-        if needed <= limit_bytes:
-            images = _decode_all(source, threads, progress)
-            labels = source.labels
-            if labels is not None:
-                labels = labels_at(source, np.arange(source.size))
-            source = source._replace(
-                images=images, labels=labels, load=images.__getitem__
-            )
+    if source.images is None and fits(source, limit_bytes=limit_bytes):
+        images = _decode_all(source, threads, progress)
+        labels = source.labels
+        if labels is not None:
+            labels = labels_at(source, np.arange(source.size))
+        source = source._replace(images=images, labels=labels, load=images.__getitem__)
     if source.held_out is not None:
         held = 0 if source.images is None else source.images.nbytes
         held_out = resident(

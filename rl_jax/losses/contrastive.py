@@ -319,9 +319,11 @@ def _root(
     Raises:
       UsageError: for a value that is not positive and finite; a traced one has none.
     """
-    what, value = "temperature", temperature
-    if value is None:
+    if temperature is None:
         what, value = "logit_scale", logit_scale
+    else:
+        what, value = "temperature", temperature
+    assert value is not None
     if not isinstance(value, jax.core.Tracer) and not (0 < value < jnp.inf):
         raise UsageError(f"{name}: {what} must be > 0, got {value}")
     if isinstance(value, int | float):

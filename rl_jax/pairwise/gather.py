@@ -120,10 +120,14 @@ def _others(blocks: int, count: int) -> np.ndarray:
     return pairs[pairs[:, 1] >= blocks]
 
 
-def _rectangle(plan: Plan, given: Operands, axis: str, count: int, shared: bool):
-    if not shared:
-        return streaming.cut_operands(plan, given)
+def _rectangle(
+    plan: Plan, given: Operands, axis: str, count: int, shared: bool
+) -> tuple[Rows, Rows]:
     assert given.y is not None
+    if not shared:
+        x, y = streaming.cut_operands(plan, given)
+        assert y is not None
+        return x, y
     x = tiles.cut(given.x, plan.rows, precision=plan.precision)
     y = tiles.cut(given.y, plan.columns, precision=plan.precision)
     bias, number = given.bias, None

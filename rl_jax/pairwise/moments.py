@@ -65,8 +65,9 @@ def moments(
     check_rows(name, x, None, block_size=block_size, implementation=implementation)
     check_rows(name, y, None)
     for what, gamma in (("gamma_x", gamma_x), ("gamma_y", gamma_y)):
-        given = gamma is not None and not isinstance(gamma, jax.core.Tracer)
-        if given and not 0 < gamma < jnp.inf:
+        if gamma is None or isinstance(gamma, jax.core.Tracer):
+            continue
+        if not 0 < gamma < jnp.inf:
             raise UsageError(f"{name}: {what} must be > 0, got {gamma}")
     size = tiles.block_size_for(len(x), x.shape[1], jax.default_backend())
     size = len(x) if implementation == "dense" else min(block_size or size, len(x))

@@ -174,7 +174,7 @@ def _backward(config, residuals, bars):
     dscale = dscale / 2 if given.y is None else dscale
     dx = (given.scale * found.x).astype(given.x.dtype)
     dy = None
-    if found.y is not None:
+    if found.y is not None and given.y is not None:
         dy = (given.scale * found.y).astype(given.y.dtype)
     return Operands(dx, dy, dscale, found.total, None, None, None), None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from rl_jax import data, train
 from rl_jax.errors import UsageError
@@ -14,8 +15,12 @@ from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.types import TrainState
 
 
-def check(recipe: Recipe, source: data.Source) -> None:
+def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None:
     """Refuses numbers out of range, and a batch that fits neither data nor devices.
+
+    Args:
+      recipe, source: the run.
+      mesh: its devices; None: all.
 
     Raises:
       UsageError: naming the first of them.
@@ -29,7 +34,8 @@ def check(recipe: Recipe, source: data.Source) -> None:
     if not 0 <= recipe.seed < 2**32:
         raise UsageError(f"seed must be in [0, 2^32), got {recipe.seed}")
     data.steps_per_epoch(source.size, recipe.batch_size)
-    train.check_batch_size(recipe.batch_size, train.data_mesh())
+    mesh = train.data_mesh() if mesh is None else mesh
+    train.check_batch_size(recipe.batch_size, mesh)
 
 
 def trace(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> None:
@@ -95,3 +101,8 @@ def memory() -> int:
     return stats.get("bytes_limit") or (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     )
+
+
+def image_limit(total: int | None = None) -> int:
+    """Bytes of images a run may hold: a quarter of `total`, None: of `memory()`."""
+    return (memory() if total is None else total) // 4

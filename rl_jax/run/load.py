@@ -8,7 +8,7 @@ from rl_jax import data, train
 from rl_jax.errors import UsageError
 from rl_jax.run import pretrain
 from rl_jax.run import recipe as recipes
-from rl_jax.run.check import data_change, memory
+from rl_jax.run.check import data_change, image_limit
 from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.types import TrainState
 
@@ -52,7 +52,7 @@ def load(folder: pathlib.Path, *, say: Callable[[str], None] = print) -> Run:
     if changed:
         say(f"warning: the data has changed since the run started: {changed}")
     parts = recipes.build(recipe, source)
-    source = data.resident(source, limit_bytes=memory() // 4)
+    source = data.resident(source, limit_bytes=image_limit())
     parts = parts._replace(source=source)
     init = pretrain.initial(recipe, parts)
     with train.Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:

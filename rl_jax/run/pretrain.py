@@ -14,7 +14,7 @@ import numpy as np
 from rl_jax import data, train
 from rl_jax.errors import UsageError
 from rl_jax.run import recipe as recipes
-from rl_jax.run.check import check, data_change, memory, trace
+from rl_jax.run.check import check, data_change, image_limit, trace
 from rl_jax.run.console import Console
 from rl_jax.run.environment import environment
 from rl_jax.run.lock import locked
@@ -55,7 +55,7 @@ def start(
     parts = recipes.build(recipe, source)
     trace(recipe, parts, initial(recipe, parts))
     # Decoded before the folder is made: what cannot be read leaves nothing behind.
-    source = data.resident(source, limit_bytes=memory() // 4)
+    source = data.resident(source, limit_bytes=image_limit())
     parts = parts._replace(source=source)
     with locked(folder):
         _check_new(folder)
@@ -87,7 +87,7 @@ def resume(folder: pathlib.Path) -> TrainState:
     check(recipe, source)
     parts = recipes.build(recipe, source)
     with locked(folder):
-        source = data.resident(source, limit_bytes=memory() // 4)
+        source = data.resident(source, limit_bytes=image_limit())
         parts = parts._replace(source=source)
         sinks = tuple(notes.get("sinks", ()))
         return _train(recipe, parts, folder, sinks=sinks, resumed=True)

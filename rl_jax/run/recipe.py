@@ -37,6 +37,10 @@ class Spec(NamedTuple):
     factory: str
     arguments: dict[str, Any]
 
+    def given(self, **arguments) -> "Spec":
+        """The same factory with other values of these arguments."""
+        return self._replace(arguments=self.arguments | arguments)
+
 
 class Recipe(NamedTuple):
     """Everything that decides the result of a run.
@@ -126,6 +130,12 @@ def data_spec(name: str, *, size: int | None = None) -> Spec:
 def build_source(spec: Spec) -> data.Source:
     """Opens a data set."""
     return find(DATA, spec.factory, "data set")(**spec.arguments)
+
+
+def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
+    """The same run with another batch size, the learning rate scaled accordingly."""
+    optimizer = recipe.optimizer.given(batch_size=batch_size)
+    return recipe._replace(batch_size=batch_size, optimizer=optimizer)
 
 
 def build(recipe: Recipe, source: data.Source) -> Parts:

@@ -1,7 +1,16 @@
 """Training: the step, the loop around it, optimizers, checkpoints, metrics."""
 
 from rl_jax.train.checkpoint import Checkpoints, fingerprint
-from rl_jax.train.loop import fetch, fit, initial_state, restore_target
+from rl_jax.train.flops import Flops, count_flops
+from rl_jax.train.loop import (
+    PlannedStep,
+    fetch,
+    fit,
+    initial_state,
+    plan_step,
+    restore_target,
+    scanned_steps,
+)
 from rl_jax.train.metrics import CLOCK, MetricsFile, keep_rows, read_rows
 from rl_jax.train.optimizers import adamw, lars, scale_learning_rate, sgd
 from rl_jax.train.sharding import check_batch_size, data_mesh
@@ -11,11 +20,14 @@ from rl_jax.train.step import diagnostics, init_train_state, step_keys, train_st
 __all__ = [
     "CLOCK",
     "Checkpoints",
+    "Flops",
     "MetricsFile",
+    "PlannedStep",
     "adamw",
     "Sinks",
     "check_batch_size",
     "check_sinks",
+    "count_flops",
     "data_mesh",
     "diagnostics",
     "fetch",
@@ -26,9 +38,11 @@ __all__ = [
     "keep_rows",
     "lars",
     "open_sinks",
+    "plan_step",
     "read_rows",
     "restore_target",
     "scale_learning_rate",
+    "scanned_steps",
     "sgd",
     "step_keys",
     "train_step",

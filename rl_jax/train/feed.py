@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import chex
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -61,7 +62,7 @@ def open_feed(
             del step, count
             return sharding.put(next(batches), rows)
 
-        yield Feed({}, lambda held, batch: batch, inputs, 1)
+        yield Feed({}, _as_it_comes, inputs, 1)
 
 
 def _resident(source, *, mesh: Mesh, seed: int, batch_size: int) -> Feed:
@@ -70,9 +71,6 @@ def _resident(source, *, mesh: Mesh, seed: int, batch_size: int) -> Feed:
         labels = np.full(source.size, -1, np.int32)
     everywhere = sharding.replicated(mesh)
     held = sharding.put({"image": source.images, "label": labels}, everywhere)
-
-    def take(held, index):
-        return {name: rows[index] for name, rows in held.items()} | {"index": index}
 
     def order(step):
         return data.batch_indices(seed, step, size=source.size, batch_size=batch_size)
@@ -83,4 +81,48 @@ def _resident(source, *, mesh: Mesh, seed: int, batch_size: int) -> Feed:
         index = np.stack([order(step + i) for i in range(count)])
         return sharding.put(index, sharding.batched(mesh, axis=1))
 
-    return Feed(held, take, inputs, 1_000_000)
+    return Feed(held, _rows_of, inputs, 1_000_000)
+
+
+def planned_feed(
+    source: data.Source, *, mesh: Mesh, batch_size: int, resident: bool
+) -> Feed:
+    """The feed of a source in shapes only: nothing is read, placed or allocated.
+
+    Args:
+      source: its size and the shape of its images matter.
+      mesh: the devices.
+      batch_size: examples of one step.
+      resident: whether the images will be held on the device.
+    """
+    everywhere, rows = sharding.replicated(mesh), sharding.batched(mesh)
+
+    def examples(count, where):
+        image, label = (count, *source.image_shape), (count,)
+        return {
+            "image": jax.ShapeDtypeStruct(image, np.uint8, sharding=where),
+            "label": jax.ShapeDtypeStruct(label, np.int32, sharding=where),
+        }
+
+    index = jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=rows)
+    if resident:
+        held = examples(source.size, everywhere)
+        along = sharding.batched(mesh, axis=1)
+
+        def inputs(step, count):
+            if count == 1:
+                return index
+            return jax.ShapeDtypeStruct((count, batch_size), np.int32, sharding=along)
+
+        return Feed(held, _rows_of, inputs, 1_000_000)
+    batch = examples(batch_size, rows) | {"index": index}
+    return Feed({}, _as_it_comes, lambda step, count: batch, 1)
+
+
+def _rows_of(held: dict, index: chex.Array) -> Batch:
+    return {name: rows[index] for name, rows in held.items()} | {"index": index}
+
+
+def _as_it_comes(held: dict, batch: Batch) -> Batch:
+    del held
+    return batch

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from rl_jax import data
 from rl_jax.errors import NonFiniteError, UsageError
 from rl_jax.train import sharding
 from rl_jax.train.checkpoint import Checkpoints
-from rl_jax.train.feed import Feed, open_feed
+from rl_jax.train.feed import Feed, open_feed, planned_feed
 from rl_jax.train.step import init_train_state, train_step
 from rl_jax.types import Augment, Method, TrainState
 
@@ -61,6 +61,58 @@ def restore_target(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
         jax.eval_shape(init),
     )
+
+
+class PlannedStep(NamedTuple):
+    """The steps `fit` will compile, and their arguments as shapes with shardings.
+
+    Attributes:
+      traced: `traced.jaxpr`; `traced.lower().compile()` inside `jax.set_mesh(mesh)`.
+      state: of the training.
+      skipped: the count of steps that were not finite.
+      held: what the feed keeps on the device.
+      inputs: what the steps get.
+    """
+
+    traced: jax.stages.Traced
+    state: TrainState
+    skipped: Any
+    held: Any
+    inputs: Any
+
+
+def plan_step(
+    method: Method,
+    source: data.Source,
+    *,
+    augment: Augment,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    mesh: Mesh,
+    resident: bool,
+    steps: int = 1,
+) -> PlannedStep:
+    """Traces what `fit` compiles, for arguments that need not exist.
+
+    Args:
+      method, augment, optimizer: the pieces.
+      source: its size and the shape of its images matter; nothing is read.
+      batch_size: examples of one step over all devices.
+      mesh: the devices.
+      resident: whether the images will be held on the device.
+      steps: how many steps one call makes, see `scanned_steps`; 1 where streamed.
+    """
+    pieces = {"method": method, "augment": augment, "optimizer": optimizer}
+    feed = planned_feed(source, mesh=mesh, batch_size=batch_size, resident=resident)
+    init = initial_state(
+        source=source, seed=0, batch_size=batch_size, mesh=mesh, **pieces
+    )
+    skipped = jax.ShapeDtypeStruct((), jnp.float32)
+    with jax.set_mesh(mesh):
+        state = restore_target(init, mesh)
+        arguments = (state, skipped, feed.held, feed.inputs(0, steps))
+        traced = _compiled(feed, mesh, **pieces)(steps).trace(*arguments)
+    return PlannedStep(traced, *arguments)
 
 
 def fit(
@@ -136,9 +188,6 @@ def fit(
             mesh=mesh,
         )()
     step = int(fetch(state.step))
-    body = functools.partial(
-        train_step, method=method, augment=augment, optimizer=optimizer
-    )
     clock = _Clock(step, batch_size)
     feeding = open_feed(
         source,
@@ -150,8 +199,8 @@ def fit(
         workers=workers,
     )
     with jax.set_mesh(mesh), feeding as feed:
-        run = _compiled(body, feed, mesh)
-        most = steps_per_call or (1 if jax.default_backend() == "cpu" else log_every)
+        run = _compiled(feed, mesh, method=method, augment=augment, optimizer=optimizer)
+        most = steps_per_call or scanned_steps(log_every)
         skipped = jnp.zeros([], jnp.float32)
         checked = step
         while step < steps:
@@ -181,12 +230,18 @@ def fit(
     return state
 
 
+def scanned_steps(log_every: int) -> int:
+    """One on CPU, where a convolution in a loop is slow; else all up to a log point."""
+    return 1 if jax.default_backend() == "cpu" else log_every
+
+
 def _next(step: int, every: int) -> int:
     return (step // every + 1) * every
 
 
-def _compiled(body, feed: Feed, mesh: Mesh):
+def _compiled(feed: Feed, mesh: Mesh, **pieces):
     """`count -> ` the compiled function of that many steps, state donated."""
+    body = functools.partial(train_step, **pieces)
 
     def one(state, skipped, held, inputs):
         state, metrics = body(state, feed.take(held, inputs))
