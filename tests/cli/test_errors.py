@@ -171,9 +171,29 @@ def test_nothing_is_left_of_a_run_that_cannot_start(
     assert not run.exists()
 
 
-@pytest.mark.parametrize("flags", [["--temprature", "1"], ["--steps", "many"]])
-def test_flags_that_do_not_parse(capsys, flags):
-    assert flags[0] in fails(capsys, "pretrain", "simclr", *flags)
+@pytest.mark.parametrize("columns", ["40", "200"])
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ("pretrain simclr --temprature 1", "1; did you mean --temperature?"),
+        ("pretrain simclr --steps many", "'many'; expected --steps INT"),
+        ("pretrain simclr --steps", "missing value for argument '--steps'"),
+        ("pretrain simclr --augment.scale 1", "'--augment.scale'. Expected 2 values"),
+        (
+            "pretrain simclr --optimizer.scaling cubic",
+            "'cubic' for argument '--optimizer.scaling'. Expected one of ('none', ",
+        ),
+        ("pretrain simclr photos/", "options: photos/; see rl-jax pretrain simclr"),
+        ("resume", "missing from rl-jax resume: PATH folder of the run"),
+        ("resume one two", "unrecognized options: two; see rl-jax resume --help"),
+        ("embed run data", "missing from rl-jax embed: -o PATH, --output PATH"),
+        ("doctor --paht x", "--paht, x; did you mean --path?"),
+    ],
+)
+def test_flags_that_do_not_parse(capsys, monkeypatch, argv, words, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    error = one_line(capsys, *argv.split())
+    assert words in error
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate", "report"])
