@@ -265,3 +265,16 @@ def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("rl_jax.run.recipe.write", full)
     error = one_line(capsys, "pretrain", "simclr", "--run-dir", tmp_path, code=1)
     assert "run.json: No space left on device" in error
+
+
+def test_a_disk_too_full_for_metrics_ends_no_run(capsys, tmp_path):
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    flags = ["--log-every", "1", "--run-dir", tmp_path, *TINY]
+    with pytest.raises(SystemExit) as stopped:
+        main(list(map(str, ["pretrain", "simclr", *flags])))
+    said = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert said.err.count("\n") == 1
+    assert "the run ended, but 2 rows are missing" in said.err
+    assert said.out.count("warning: ") == 1
+    assert (tmp_path / "checkpoints" / "2").is_dir()
