@@ -1,19 +1,60 @@
 """Flags from the factories' own signatures and docstrings, with tyro."""
 
+import contextlib
+import functools
 import inspect
+import io
+import itertools
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+from rl_jax.errors import UsageError
 from rl_jax.run.recipe import Spec
 
 
 def parse(function: Callable, *, prog: str, argv: Sequence[str]) -> Any:
-    """Parses `argv` by the signature of `function` and calls it."""
+    """Parses `argv` by the signature of `function` and calls it.
+
+    Raises:
+      UsageError: for flags that do not parse.
+    """
     import tyro
 
-    return tyro.cli(function, prog=prog, args=list(argv))
+    # The call comes after parsing, so that only what tyro says is caught.
+    @functools.wraps(function)
+    def arguments(**given):
+        return given
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            given = tyro.cli(arguments, prog=prog, args=list(argv))
+    except SystemExit as stopped:
+        if not stopped.code:
+            raise
+        raise UsageError(refusal(said.getvalue(), prog)) from None
+    return function(**given)
+
+
+def refusal(box: str, prog: str) -> str:
+    """What tyro says in a box of several lines, in one.
+
+    Its first part says what is wrong, the last where the help is, those between how
+    the flag, or one like it, is written; tyro has no public way to get at them.
+    """
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box).partition("\n")[2]
+    lines = [line.strip(" │") for line in text.splitlines()]
+    ruled = itertools.groupby(lines, key=lambda line: bool(line.strip("─-╰╯")))
+    parts = [list(part) for is_text, part in ruled if is_text] or [["cannot parse"]]
+    wrong = " ".join(parts[0]).rstrip(".")
+    flags = [line for part in parts[1:-1] for line in part if line.startswith("-")]
+    if flags and wrong.startswith("Unrecognized"):
+        wrong = f"{wrong}; did you mean {flags[0].split()[0]}?"
+    elif flags:
+        wrong = f"{wrong}; expected {flags[0]}"
+    return f"{wrong[:1].lower()}{wrong[1:]}; see {prog} --help"
 
 
 def choice(factories: Sequence[Callable]) -> Any:

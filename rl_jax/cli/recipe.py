@@ -104,11 +104,12 @@ def read(
 def _chosen(argv: Sequence[str]) -> argparse.Namespace:
     """The flags that decide which other flags there are."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--image-size", "--image_size", type=_int_or_none)
-    parser.add_argument("--steps", type=_int_or_none)
+    # A flag without its value is let pass: tyro refuses it with a better message.
+    parser.add_argument("--data", nargs="?", default="digits", const="digits")
+    parser.add_argument("--image-size", "--image_size", nargs="?", type=_int_or_none)
+    parser.add_argument("--steps", nargs="?", type=_int_or_none)
     for part in PARTS:
-        parser.add_argument(f"--{part}")
+        parser.add_argument(f"--{part}", nargs="?")
     return parser.parse_known_args(list(argv))[0]
 
 

@@ -47,7 +47,7 @@ def start(
     Raises:
       UsageError: for arguments or data that do not fit, before anything is compiled.
       Stopped: by SIGTERM or Ctrl-C, after saving.
-      RunError: when the last checkpoint could not be written.
+      RunError: when the last checkpoint or rows of metrics could not be written.
       NonFiniteError: when training diverged.
     """
     _check_new(folder)
@@ -143,7 +143,7 @@ def _train(
                 console.say(line)
             if not (folder / "views.png").exists():
                 save_view_grid(folder / "views.png", recipe, parts)
-            with train.open_sinks(metrics_path, sinks) as sink:
+            with train.open_sinks(metrics_path, sinks, say=console.say) as sink:
 
                 def on_log(row: dict[str, Any]) -> None:
                     sink.write(row)
@@ -169,6 +169,7 @@ def _train(
         step = int(train.fetch(state.step))
         _warn_about_files(parts.source, console)
         interrupts.poll(f"at step {step}, saved in {folder}")
+        sink.check()
         return state
 
 

@@ -92,6 +92,22 @@ def find(factories: tuple[Callable, ...], name: str, what: str) -> Callable:
     raise UsageError(f"unknown {what} {name!r}; there are: {known}")
 
 
+def call(factory: Callable, *parts, **arguments) -> Any:
+    """What the factory makes of its arguments.
+
+    Raises:
+      UsageError: for arguments it does not have, or lacks, as a run of another version
+        may hold them.
+    """
+    try:
+        inspect.signature(factory).bind(*parts, **arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"{factory.__name__}: {error}; use the version of rl_jax in run.json"
+        ) from None
+    return factory(*parts, **arguments)
+
+
 def resolve(factory: Callable, **arguments) -> Spec:
     """The spec of a call with every default written out."""
     parameters = inspect.signature(factory).parameters.values()
@@ -129,7 +145,7 @@ def data_spec(name: str, *, size: int | None = None) -> Spec:
 
 def build_source(spec: Spec) -> data.Source:
     """Opens a data set."""
-    return find(DATA, spec.factory, "data set")(**spec.arguments)
+    return call(find(DATA, spec.factory, "data set"), **spec.arguments)
 
 
 def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
@@ -145,7 +161,7 @@ def build(recipe: Recipe, source: data.Source) -> Parts:
       UsageError: whatever a factory says about its arguments.
     """
     build_one = {
-        name: find(factories, spec.factory, name)(**spec.arguments)
+        name: call(find(factories, spec.factory, name), **spec.arguments)
         for name, factories, spec in (
             ("augmentation", AUGMENTS, recipe.augment),
             ("encoder", ENCODERS, recipe.encoder),
@@ -154,12 +170,12 @@ def build(recipe: Recipe, source: data.Source) -> Parts:
     }
     parts = [
         build_one["encoder"],
-        networks.projection_head(**recipe.projector.arguments),
+        call(networks.projection_head, **recipe.projector.arguments),
     ]
     if recipe.predictor is not None:
-        parts.append(networks.prediction_head(**recipe.predictor.arguments))
+        parts.append(call(networks.prediction_head, **recipe.predictor.arguments))
     factory = find(METHODS, recipe.method.factory, "method")
-    method = factory(*parts, **recipe.method.arguments)
+    method = call(factory, *parts, **recipe.method.arguments)
     if recipe.probe and has_labels(source):
         method = methods.with_probe(method, num_classes=num_classes(source))
     return Parts(source, build_one["augmentation"], method, build_one["optimizer"])

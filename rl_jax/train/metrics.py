@@ -4,7 +4,10 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
+
+from rl_jax.errors import RunError
 
 CLOCK = ("time", "images_per_second", "data_wait")
 """Fields that depend on the clock; all others repeat exactly on a resumed run."""
@@ -34,12 +37,28 @@ def keep_rows(path: pathlib.Path, *, up_to: int) -> None:
     os.replace(draft, path)
 
 
-class MetricsFile:
-    """Appends rows to a file; a context manager."""
+NEWLINE = b"\n"
 
-    def __init__(self, path: pathlib.Path):
+
+class MetricsFile:
+    """Appends rows to a file; a context manager.
+
+    Where the file cannot be written (full disk), that is said once and the rows wait in
+    memory: every later write, and the end, tries again.
+
+    Args:
+      path: of the file; its folder is made.
+      say: called with one line where something has to be said.
+    """
+
+    def __init__(self, path: pathlib.Path, *, say: Callable[[str], None] = print):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a")
+        self._path, self._say = path, say
+        # Unbuffered: what a failed write took, and what it left, is then known.
+        self._file = path.open("ab", buffering=0)
+        self._waiting = b""
+        self._reason = ""
+        self._warned = self._late = False
 
     def write(self, row: dict[str, Any]) -> None:
         """Appends one row; NaN and infinities become null, which JSON can hold."""
@@ -47,15 +66,47 @@ class MetricsFile:
             k: None if isinstance(v, float) and not math.isfinite(v) else v
             for k, v in row.items()
         }
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._waiting += json.dumps(row).encode() + NEWLINE
+        self._flush(sync=False)
 
     def sync(self) -> None:
-        """Returns when all rows are on disk."""
-        os.fsync(self._file.fileno())
+        """Returns when all rows are on disk, or it was said that they are not."""
+        self._flush(sync=True)
+
+    def check(self) -> None:
+        """Raises if rows are still waiting.
+
+        Raises:
+          RunError: with their number and the reason.
+        """
+        if self._waiting:
+            raise RunError(
+                f"the run ended, but {self._waiting.count(NEWLINE)} rows are missing "
+                f"from {self._path}: {self._reason}; its checkpoints are saved"
+            )
+
+    def _flush(self, *, sync: bool) -> None:
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[self._file.write(self._waiting) :]
+            if sync:
+                os.fsync(self._file)
+        except OSError as error:
+            self._reason = error.strerror or str(error)
+            if not self._warned:
+                self._say(
+                    f"warning: {self._path} cannot be written ({self._reason}): "
+                    "training goes on and the rows wait in memory, make room"
+                )
+            self._warned, self._late = True, bool(self._waiting)
+            return
+        if self._late:
+            self._say(f"{self._path} is written again, no row is missing")
+            self._warned = self._late = False
 
     def __enter__(self) -> "MetricsFile":
         return self
 
     def __exit__(self, *error) -> None:
+        self._flush(sync=False)
         self._file.close()

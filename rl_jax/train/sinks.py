@@ -14,10 +14,17 @@ EXTRAS = {"tensorboard": ("tensorboardX", "tb"), "wandb": ("wandb", "wandb")}
 
 
 class Sinks(NamedTuple):
-    """`write(row)` hands a row to all sinks; `sync()` returns when it is on disk."""
+    """The open sinks of a run.
+
+    Attributes:
+      write: `(row)` hands a row to all of them.
+      sync: `()` returns when the metrics file is on disk.
+      check: `()` raises RunError if rows are missing from the metrics file.
+    """
 
     write: Callable[[dict[str, Any]], None]
     sync: Callable[[], None]
+    check: Callable[[], None]
 
 
 def check_sinks(names: tuple[str, ...]) -> None:
@@ -37,33 +44,44 @@ def check_sinks(names: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def open_sinks(path: pathlib.Path, names: tuple[str, ...] = ()) -> Iterator[Sinks]:
-    """Opens the metrics file at `path` and the named sinks beside it."""
+def open_sinks(
+    path: pathlib.Path,
+    names: tuple[str, ...] = (),
+    *,
+    say: Callable[[str], None] = print,
+) -> Iterator[Sinks]:
+    """Opens the metrics file at `path` and the named sinks beside it.
+
+    None of them can end a run: one that cannot be written is said with `say`.
+    """
     check_sinks(names)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(MetricsFile(path))
-        writers = [file.write]
+        file = stack.enter_context(MetricsFile(path, say=say))
+        writers: dict[str, Callable[[dict[str, Any]], Any]] = {}
         if "tensorboard" in names:
             module = importlib.import_module("tensorboardX")
             board = module.SummaryWriter(str(path.parent / "tensorboard"))
             stack.callback(board.close)
-            writers.append(
-                lambda row: [
-                    board.add_scalar(name, value, row["step"])
-                    for name, value in row.items()
-                    if name != "step"
-                ]
-            )
+            writers["tensorboard"] = lambda row: [
+                board.add_scalar(name, value, row["step"])
+                for name, value in row.items()
+                if name != "step"
+            ]
         if "wandb" in names:
             wandb = importlib.import_module("wandb")
             run = wandb.init(
                 project="rl_jax", id=path.parent.name, resume="allow", dir=path.parent
             )
             stack.callback(run.finish)
-            writers.append(lambda row: run.log(row, step=row["step"]))
+            writers["wandb"] = lambda row: run.log(row, step=row["step"])
 
         def write(row):
-            for writer in writers:
-                writer(row)
+            file.write(row)
+            for name, writer in list(writers.items()):
+                try:
+                    writer(row)
+                except OSError as error:
+                    del writers[name]
+                    say(f"warning: {name} gets no rows any more: {error}")
 
-        yield Sinks(write, file.sync)
+        yield Sinks(write, file.sync, file.check)

@@ -173,9 +173,29 @@ def test_nothing_is_left_of_a_run_that_cannot_start(
     assert not run.exists()
 
 
-@pytest.mark.parametrize("flags", [["--temprature", "1"], ["--steps", "many"]])
-def test_flags_that_do_not_parse(capsys, flags):
-    assert flags[0] in fails(capsys, "pretrain", "simclr", *flags)
+@pytest.mark.parametrize("columns", ["40", "200"])
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ("pretrain simclr --temprature 1", "1; did you mean --temperature?"),
+        ("pretrain simclr --steps many", "'many'; expected --steps INT"),
+        ("pretrain simclr --steps", "missing value for argument '--steps'"),
+        ("pretrain simclr --augment.scale 1", "'--augment.scale'. Expected 2 values"),
+        (
+            "pretrain simclr --optimizer.scaling cubic",
+            "'cubic' for argument '--optimizer.scaling'. Expected one of ('none', ",
+        ),
+        ("pretrain simclr photos/", "options: photos/; see rl-jax pretrain simclr"),
+        ("resume", "missing from rl-jax resume: PATH folder of the run"),
+        ("resume one two", "unrecognized options: two; see rl-jax resume --help"),
+        ("embed run data", "missing from rl-jax embed: -o PATH, --output PATH"),
+        ("doctor --paht x", "--paht, x; did you mean --path?"),
+    ],
+)
+def test_flags_that_do_not_parse(capsys, monkeypatch, argv, words, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    error = one_line(capsys, *argv.split())
+    assert words in error
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate", "report"])
@@ -247,3 +267,16 @@ def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("rl_jax.run.recipe.write", full)
     error = one_line(capsys, "pretrain", "simclr", "--run-dir", tmp_path, code=1)
     assert "run.json: No space left on device" in error
+
+
+def test_a_disk_too_full_for_metrics_ends_no_run(capsys, tmp_path):
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    flags = ["--log-every", "1", "--run-dir", tmp_path, *TINY]
+    with pytest.raises(SystemExit) as stopped:
+        main(list(map(str, ["pretrain", "simclr", *flags])))
+    said = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert said.err.count("\n") == 1
+    assert "the run ended, but 2 rows are missing" in said.err
+    assert said.out.count("warning: ") == 1
+    assert (tmp_path / "checkpoints" / "2").is_dir()

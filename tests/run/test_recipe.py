@@ -61,9 +61,17 @@ def test_builds_what_it_says():
     [
         ({"method": recipes.Spec("os.system", {})}, "unknown method 'os.system'"),
         ({"encoder": recipes.Spec("__import__", {})}, "unknown encoder '__import__'"),
+        (
+            {"encoder": recipes.Spec("mlp", {"layers": 3})},
+            "mlp: got an unexpected keyword argument 'layers'; use the version",
+        ),
+        (
+            {"method": recipes.Spec("byol", {"total_steps": 5})},
+            "byol: missing a required argument: 'predictor'",
+        ),
     ],
 )
-def test_only_known_factories_are_called(changes, message):
+def test_only_known_factories_and_arguments_are_called(changes, message):
     with pytest.raises(UsageError, match=message):
         recipes.build(recipe(**changes), data.digits())
 

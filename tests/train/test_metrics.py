@@ -1,11 +1,13 @@
 """Rows survive kills: torn lines are left out, later ones cut at a resume."""
 
+import contextlib
 import json
+import resource
 
 import pytest
 
 from rl_jax import train
-from rl_jax.errors import UsageError
+from rl_jax.errors import RunError, UsageError
 
 
 @pytest.fixture
@@ -54,6 +56,50 @@ def test_what_json_cannot_hold_is_null(path):
         file.write({"step": 40, "loss": float("nan"), "grad_norm": float("inf")})
     last = json.loads(path.read_text().splitlines()[-1])
     assert last == {"step": 40, "loss": None, "grad_norm": None}
+
+
+@contextlib.contextmanager
+def no_room(path, more):
+    """Files grow at most `more` bytes beyond the size of `path`."""
+    kind = resource.RLIMIT_FSIZE
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (path.stat().st_size + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, before)
+
+
+def test_rows_wait_while_the_disk_is_full(path):
+    said = []
+    with train.MetricsFile(path, say=said.append) as file:
+        with no_room(path, 10):  # in the middle of a row
+            for step in (40, 50):
+                file.write({"step": step, "loss": 1 / step})
+                file.sync()
+            assert steps(path) == [10, 20, 30]
+        with pytest.raises(RunError, match="2 rows are missing from .*metrics.jsonl"):
+            file.check()
+        file.write({"step": 60, "loss": 1 / 60})
+        file.check()
+    assert steps(path) == [10, 20, 30, 40, 50, 60]
+    assert path.read_text().count("\n") == 6
+    first, second = said
+    assert first.startswith("warning: ")
+    assert "training goes on and the rows wait in memory" in first
+    assert second.endswith("is written again, no row is missing")
+
+
+def test_rows_that_stay_out_are_an_error_after_closing(tmp_path):
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    said = []
+    with train.open_sinks(tmp_path / "metrics.jsonl", say=said.append) as sinks:
+        for step in (1, 2, 3):
+            sinks.write({"step": step})
+            sinks.sync()
+    assert len(said) == 1
+    with pytest.raises(RunError, match="3 rows are missing .* No space left on device"):
+        sinks.check()
 
 
 def test_no_file_is_no_rows(tmp_path):
