@@ -9,7 +9,7 @@ from jax import lax
 
 from rl_jax import pairwise
 from rl_jax.errors import UsageError
-from rl_jax.losses.normalize import normalize
+from rl_jax.losses.normalize import normalize, with_inverse_norm
 from rl_jax.pairwise import Implementation, Precision
 
 
@@ -40,12 +40,14 @@ def nt_xent(
     """
     _check_pair("nt_xent", a, b)
     root = _root("nt_xent", temperature)
-    a, b = normalize(a) * root, normalize(b) * root
+    (a, by_a), (b, by_b) = with_inverse_norm(a), with_inverse_norm(b)
+    by_a, by_b = by_a * root, by_b * root
     # Interleaved, so that a batch shared out over devices needs no exchange.
-    views = jnp.stack([a, b], axis=1).reshape(-1, a.shape[1])
+    views = jnp.stack([a * by_a, b * by_b], axis=1).reshape(-1, a.shape[1])
     options = {"precision": precision, "implementation": implementation}
     lse = pairwise.logsumexp(views, scale=1.0, max_norm=root, **options)
-    positive = jnp.sum(a * b, axis=1, keepdims=True)
+    # From the inputs, so that no second copy of the normalised rows is kept.
+    positive = jnp.sum(a * b, axis=1, keepdims=True) * by_a * by_b
     # Row by row: the means of both are large, their difference is not.
     return jnp.mean(lse.reshape(-1, 2) - positive)
 

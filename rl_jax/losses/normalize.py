@@ -20,7 +20,23 @@ def normalize(x: chex.Array, *, eps: float | None = None) -> chex.Array:
     Returns:
       float32 of the shape of `x`.
     """
+    x, inverse = with_inverse_norm(x, eps=eps)
+    return x * inverse
+
+
+def with_inverse_norm(
+    x: chex.Array, *, eps: float | None = None
+) -> tuple[chex.Array, chex.Array]:
+    """The two factors of `normalize`: the rows, and one over the norm of each.
+
+    Args:
+      x, eps: as in `normalize`.
+
+    Returns:
+      float32 [..., D] and [..., 1].
+    """
     if eps is None:
         eps = 1e-6 if x.dtype == jnp.float16 else 1e-12
     x = x.astype(jnp.float32)
-    return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), eps))
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    return x, lax.rsqrt(jnp.maximum(square, eps))

@@ -72,9 +72,9 @@ def reduce(
     if implementation == "dense":
         return dense.values(given, kind=kind, both=both, precision=precision)
     sharded.check(name, x, y, ring)
-    sizes = [_block_size(v, block_size) for v in (x, x if y is None else y)]
-    other = x if y is None else y
-    whole = sizes[0] >= len(x) and sizes[1] >= len(other) and sharded.devices() == 1
+    sizes = _block_sizes(x, y, block_size, ring)
+    shape = len(x), len(x if y is None else y)
+    whole = sharded.devices() == 1 and sizes[0] >= shape[0] and sizes[1] >= shape[1]
     plan = Plan(kind, *sizes, precision, both=both, keep=whole)
     if isinstance(max_norm, int | float) and isinstance(scale, int | float):
         bound = abs(float(scale)) * float(max_norm) ** 2
@@ -83,10 +83,19 @@ def reduce(
     return _reduce(Config(plan, ring), given, norm)
 
 
-def _block_size(x, asked: int | None) -> int:
-    rows = sharded.rows_per_device(len(x))
-    default = tiles.block_size_for(rows, x.shape[1], jax.default_backend())
-    return max(1, min(asked or default, rows))
+def _block_sizes(x, y, asked: int | None, ring: bool | None) -> list[int]:
+    """Rows of a tile on either side, from the rows that a device cuts."""
+    count = sharded.devices()
+    passed, shared = sharded.ways(x, y, ring) if count > 1 else (False, True)
+    sizes = []
+    for v, mine in ((x, True), (x if y is None else y, shared)):
+        rows = len(v) // count if mine else len(v)
+        size = tiles.block_size_for(rows, v.shape[1], jax.default_backend())
+        if passed:
+            # Who passes rows on does so for memory: a tile of a quarter of the size.
+            size = -(-size // 2)
+        sizes.append(max(1, min(asked or size, rows)))
+    return sizes
 
 
 def _choose(config: Config, given: Operands, norm, run):

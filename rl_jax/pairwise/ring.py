@@ -75,10 +75,12 @@ def gradients(
     send = functools.partial(_send, axis=axis, count=count)
     x, y = _cut(plan, given, axis)
     side = streaming.cut_side(reduction, bars.rows, plan.rows)
-    own = streaming.no_gradients(x, None, total=plan.with_total)
+    out = streaming.no_gradients(x, None, total=plan.with_total)
+    own = out.total
     if y is None:
         tile = streaming.logits(given, x, x, mask_rows=plan.with_total)
-        own = streaming.weigh_self(reduction, tile, x, side, own)
+        out = streaming.weigh_self(reduction, tile, x, side, out)
+        own, out = out.total, out._replace(total=own)
         seen, hops, visitor = send((x, side), 1), (count - 1) // 2, x
     else:
         other = bars.columns and streaming.cut_side(
@@ -98,11 +100,12 @@ def gradients(
         out = meet(out, seen)
         return (out._replace(y=send(out.y, 1)), following), None
 
-    out = streaming.no_gradients(x, visitor, total=plan.with_total)
+    if visitor is not None:
+        out = out._replace(y=streaming.no_gradients(visitor, None, total=False).x)
     (out, seen), _ = lax.scan(hop, (out, seen), None, length=hops)
     if y is None:
-        home, visited = send(out.y, -hops - 1), out.total
-        out = Gradients(own.x + out.x + home, None, own.total)
+        visited = out.total
+        out = Gradients(out.x + send(out.y, -hops - 1), None, own)
         if count % 2 == 0:
             out = meet(out, seen)
         if visited is not None:

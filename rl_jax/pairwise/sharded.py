@@ -50,16 +50,11 @@ def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None)
         )
 
 
-def rows_per_device(rows: int) -> int:
-    """How many of so many rows one device owns."""
-    return rows // devices()
-
-
 def sums(plan: Plan, given: Operands, *, use_ring: bool | None):
     """As `streaming.sums`; those of columns are shared out where y goes around."""
     if devices() == 1:
         return streaming.sums(plan, given)
-    passed, shared = _ways(given, use_ring)
+    passed, shared = ways(given.x, given.y, use_ring)
     local = ring.sums if passed else functools.partial(gather.sums, shared=shared)
     run = functools.partial(local, plan, axis=AXIS, count=devices())
     row, column = PartitionSpec(AXIS), PartitionSpec(AXIS if passed else None)
@@ -73,7 +68,7 @@ def gradients(
     """As `streaming.gradients`."""
     if devices() == 1:
         return streaming.gradients(plan, given, bars, kept)
-    passed, shared = _ways(given, use_ring)
+    passed, shared = ways(given.x, given.y, use_ring)
     local = (
         ring.gradients if passed else functools.partial(gather.gradients, shared=shared)
     )
@@ -90,9 +85,10 @@ def gradients(
     return _map(run, (given, bars), specs, out)
 
 
-def _ways(given: Operands, use_ring: bool | None) -> tuple[bool, bool]:
+def ways(
+    x: chex.Array, y: chex.Array | None, use_ring: bool | None
+) -> tuple[bool, bool]:
     """Whether rows go around a ring, and whether y is shared out."""
-    x, y = given.x, given.y
     other = x if y is None else y
     same = len(other) == len(x)
     divides = len(other) % devices() == 0
