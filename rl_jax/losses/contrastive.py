@@ -40,16 +40,13 @@ def nt_xent(
     """
     _check_pair("nt_xent", a, b)
     root = _root("nt_xent", temperature)
-    (a, by_a), (b, by_b) = with_inverse_norm(a), with_inverse_norm(b)
-    by_a, by_b = by_a * root, by_b * root
+    rows_a, rows_b, positive = _pair(a, b, root)
     # Interleaved, so that a batch shared out over devices needs no exchange.
-    views = jnp.stack([a * by_a, b * by_b], axis=1).reshape(-1, a.shape[1])
+    views = jnp.stack([rows_a, rows_b], axis=1).reshape(-1, a.shape[1])
     options = {"precision": precision, "implementation": implementation}
     lse = pairwise.logsumexp(views, scale=1.0, max_norm=root, **options)
-    # From the inputs, so that no second copy of the normalised rows is kept.
-    positive = jnp.sum(a * b, axis=1, keepdims=True) * by_a * by_b
     # Row by row: the means of both are large, their difference is not.
-    return jnp.mean(lse.reshape(-1, 2) - positive)
+    return jnp.mean(lse.reshape(-1, 2) - positive[:, None])
 
 
 def info_nce(
@@ -85,8 +82,7 @@ def info_nce(
     """
     _check_pair("info_nce", query, key)
     root = _root("info_nce", temperature)
-    query, key = normalize(query) * root, normalize(key) * root
-    positive = jnp.sum(query * key, axis=1)
+    query, key, positive = _pair(query, key, root)
     options = {"scale": 1.0, "max_norm": root}
     options |= {"precision": precision, "implementation": implementation}
     if negatives is None:
@@ -135,12 +131,11 @@ def clip(
     """
     _check_pair("clip", image, text)
     root = _root("clip", logit_scale=logit_scale)
-    u, v = normalize(image) * root, normalize(text) * root
+    u, v, positive = _pair(image, text, root)
     rows, columns = pairwise.logsumexp(
         u, v, scale=1.0, axis="both", max_norm=root, precision=precision,
         implementation=implementation,
     )  # fmt: skip
-    positive = jnp.sum(u * v, axis=1)
     return jnp.mean((rows - positive) + (columns - positive)) / 2
 
 
@@ -172,14 +167,13 @@ def sigmoid(
     """
     _check_pair("sigmoid", image, text)
     root = _root("sigmoid", logit_scale=logit_scale)
-    u, v = normalize(image) * root, normalize(text) * root
+    u, v, positive = _pair(image, text, root)
     # Pairs are left out of the sweep: softplus(l) − l would cancel where l is large.
     negative = pairwise.sigmoid(
         u, v, scale=1.0, bias=bias, exclude=jnp.arange(len(u)), precision=precision,
         implementation=implementation,
     )  # fmt: skip
-    positive = jnp.sum(u * v, axis=1) + bias
-    return jnp.mean(negative + jax.nn.softplus(-positive))
+    return jnp.mean(negative + jax.nn.softplus(-(positive + bias)))
 
 
 def sup_con(
@@ -304,6 +298,17 @@ def _check_embeddings(name: str, *arrays: chex.Array) -> None:
             raise UsageError(
                 f"{name}: embeddings must be floating, float32 say, got {x.dtype}"
             )
+
+
+def _pair(a: chex.Array, b: chex.Array, root: chex.Numeric):
+    """Unit rows of a and b times `root`, and the inner product of each pair of them.
+
+    The products are taken from the inputs, so that the rows are kept once, not twice.
+    """
+    (a, inverse_a), (b, inverse_b) = with_inverse_norm(a), with_inverse_norm(b)
+    by_a, by_b = inverse_a * root, inverse_b * root
+    positive = jnp.sum(a * b, axis=1, keepdims=True) * by_a * by_b
+    return a * by_a, b * by_b, positive[:, 0]
 
 
 def _root(
