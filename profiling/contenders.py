@@ -4,14 +4,13 @@ Every contender is a function `(a, b) -> loss` of two [B, D] arrays of rows, whi
 normalises, so that all do the same work.
 """
 
-import inspect
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from rl_jax import losses, pairwise
+from rl_jax import losses
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -21,45 +20,14 @@ def value_and_grad(loss: Loss) -> Callable:
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
 
 
-def nt_xent(temperature: float, **options) -> Loss | None:
-    """The library's NT-Xent, with options of `pairwise.logsumexp`; None: not there."""
-    if _takes(losses.nt_xent, options):
-        return lambda a, b: losses.nt_xent(a, b, temperature=temperature, **options)
-    if not _takes(pairwise.logsumexp, options):
-        return None
-
-    def loss(a, b):
-        a, b = losses.normalize(a), losses.normalize(b)
-        z = _interleave(a, b)
-        scale = 1.0 / temperature
-        lse = pairwise.logsumexp(z, scale=scale, max_norm=1.0, **options)
-        return jnp.mean(lse.reshape(-1, 2) - scale * _dot_rows(a, b)[:, None])
-
-    return loss
+def nt_xent(temperature: float, **options) -> Loss:
+    """The library's NT-Xent, with its options."""
+    return lambda a, b: losses.nt_xent(a, b, temperature=temperature, **options)
 
 
-def clip(temperature: float, **options) -> Loss | None:
-    """The library's CLIP loss, or the same made of `pairwise.logsumexp`."""
-    if hasattr(losses, "clip") and _takes(losses.clip, options):
-        named = inspect.signature(losses.clip).parameters
-        given = (
-            {"temperature": temperature}
-            if "temperature" in named
-            else {"logit_scale": 1.0 / temperature}
-        )
-        return lambda a, b: losses.clip(a, b, **given, **options)
-    if not _takes(pairwise.logsumexp, options):
-        return None
-
-    def loss(a, b):
-        a, b = losses.normalize(a), losses.normalize(b)
-        scale = 1.0 / temperature
-        rows, columns = pairwise.logsumexp(
-            a, b, scale=scale, axis="both", max_norm=1.0, **options
-        )
-        return jnp.mean((rows + columns) / 2 - scale * _dot_rows(a, b))
-
-    return loss
+def clip(temperature: float, **options) -> Loss:
+    """The library's CLIP loss, with its options."""
+    return lambda a, b: losses.clip(a, b, logit_scale=1.0 / temperature, **options)
 
 
 def info_nce(temperature: float) -> Loss:
@@ -106,10 +74,6 @@ def optax_nt_xent(temperature: float) -> Loss:
         return optax.losses.ntxent(jnp.concatenate([a, b]), labels, temperature)
 
     return loss
-
-
-def _takes(function: Callable, options: dict) -> bool:
-    return options.keys() <= inspect.signature(function).parameters.keys()
 
 
 def _interleave(a, b):

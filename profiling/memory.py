@@ -4,8 +4,8 @@
 
 For N = 2B from 1k to 2M: temporary, argument and output bytes of the jitted value and
 gradient by both views [B, D], dense and streaming, on one device and on each of eight.
-Over N >= 4k a line temp = a·N·D + b is fitted to what streams, temp = a·N² + b to what
-is dense.
+From 4k rows of a device on a line temp = a·N·D + b is fitted to what streams, temp =
+a·N² + b to what is dense.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ LOSSES = {
     "NT-Xent": {
         "dense": lambda: contenders.dense_nt_xent(TEMPERATURE),
         "streaming": lambda: contenders.nt_xent(TEMPERATURE),
-        "half ring": lambda: contenders.nt_xent(TEMPERATURE, ring=True),
+        "half ring": lambda: contenders.nt_xent(TEMPERATURE, implementation="ring"),
     },
     "InfoNCE": {"streaming": lambda: contenders.info_nce(TEMPERATURE)},
     "CLIP": {
@@ -77,10 +77,6 @@ def measure(result: dict, views: Sequence[int], dim: int) -> None:
     for loss, paths in LOSSES.items():
         for path, make in paths.items():
             function = make()
-            if function is None:
-                note = f"{loss}, {path}: rl_jax has no such option yet."
-                result["notes"].append(note)
-                continue
             for devices in counts:
                 if path == "half ring" and devices == 1:
                     continue
@@ -117,10 +113,13 @@ def compiled_bytes(loss, pairs: int, dim: int, devices: int) -> dict:
 
 
 def fits(rows: Sequence[dict], dim: int) -> list[dict]:
-    """The line through each path's temporary bytes, over N >= 4k."""
+    """The line through each path's temporary bytes.
+
+    From 4k rows of a device on: with fewer, what streams cuts a smaller tile.
+    """
     out = []
     for key, group in _groups(rows).items():
-        points = [r for r in group if r["views"] >= FIT_FROM]
+        points = [r for r in group if r["views"] >= FIT_FROM * r["devices"]]
         if len(points) < 3:
             continue
         dense = key[1] == "dense"

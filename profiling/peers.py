@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import pathlib
 import subprocess
 
@@ -15,6 +16,10 @@ WORKER = pathlib.Path(__file__).parent / "torch_worker.py"
 
 class PeerError(Exception):
     """The peer could not do what was asked."""
+
+
+PATIENT = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
+"""Threads of OpenMP otherwise go on spinning for a while, into the time of the next."""
 
 
 class TorchPeer:
@@ -32,7 +37,9 @@ class TorchPeer:
         command = [python, str(WORKER), device]
         pipe = subprocess.PIPE
         try:
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe)
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, env=os.environ | PATIENT
+            )
         except OSError as error:
             raise PeerError(f"{python} does not start: {error.strerror}") from error
         try:

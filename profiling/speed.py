@@ -152,7 +152,6 @@ def jax_entries(task: subject.Task, a, b, most: float) -> dict[str, subject.Entr
     return {
         name: subject.jax_entry(function, a, b, precision)
         for name, (function, precision) in functions.items()
-        if function is not None
     }
 
 

@@ -49,7 +49,7 @@ def interleave(
     *,
     seconds: float,
     rounds: int | None = None,
-    pause: float = 0.02,
+    pause: float = 0.2,
 ) -> dict[str, dict]:
     """Times all contenders in interleaved rounds.
 
@@ -86,10 +86,13 @@ def interleave(
     for k in range(rounds):
         if not fixed and k >= FEWEST_ROUNDS and time.perf_counter() > end:
             break  # the first calls promised more than the others kept
-        for name, run in contenders.items():
+        # Another one goes first each round: nobody always follows the same neighbour.
+        order = list(contenders)
+        order = order[k % len(order) :] + order[: k % len(order)]
+        for name in order:
             if k % every[name] == 0:
                 time.sleep(pause)
-                found[name].append(run(calls[name]))
+                found[name].append(contenders[name](calls[name]))
     return {n: {"seconds": s, "calls": calls[n]} for n, s in found.items()}
 
 

@@ -11,6 +11,7 @@ from rl_jax.errors import UsageError
 from rl_jax.losses import negative_cosine
 from rl_jax.memory import cosine_decay, ema
 from rl_jax.methods import tower
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network, Params, State
 
 
@@ -39,6 +40,7 @@ def byol(
     *,
     total_steps: int,
     decay: float = 0.996,
+    micro_batch: int | None = None,
 ) -> Method:
     """Bootstrap your own latent (Grill et al. 2020, arXiv:2006.07733).
 
@@ -54,17 +56,22 @@ def byol(
       predictor: q, z to predictions; online network only.
       total_steps: T of the decay schedule.
       decay: τ₀ in [0, 1].
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`; None: all.
 
     Returns:
       A method with `encode` names `h`, `z` and `target_h`.
 
     Raises:
-      UsageError: for values out of range.
+      UsageError: for values out of range, or a micro-batch that batch, devices or
+        encoder do not allow.
     """
     if not 0 <= decay <= 1:
         raise UsageError(f"byol: decay must be in [0, 1], got {decay}")
     if total_steps < 1:
         raise UsageError(f"byol: total_steps must be at least 1, got {total_steps}")
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch, views=2)
 
     def forward(params, state, x, *, train):
         return tower.apply(encoder, projector, params, state, x, train=train)

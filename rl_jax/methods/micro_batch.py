@@ -7,12 +7,10 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType
 
 from rl_jax.errors import UsageError
+from rl_jax.pairwise import sharded
 from rl_jax.types import Network, Params, State
-
-AXIS = "data"
 
 
 def micro_batched(
@@ -102,12 +100,9 @@ def _cut(network: Network, state: State, batch: int, micro_batch: int):
 
 
 def _devices(rows: int) -> int:
-    """Over how many devices the context mesh shares these rows; 1: not at all."""
-    mesh = jax.sharding.get_abstract_mesh()
-    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    if kinds.get(AXIS) != AxisType.Auto or rows % mesh.shape[AXIS]:
-        return 1
-    return mesh.shape[AXIS]
+    """Over how many devices of the context mesh these rows are shared out."""
+    count = sharded.devices()
+    return 1 if rows % count else count
 
 
 def _one_after_the_other(

@@ -11,6 +11,8 @@ from rl_jax.errors import UsageError
 from rl_jax.losses import info_nce, normalize
 from rl_jax.memory import Queue, ema, empty_queue, enqueue
 from rl_jax.methods import tower
+from rl_jax.methods.micro_batch import micro_batched
+from rl_jax.pairwise import Precision
 from rl_jax.types import Aux, Method, Network, Params, State
 
 
@@ -39,6 +41,8 @@ def moco(
     queue_size: int = 65536,
     symmetric: bool = False,
     split: int = 1,
+    micro_batch: int | None = None,
+    precision: Precision | None = None,
 ) -> Method:
     """Momentum contrast (He et al. 2020, arXiv:1911.05722; v2: arXiv:2003.04297).
 
@@ -64,12 +68,16 @@ def moco(
       symmetric: both views serve as query and as key, the loss is the mean of the two.
       split: k, that of the networks; it divides B. Without effect on networks whose
         rows do not meet.
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`; None: all.
+      precision: of the similarities, as in `simclr`.
 
     Returns:
       A method with `encode` names `h`, `z` and `target_h`.
 
     Raises:
-      UsageError: for values out of range, or a queue smaller than the keys of a step.
+      UsageError: for values out of range, a queue smaller than the keys of a step, or
+        a micro-batch that batch, devices or encoder do not allow.
     """
     if not 0 < temperature < math.inf:
         raise UsageError(f"moco: temperature must be > 0 and finite, got {temperature}")
@@ -77,9 +85,10 @@ def moco(
         raise UsageError(f"moco: decay must be in [0, 1), got {decay}")
     if queue_size < 1:
         raise UsageError(f"moco: queue_size must be at least 1, got {queue_size}")
-
     if split < 1:
         raise UsageError(f"moco: split must be at least 1, got {split}")
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch)
 
     def forward(params, state, x, *, train):
         return tower.apply(encoder, projector, params, state, x, train=train)
@@ -110,20 +119,16 @@ def moco(
             k = tower.deal(jax.lax.stop_gradient(out["z"]), len(x) // split)
             keys.append(normalize(k))
 
-        value = jnp.mean(
-            jnp.stack(
-                [
-                    info_nce(
-                        q["z"],
-                        k,
-                        state.queue.rows,
-                        temperature=temperature,
-                        valid=state.queue.valid,
-                    )
-                    for q, k in zip(queries, keys, strict=True)
-                ]
-            )
+        against_queue = functools.partial(
+            info_nce,
+            negatives=state.queue.rows,
+            valid=state.queue.valid,
+            temperature=temperature,
+            precision=precision,
         )
+        value = sum(
+            against_queue(q["z"], k) for q, k in zip(queries, keys, strict=True)
+        ) / len(queries)
         queue = enqueue(state.queue, tower.interleave(keys))
         features = {
             "h": jnp.stack([q["h"] for q in queries], axis=1),

@@ -6,6 +6,7 @@ import math
 from rl_jax.errors import UsageError
 from rl_jax.losses import nt_xent
 from rl_jax.methods.joint_embedding import joint_embedding
+from rl_jax.pairwise import Precision
 from rl_jax.types import Method, Network
 
 
@@ -15,6 +16,7 @@ def simclr(
     *,
     temperature: float = 0.5,
     micro_batch: int | None = None,
+    precision: Precision | None = None,
 ) -> Method:
     """SimCLR (Chen et al. 2020, arXiv:2002.05709): NT-Xent on g(f(x)) of two views.
 
@@ -30,6 +32,8 @@ def simclr(
         divisor of the batch; None: all. The gradient stays that of the whole batch
         (GradCache), for one more forward pass. The encoder must be without BatchNorm or
         have a split by which a micro-batch holds whole groups.
+      precision: of the similarities; None: float32 in full. On a GPU "bf16" is several
+        times as fast, and "bf16x3" lies between, with an error of 1e-5.
 
     Returns:
       A method with `encode` names `h` and `z`.
@@ -42,5 +46,5 @@ def simclr(
         raise UsageError(
             f"simclr: temperature must be > 0 and finite, got {temperature}"
         )
-    criterion = functools.partial(nt_xent, temperature=temperature)
+    criterion = functools.partial(nt_xent, temperature=temperature, precision=precision)
     return joint_embedding(encoder, projector, criterion, micro_batch=micro_batch)

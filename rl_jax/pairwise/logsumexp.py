@@ -20,14 +20,14 @@ def logsumexp(
     precision: Precision | None = None,
     block_size: int | None = None,
     implementation: Implementation | None = None,
-    ring: bool | None = None,
     max_norm: chex.Numeric | None = None,
 ):
     """Log-sum-exp of scaled inner products over all pairs, without the matrix.
 
     rows_i = log Σ_j exp(scale·⟨x_i, y_j⟩), and columns_j the same over i. Memory is one
     tile of logits, in the gradient too. Inside `jax.set_mesh(mesh)` with a `data` axis
-    the rows are shared out over its devices and the result equals one device's.
+    the rows are shared out over its devices and the result equals one device's; inside
+    somebody's `shard_map` over that axis, it is that of the rows at hand.
 
     Differentiable in reverse mode by x, y and scale, by a gradient of its own; a second
     derivative keeps every tile. Forward mode raises jax's error for `custom_vjp`
@@ -45,9 +45,9 @@ def logsumexp(
         platform; "bf16" rounds the operands, "bf16x3" splits them in two (error 1e-5),
         "highest" is full float32.
       block_size: rows and columns of a tile; None: see `block_size_for`.
-      implementation: "xla" streams, "dense" forms the matrix; None chooses "xla".
-      ring: on several devices, pass rows from one to the next (True) or let each gather
-        them all (False); None gathers up to 1 GiB. No influence on one device.
+      implementation: "xla" and "ring" stream; of several devices each gathers all rows,
+        or passes them on to the next. "dense" forms the matrix. None chooses "xla", and
+        "ring" where more than 1 GiB would be gathered.
       max_norm: a bound on the norm of every row, where one is known (1 for unit rows).
         It saves the search for it and, where both it and `scale` are Python numbers,
         one of two code paths. Not differentiated.
@@ -77,6 +77,5 @@ def logsumexp(
         precision=precision,
         block_size=block_size,
         implementation=implementation,
-        ring=ring,
         max_norm=max_norm,
     )

@@ -49,6 +49,7 @@ def moments(
         linear kernel.
       block_size: rows of a tile; None: see `block_size_for`.
       implementation: "xla" streams, "dense" forms both matrices; None chooses "xla".
+        Neither is cut over devices.
 
     Returns:
       `Moments`. Values only: it is not meant to be differentiated.
@@ -69,7 +70,9 @@ def moments(
             continue
         if not 0 < gamma < jnp.inf:
             raise UsageError(f"{name}: {what} must be > 0, got {gamma}")
-    size = tiles.block_size_for(len(x), x.shape[1], jax.default_backend())
+    if implementation == "ring":
+        raise UsageError(f"{name}: there is no ring of kernels; use 'xla' or 'dense'")
+    size = tiles.block_size_for(len(x), jax.default_backend())
     size = len(x) if implementation == "dense" else min(block_size or size, len(x))
     return _fold(_kernel(x, size, gamma_x), _kernel(y, size, gamma_y), len(x), size)
 

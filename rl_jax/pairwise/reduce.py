@@ -12,7 +12,7 @@ from rl_jax.errors import UsageError
 from rl_jax.pairwise import dense, reductions, sharded, tiles
 from rl_jax.pairwise.streaming import Cotangents, Operands, Plan
 
-Implementation = Literal["dense", "xla"]
+Implementation = Literal["dense", "xla", "ring"]
 
 
 class Config(NamedTuple):
@@ -20,7 +20,7 @@ class Config(NamedTuple):
 
     Attributes:
       plan: how to cut the work; its kind is "exp" where the shift is still to be found.
-      ring: pass rows around, gather them, or (None) as memory asks for.
+      ring: on several devices, pass rows around, gather them, or (None) choose.
       bound: the largest possible |logit|, where it is known before tracing.
     """
 
@@ -43,7 +43,6 @@ def reduce(
     precision: tiles.Precision | None,
     block_size: int | None,
     implementation: Implementation | None,
-    ring: bool | None,
     max_norm: chex.Numeric | None = None,
 ):
     """Checks the arguments and reduces; see `logsumexp` and `sigmoid` for them.
@@ -59,7 +58,7 @@ def reduce(
         block_size=block_size,
         implementation=implementation,
     )
-    _check_columns(name, x, y, valid, exclude)
+    _check_columns(name, x, y, valid, exclude, max_norm)
     bias = None
     if valid is not None:
         assert y is not None
@@ -71,6 +70,7 @@ def reduce(
     given = Operands(x, y, jnp.asarray(scale, jnp.float32), offset, None, bias, exclude)
     if implementation == "dense":
         return dense.values(given, kind=kind, both=both, precision=precision)
+    ring = None if implementation is None else implementation == "ring"
     sharded.check(name, x, y, ring)
     sizes = _block_sizes(x, y, block_size, ring)
     shape = len(x), len(x if y is None else y)
@@ -78,9 +78,9 @@ def reduce(
     plan = Plan(kind, *sizes, precision, both=both, keep=whole)
     if isinstance(max_norm, int | float) and isinstance(scale, int | float):
         bound = abs(float(scale)) * float(max_norm) ** 2
-        return _reduce(Config(plan, ring, bound), given, None)
+        return _compiled(Config(plan, ring, bound), given, None)
     norm = None if max_norm is None else jnp.asarray(max_norm, jnp.float32)
-    return _reduce(Config(plan, ring), given, norm)
+    return _compiled(Config(plan, ring), given, norm)
 
 
 def _block_sizes(x, y, asked: int | None, ring: bool | None) -> list[int]:
@@ -90,7 +90,7 @@ def _block_sizes(x, y, asked: int | None, ring: bool | None) -> list[int]:
     sizes = []
     for v, mine in ((x, True), (x if y is None else y, shared)):
         rows = len(v) // count if mine else len(v)
-        size = tiles.block_size_for(rows, v.shape[1], jax.default_backend())
+        size = tiles.block_size_for(rows, jax.default_backend())
         if passed:
             # Who passes rows on does so for memory: a tile of a quarter of the size.
             size = -(-size // 2)
@@ -98,39 +98,44 @@ def _block_sizes(x, y, asked: int | None, ring: bool | None) -> list[int]:
     return sizes
 
 
-def _choose(config: Config, given: Operands, norm, run):
-    """`run(plan, operands)` with a constant shift where that is safe.
+class Shift(NamedTuple):
+    """A constant shift and whether it is safe: Python values if known, else arrays."""
+
+    value: chex.Numeric
+    safe: chex.Numeric
+
+
+def _shift(config: Config, given: Operands, norm) -> Shift:
+    x, y = given.x, given.y
+    columns = max(len(x), len(x if y is None else y))
+    if config.bound is not None:
+        return Shift(*reductions.safe_shift(config.bound, columns))
+    if norm is not None:
+        square = jnp.square(norm)
+    else:
+        square = _max_square(x)
+        square = square if y is None else jnp.sqrt(square * _max_square(y))
+    return Shift(*reductions.safe_shift(jnp.abs(given.scale) * square, columns))
+
+
+def _choose(config: Config, given: Operands, shift: Shift, run):
+    """`run(plan, operands)` with the constant shift where that is safe.
 
     The choice is made on the device where it depends on values; nothing is read back.
     """
     plan = config.plan
     if plan.kind != "exp":
         return run(plan, given)
-    shift, safe = _shift(config, given, norm)
 
     def constant():
-        return run(plan, given._replace(shift=shift))
+        return run(plan, given._replace(shift=shift.value))
 
     def running():
         return run(plan._replace(kind="running_exp"), given)
 
-    if isinstance(safe, bool):
-        return constant() if safe else running()
-    return lax.cond(safe, constant, running)
-
-
-def _shift(config: Config, given: Operands, norm):
-    """The constant shift and whether it is safe: floats if known, else arrays."""
-    x, y = given.x, given.y
-    columns = max(len(x), len(x if y is None else y))
-    if config.bound is not None:
-        return reductions.safe_shift(config.bound, columns)
-    if norm is not None:
-        square = jnp.square(norm)
-    else:
-        square = _max_square(x)
-        square = square if y is None else jnp.sqrt(square * _max_square(y))
-    return reductions.safe_shift(jnp.abs(given.scale) * square, columns)
+    if isinstance(shift.safe, bool):
+        return constant() if shift.safe else running()
+    return lax.cond(shift.safe, constant, running)
 
 
 def _max_square(x):
@@ -139,14 +144,14 @@ def _max_square(x):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _reduce(config: Config, given: Operands, norm: chex.Array | None):
-    return _results(config, _sums(config, given, norm)[0])
+    return _results(config, _sums(config, given, _shift(config, given, norm))[0])
 
 
-def _sums(config: Config, given: Operands, norm):
+def _sums(config: Config, given: Operands, shift: Shift):
     def run(plan, given):
         return sharded.sums(plan, given, use_ring=config.ring)
 
-    return _choose(config, given, norm, run)
+    return _choose(config, given, shift, run)
 
 
 def _results(config: Config, sums):
@@ -157,19 +162,27 @@ def _results(config: Config, sums):
 
 def _forward(config, given, norm):
     primals, norm = jax.tree.map(lambda primal: primal.value, (given, norm))
-    sums, kept = _sums(config, primals, norm)
+    shift = _shift(config, primals, norm)
+    sums, kept = _sums(config, primals, shift)
     # Residuals are arrays, so what is static must lie in their structure.
     with_y = () if given.y is not None and given.y.perturbed else None
-    return _results(config, sums), (primals, norm, sums, kept, with_y)
+    found = None if config.bound is not None else shift
+    return _results(config, sums), (primals, found, sums, kept, with_y)
 
 
-def _backward(config, residuals, bars):
-    given, norm, sums, kept, with_y = residuals
-    bars = jax.tree.map(_instantiate, bars)
+def _backward(config, residuals, cotangents):
+    given, shift, sums, kept, with_y = residuals
+    # Not found again where it was found: the sums were made with this very one.
+    shift = _shift(config, given, None) if shift is None else shift
+    cotangents = jax.tree.map(_instantiate, cotangents)
+    # Weights are formed for cotangents of size one, which keeps them in range.
+    sizes = [jnp.max(jnp.abs(g)) for g in jax.tree.leaves(cotangents)]
+    size = lax.stop_gradient(functools.reduce(jnp.maximum, sizes))
+    unit = jax.tree.map(lambda g: g / jnp.where(size > 0, size, 1.0), cotangents)
     if config.plan.both:
-        bars = Cotangents((sums[0], bars[0]), (sums[1], bars[1]))
+        bars = Cotangents((sums[0], unit[0]), (sums[1], unit[1]))
     else:
-        bars = Cotangents((sums, bars), None)
+        bars = Cotangents((sums, unit), None)
 
     def run(plan, given):
         plan = plan._replace(
@@ -177,15 +190,17 @@ def _backward(config, residuals, bars):
         )
         return sharded.gradients(plan, given, bars, kept, use_ring=config.ring)
 
-    found = _choose(config, given, norm, run)
+    found = _choose(config, given, shift, run)
     # Σ_ij g_i p_ij ⟨x_i, y_j⟩ = ⟨x, dx⟩; self pairs appear in both of their rows.
-    dscale = jnp.vdot(given.x.astype(jnp.float32), found.x)
+    dscale = size * jnp.sum(given.x.astype(jnp.float32) * found.x)
     dscale = dscale / 2 if given.y is None else dscale
-    dx = (given.scale * found.x).astype(given.x.dtype)
+    factor = size * given.scale
+    dx = (factor * found.x).astype(given.x.dtype)
     dy = None
     if found.y is not None and given.y is not None:
-        dy = (given.scale * found.y).astype(given.y.dtype)
-    return Operands(dx, dy, dscale, found.total, None, None, None), None
+        dy = (factor * found.y).astype(given.y.dtype)
+    total = None if found.total is None else size * found.total
+    return Operands(dx, dy, dscale, total, None, None, None), None
 
 
 def _instantiate(g):
@@ -196,15 +211,31 @@ def _instantiate(g):
 
 
 _reduce.defvjp(_forward, _backward, symbolic_zeros=True)
+# Compiled once for each shape, also where the caller has no jit.
+_compiled = jax.jit(_reduce, static_argnums=0)
 
 
-def _check_columns(name, x, y, valid, exclude):
+def _scalar(name: str, what: str, value: chex.Numeric) -> chex.Array:
+    value = jnp.asarray(value, jnp.float32)
+    if value.ndim:
+        raise UsageError(f"{name}: {what} must be a scalar, got shape {value.shape}")
+    return value
+
+
+def _check_columns(name, x, y, valid, exclude, max_norm):
     if y is None and (valid is not None or exclude is not None):
         raise UsageError(f"{name}: valid and exclude need y; self pairs take neither")
-    if exclude is not None and exclude.shape != (len(x),):
-        raise UsageError(
-            f"{name}: exclude must be int [N] = [{len(x)}], got {exclude.shape}"
-        )
+    for what, value, shape in (("valid", valid, ()), ("exclude", exclude, (len(x),))):
+        if value is None:
+            continue
+        whole = jnp.issubdtype(jnp.result_type(value), jnp.integer)
+        if not whole or jnp.shape(value) != shape:
+            raise UsageError(
+                f"{name}: {what} must be of an int dtype and shape {shape}, got "
+                f"{jnp.result_type(value)} and {jnp.shape(value)}"
+            )
+    if isinstance(max_norm, int | float) and not max_norm > 0:
+        raise UsageError(f"{name}: max_norm must be > 0, got {max_norm}")
 
 
 def check_rows(
@@ -235,7 +266,7 @@ def check_rows(
         raise UsageError(f"{name}: expected float32 or bfloat16, got {x.dtype}")
     for value, known, what in (
         (precision, (None, "bf16", "bf16x3", "highest"), "precision"),
-        (implementation, (None, "dense", "xla"), "implementation"),
+        (implementation, (None, "dense", "xla", "ring"), "implementation"),
     ):
         if value not in known:
             raise UsageError(f"{name}: {what} must be one of {known}, got {value!r}")

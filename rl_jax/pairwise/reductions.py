@@ -16,7 +16,7 @@ from jax import lax
 Kind = Literal["exp", "running_exp", "softplus"]
 Sums = tuple[chex.Array, ...]
 
-# float32 normals span exp(±87); the rest is head-room for the cotangent in a = g/l.
+# float32 normals span exp(±87); the rest is head-room for a = g/l, |g| ≤ 1.
 _LOG_RANGE = 80.0
 
 
@@ -31,7 +31,8 @@ class Reduction(NamedTuple):
       join: `(sums, sums) -> sums` of two disjoint sets of columns.
       across: `(sums, axis_name) -> sums` over the devices of a mesh axis.
       side: `(sums, g) -> tuple` of arrays: what the weights need of a row, from its
-        sums and the cotangent g of its result. Where sums are inf, no weight is left.
+        sums and the cotangent g in [−1, 1] of its result. Where sums are inf, no
+        weight is left.
       weigh: `(s, row, column) -> W`: the weights of a tile from the sides of its rows
         and of its columns, the latter None where no column has a cotangent.
     """
@@ -187,4 +188,5 @@ def _across(sums, axis_name):
 
 def _to(sums, peak):
     """The total of sums whose peak is moved up to `peak`."""
-    return sums[0] * jnp.exp(_finite(sums[1]) - _finite(peak))
+    # Where nothing was counted the peak is −inf: whatever it counts as, not overflow.
+    return sums[0] * jnp.exp(jnp.minimum(_finite(sums[1]) - _finite(peak), 0.0))

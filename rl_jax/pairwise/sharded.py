@@ -45,8 +45,8 @@ def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None)
         )
     if use_ring and y is not None and len(y) % count:
         raise UsageError(
-            f"{name}: ring=True shares out y too, but its {len(y)} rows are not "
-            f"divisible by {count} devices; use a multiple of {count}, or ring=False"
+            f"{name}: a ring shares out y too, but its {len(y)} rows are not divisible "
+            f"by {count} devices; use a multiple of {count}, or implementation='xla'"
         )
 
 

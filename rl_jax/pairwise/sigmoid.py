@@ -17,7 +17,6 @@ def sigmoid(
     precision: Precision | None = None,
     block_size: int | None = None,
     implementation: Implementation | None = None,
-    ring: bool | None = None,
 ) -> chex.Array:
     """Sum of −log σ(−s_ij) over all pairs, without the matrix.
 
@@ -29,7 +28,7 @@ def sigmoid(
       x: [N, D] float32 or bfloat16 rows, as they are: nothing is normalised here.
       y: [M, D] of the same dtype; None: the rows of x, each without itself.
       scale, bias: factor and offset of the logits, floats or scalar arrays.
-      valid, exclude, precision, block_size, implementation, ring: as in `logsumexp`.
+      valid, exclude, precision, block_size, implementation: as in `logsumexp`.
 
     Returns:
       float32 [N] ≥ 0; 0 where a row has no column.
@@ -49,5 +48,4 @@ def sigmoid(
         precision=precision,
         block_size=block_size,
         implementation=implementation,
-        ring=ring,
     )

@@ -7,8 +7,8 @@ Two shapes of work, each with its sums and its gradients:
               by its columns.
   rectangles  rows of x [N, D] against rows of y [M, D]; one sweep serves both.
 
-A tile of S is formed, reduced and forgotten; the gradient forms it again. `ring` and
-`sharded` fold the same functions over the tiles that a device has to see.
+A tile of S is formed, reduced and forgotten; the gradient forms it again. `gather` and
+`ring` fold the same functions over the tiles that a device has to see.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Operands(NamedTuple):
       y: [M, D]; None: self pairs.
       scale: float32 scalar.
       offset: float32 scalar or None.
-      shift: float32 scalar, of the reduction "exp"; else None.
+      shift: float or float32 scalar, of the reduction "exp"; else None.
       bias: float32 [M], −inf where a column does not count; None: all do.
       exclude: int32 [N], for each row a column to leave out, −1 for none; or None.
     """

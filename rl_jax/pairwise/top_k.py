@@ -6,10 +6,10 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from rl_jax.errors import UsageError
-from rl_jax.pairwise import tiles
-from rl_jax.pairwise.tiles import block_size_for
+from rl_jax.pairwise import sharded, tiles
 
 
 def top_k(
@@ -25,7 +25,9 @@ def top_k(
 
     scores_i = the k largest ⟨query_i, bank_j⟩ over j < valid, j ≠ exclude_i, in
     decreasing order. A running top k is merged with one tile of products after another,
-    so memory is one tile; the result is that of sorting the whole row.
+    so memory is one tile; the result is that of sorting the whole row. Inside
+    `jax.set_mesh(mesh)` with a `data` axis the queries are shared out over its devices,
+    where they divide evenly; each holds the whole bank.
 
     Args:
       query: [Q, D] of any float dtype, as it is: nothing is normalised here.
@@ -46,57 +48,78 @@ def top_k(
     _check(query, bank, k, exclude, block_size)
     if exclude is None:
         exclude = jnp.full(query.shape[:1], -1, jnp.int32)
-    rows, columns = (_tile(x, block_size) for x in (query, bank))
-    return _top_k(query, bank, valid, exclude, k=k, rows=rows, columns=columns)
-
-
-@functools.partial(jax.jit, static_argnames=("k", "rows", "columns"))
-def _top_k(query, bank, valid, exclude, *, k: int, rows: int, columns: int):
-    banks = _blocks(bank, columns)
-    starts = jnp.arange(len(banks), dtype=jnp.int32) * columns
     last = len(bank) if valid is None else jnp.minimum(valid, len(bank))
+    last = jnp.asarray(last, jnp.int32)
+    count = sharded.devices()
+    if count == 1 or len(query) % count:
+        count = 1
+    columns = _tile(len(bank), block_size)
+    rows = _tile(len(query) // count, block_size)
+    sizes = {"k": k, "rows": rows, "columns": columns}
+    return _on_devices(query, bank, last, exclude, count=count, **sizes)
+
+
+@functools.partial(jax.jit, static_argnames=("count", "k", "rows", "columns"))
+def _on_devices(query, bank, last, exclude, *, count: int, **sizes):
+    run = functools.partial(_top_k, **sizes)
+    if count > 1:
+        mine, everywhere = PartitionSpec(sharded.AXIS), PartitionSpec()
+        run = jax.shard_map(
+            run,
+            in_specs=(mine, everywhere, everywhere, mine),
+            out_specs=(mine, mine),
+            axis_names={sharded.AXIS},
+            check_vma=False,
+        )
+    return run(query, bank, last, exclude)
+
+
+def _top_k(query, bank, last, exclude, *, k: int, rows: int, columns: int):
+    query, bank = (tiles.split(x, "highest") for x in (query, bank))
+    banks = tuple(tiles.blocks(part, columns) for part in bank)
+    starts = jnp.arange(len(banks[0]), dtype=jnp.int32) * columns
 
     def block(operands):
         queries, out = operands
 
         def merge(best, tile):
             rows_of_tile, start = tile
-            scores = tiles.outer((queries,), (rows_of_tile,))
+            scores = tiles.outer(queries, rows_of_tile)
             index = start + lax.broadcasted_iota(jnp.int32, scores.shape, 1)
             counts = (index < last) & (index != out[:, None])
             scores = jnp.where(counts, scores, -jnp.inf)
+            scores, place = lax.top_k(scores, min(k, columns))
+            index = jnp.where(jnp.isneginf(scores), -1, start + place)
             # What was found before stands in front: `lax.top_k` keeps the first of
-            # equals, hence the lower index, and the −1 of `empty` before a masked row.
+            # equals, hence the lower index.
             scores = jnp.concatenate([best[0], scores], axis=1)
             index = jnp.concatenate([best[1], index], axis=1)
             scores, place = lax.top_k(scores, k)
             return (scores, jnp.take_along_axis(index, place, axis=1)), None
 
         empty = (
-            jnp.full((len(queries), k), -jnp.inf, jnp.float32),
-            jnp.full((len(queries), k), -1, jnp.int32),
+            jnp.full((rows, k), -jnp.inf, jnp.float32),
+            jnp.full((rows, k), -1, jnp.int32),
         )
         return lax.scan(merge, empty, (banks, starts))[0]
 
-    found = lax.map(block, (_blocks(query, rows), _blocks(exclude, rows)))
-    scores, index = (v.reshape(-1, k)[: len(query)] for v in found)
+    queries = tuple(tiles.blocks(part, rows) for part in query)
+    found = lax.map(block, (queries, tiles.blocks(exclude, rows)))
+    scores, index = (tiles.unblock(v, len(exclude)) for v in found)
     return scores, index
 
 
-def _tile(x, block_size: int | None) -> int:
-    default = block_size_for(len(x), x.shape[1], jax.default_backend())
-    return min(block_size or min(default, 512), len(x))
-
-
-def _blocks(x, size: int):
-    """[N, ...] -> [blocks, size, ...], padded with zeros."""
-    count = -(-len(x) // size)
-    pad = [(0, count * size - len(x))] + [(0, 0)] * (x.ndim - 1)
-    return jnp.pad(x, pad).reshape(count, size, *x.shape[1:])
+def _tile(rows: int, block_size: int | None) -> int:
+    # Sorting wants several copies of a tile, so it is kept smaller than elsewhere.
+    default = min(tiles.block_size_for(rows, jax.default_backend()), 512)
+    return min(block_size or default, rows)
 
 
 def _check(query, bank, k, exclude, block_size):
     shapes = f"query {query.shape} and bank {bank.shape}"
+    for x in (query, bank):
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise UsageError(f"top_k: rows must be floating, got {x.dtype}")
     if query.ndim != 2 or bank.ndim != 2 or query.shape[1] != bank.shape[1]:
         raise UsageError(f"top_k: expected [Q, D] and [n, D], got {shapes}")
     if not len(query):

@@ -120,6 +120,26 @@ def test_simclr_takes_it_and_evaluates_as_before():
     )
 
 
+@pytest.mark.parametrize("name", ["moco", "moco symmetric", "byol"])
+def test_moving_targets_take_it_too(name):
+    """The second step, when the queue is no longer empty."""
+    make = functools.partial(methods.moco, queue_size=40, symmetric="sym" in name)
+    if name == "byol":
+        make = functools.partial(methods.byol, total_steps=10)
+    nets = [plain(), HEAD]
+    if name == "byol":
+        nets.append(networks.prediction_head(hidden=8, out=6))
+    one, cached = (make(*nets, micro_batch=m) for m in (None, MICRO))
+    params, state = one.init(RNG, batch())
+    state = jax.jit(one.loss)(params, state, batch(), RNG)[1].state
+
+    def second(method):
+        f = jax.value_and_grad(method.loss, has_aux=True)
+        return jax.jit(f)(params, state, batch(seed=2), RNG)
+
+    assert_close_to(second(cached), second(one), tolerance=1e-5, floor=0.05)
+
+
 def test_probe_learns_and_leaves_the_encoder_alone():
     cached = methods.simclr(mlp(), HEAD, micro_batch=MICRO)
     probed = methods.with_probe(cached, num_classes=4)

@@ -54,10 +54,10 @@ def pull_back(x, y, bars, valid=None, exclude=None, **options):
     return value, vjp(bars)
 
 
-@functools.partial(jax.jit, static_argnames="ring")
-def every_shape(rows, bars, exclude, *, ring=None):
+@functools.partial(jax.jit, static_argnames="implementation")
+def every_shape(rows, bars, exclude, *, implementation=None):
     """Self pairs, a masked square, and a rectangle, in one compilation."""
-    (x, y, longer), options = rows, {"ring": ring}
+    (x, y, longer), options = rows, {"implementation": implementation}
     return {
         "self": pull_back(x, None, bars[0], **options),
         "square": pull_back(x, y, tuple(bars), VALID, exclude, **options, **BOTH),
@@ -70,10 +70,10 @@ def one_device():
     return every_shape(*problem())
 
 
-def on_devices(order, arrays, *, ring):
+def on_devices(order, arrays, *, implementation):
     mesh = make_mesh(order)
     with jax.set_mesh(mesh):
-        return every_shape(*share(mesh, arrays), ring=ring)
+        return every_shape(*share(mesh, arrays), implementation=implementation)
 
 
 def test_one_device_equals_reference():
@@ -100,21 +100,21 @@ def test_one_device_equals_reference():
 
 @pytest.mark.parametrize("devices", ORDERS)
 def test_ring_equals_one_device(devices):
-    actual = on_devices(ORDERS[devices], problem(), ring=True)
+    actual = on_devices(ORDERS[devices], problem(), implementation="ring")
     assert_close(actual, one_device(), tolerance=1e-6)
 
 
 def test_gathered_equals_one_device():
-    actual = on_devices(ORDERS[3], problem(), ring=False)
+    actual = on_devices(ORDERS[3], problem(), implementation="xla")
     assert_close(actual, one_device(), tolerance=1e-6)
 
 
 def test_one_device_is_a_ring():
-    actual = on_devices([0], problem(), ring=True)
+    actual = on_devices([0], problem(), implementation="ring")
     assert_close(actual, one_device(), tolerance=1e-6)
     # Nor is a mesh needed.
     x = problem()[0][0]
-    actual = pairwise.logsumexp(x, scale=SCALE, ring=True)
+    actual = pairwise.logsumexp(x, scale=SCALE, implementation="ring")
     target = reference.logsumexp_rows(x, scale=SCALE)
     assert_close(actual, target, tolerance=1e-6)
 
@@ -122,7 +122,7 @@ def test_one_device_is_a_ring():
 def test_rows_that_do_not_divide_among_the_devices_are_refused():
     refused = pytest.raises(UsageError, match="13 rows are not divisible by the 8 dev")
     with jax.set_mesh(make_mesh(ORDERS[8])), refused:
-        pairwise.logsumexp(normals(0, 13, 8), scale=0.7, ring=True)
+        pairwise.logsumexp(normals(0, 13, 8), scale=0.7, implementation="ring")
 
 
 def test_bfloat16_rows_accumulate_in_float32():
@@ -130,7 +130,9 @@ def test_bfloat16_rows_accumulate_in_float32():
     x, bars = jnp.asarray(normals(0, 48, 8) / 2, jnp.bfloat16), positive(3, 48)
     mesh = make_mesh(ORDERS[8])
     with jax.set_mesh(mesh):
-        run = jax.jit(lambda x, bars: pull_back(x, x, (bars, bars), ring=True, **BOTH))
+        run = jax.jit(
+            lambda x, bars: pull_back(x, x, (bars, bars), implementation="ring", **BOTH)
+        )
         value, (dx, dy, _) = run(*share(mesh, (x, bars)))
     assert value[0].dtype == jnp.float32
     assert dx.dtype == dy.dtype == jnp.bfloat16
@@ -145,10 +147,14 @@ def test_bfloat16_rows_accumulate_in_float32():
 def test_large_logits_do_not_overflow():
     (x, y, _), (g, h), _ = problem()
 
-    @functools.partial(jax.jit, static_argnames="ring")
-    def run(x, y, g, h, ring=None):
+    @functools.partial(jax.jit, static_argnames="implementation")
+    def run(x, y, g, h, implementation=None):
         def function(x, y):
-            options = {"scale": 300.0, "block_size": 5, "ring": ring}
+            options = {
+                "scale": 300.0,
+                "block_size": 5,
+                "implementation": implementation,
+            }
             alone = pairwise.logsumexp(x, **options)
             return alone, pairwise.logsumexp(x, y, axis="both", **options)
 
@@ -158,14 +164,14 @@ def test_large_logits_do_not_overflow():
     one = run(x, y, g, h)
     mesh = make_mesh(ORDERS[4])
     with jax.set_mesh(mesh):
-        ring = run(*share(mesh, (x, y, g, h)), ring=True)
+        ring = run(*share(mesh, (x, y, g, h)), implementation="ring")
     assert np.max(one[0][0]) > 500
     # float32 products carry 1e-7 of a logit of hundreds into the exponent.
     assert_close(ring[0], one[0], tolerance=1e-6)
     assert_close(ring[1], one[1], tolerance=1e-3)
 
 
-def compile_gradient(ring, *, rectangle):
+def compile_gradient(implementation, *, rectangle):
     """The gradient of 8192 rows of 64 over eight devices, all of it shared out."""
     mesh = make_mesh(range(8))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
@@ -175,7 +181,11 @@ def compile_gradient(ring, *, rectangle):
 
     def gradient(x, y, scale, bars):
         def function(x, y, scale):
-            options = {"scale": scale, "block_size": 128, "ring": ring}
+            options = {
+                "scale": scale,
+                "block_size": 128,
+                "implementation": implementation,
+            }
             if rectangle:
                 return pairwise.logsumexp(x, y, axis="both", **options)
             return pairwise.logsumexp(x, **options)
@@ -191,7 +201,7 @@ def compile_gradient(ring, *, rectangle):
 @pytest.mark.parametrize("rectangle", [False, True], ids=["self", "both"])
 def test_ring_holds_the_rows_of_a_few_devices_only(rectangle):
     ring, gathered = (
-        compile_gradient(ring, rectangle=rectangle) for ring in (True, False)
+        compile_gradient(path, rectangle=rectangle) for path in ("ring", "xla")
     )
     assert 0 < temporary_bytes(ring) < temporary_bytes(gathered)
     assert largest_array(gathered) >= 8192 * 64

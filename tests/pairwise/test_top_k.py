@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from reference import assert_close
 from reference import evaluate as reference
+from reference.machine import make_mesh, share
 
 from rl_jax.errors import UsageError
 from rl_jax.pairwise.top_k import top_k
@@ -35,6 +36,17 @@ def check(query, bank, *, block_size, **options):
 def test_equals_brute_force(queries, rows, k, block_size):
     query, bank = normals(0, queries, 6), normals(1, rows, 6)
     check(query, bank, k=k, block_size=block_size)
+
+
+@pytest.mark.parametrize(("devices", "queries"), [(2, 6), (8, 24), (8, 5)])
+def test_queries_shared_out_over_devices(devices, queries):
+    query, bank = normals(0, queries, 6), normals(1, 23, 6)
+    exclude = np.arange(queries, dtype=np.int32) % 23
+    mesh = make_mesh(range(devices)[::-1])
+    with jax.set_mesh(mesh):
+        if queries % devices == 0:
+            query = share(mesh, query)
+        check(query, bank, k=4, block_size=3, exclude=exclude)
 
 
 def test_leaves_out_one_row_for_each_query():

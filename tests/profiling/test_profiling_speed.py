@@ -41,11 +41,6 @@ def test_the_reference_is_the_derivative():
         assert np.vdot(2 * step, da) == pytest.approx(difference, rel=1e-5)
 
 
-def test_an_option_that_is_not_there():
-    assert contenders.nt_xent(0.1, no_such_option=1) is None
-    assert contenders.clip(0.1, no_such_option=1) is None
-
-
 def test_inputs_are_seeded_unit_rows_with_positives():
     a, b = inputs.pairs(500, 32)
     again, _ = inputs.pairs(500, 32)
