@@ -60,6 +60,7 @@ def resume(run, capsys):
     return code, capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_moved_data_is_the_same(run, capsys):
     assert resume(run, capsys) == (0, "")
 

@@ -79,6 +79,7 @@ def test_what_does_not_fit_is_no_error(capsys):
     assert "more than 1,000 B; what helps: a smaller network" in last
 
 
+@pytest.mark.slow
 def test_largest(capsys, tmp_path):
     path = tmp_path / "plan.json"
     flags = ["--devices", "4", "--largest", "--json", str(path)]

@@ -32,6 +32,7 @@ def make_data(path, *, labels):
     return path
 
 
+@pytest.mark.slow
 def test_micro_batches_are_an_option_of_the_method(tmp_path, capsys):
     source = make_data(tmp_path / "small.npz", labels=True)
     run = tmp_path / "run"

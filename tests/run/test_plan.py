@@ -107,6 +107,7 @@ def test_unused_arguments_are_held_all_the_same():
     assert found.memory.rest > 0
 
 
+@pytest.mark.slow
 def test_a_stream_holds_the_next_batch_too():
     shape = (16, 16, 1)
     spec, source = plans.imagined("16x16x1")
@@ -117,6 +118,7 @@ def test_a_stream_holds_the_next_batch_too():
     assert found.memory.batch == 2 * 16 * (int(np.prod(shape)) + 4 + 4)
 
 
+@pytest.mark.slow
 def test_resident_as_the_run_decides():
     spec, source = plans.imagined("16x16x1:1000")
     total = 1000 * 256
@@ -128,6 +130,7 @@ def test_resident_as_the_run_decides():
     assert plan(recipe(), limit=1).resident
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_batch_and_falls_with_the_devices():
     method = recipes.Spec("moco", {"queue_size": 256})
     small = plan(recipe(batch_size=64, method=method))
@@ -188,6 +191,7 @@ def test_what_the_method_refuses_is_refused():
         plan(recipe(batch_size=128))
 
 
+@pytest.mark.slow
 def test_scanned_steps_count_as_one(monkeypatch):
     """Off the CPU the loop makes `log_every` steps in a call."""
     one = tiny()

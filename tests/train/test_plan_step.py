@@ -34,8 +34,17 @@ def layout(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), tree)
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-@pytest.mark.parametrize(("resident", "steps"), [(True, 1), (False, 1), (True, 3)])
+@pytest.mark.parametrize(
+    ("devices", "resident", "steps"),
+    [
+        (8, True, 1),
+        (1, False, 1),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [(1, True, 1), (8, False, 1), (1, True, 3), (8, True, 3)]
+        ),
+    ],
+)
 def test_planned_equals_real(devices, resident, steps):
     """The same arguments, the same compiled step, nothing read."""
     mesh = train.data_mesh(jax.devices()[:devices])
