@@ -1,4 +1,4 @@
-"""The README's library example runs as printed."""
+"""The README's examples of the library run as printed."""
 
 import pathlib
 import re
@@ -6,10 +6,13 @@ import re
 import numpy as np
 
 
-def test_ten_lines():
+def test_examples():
     text = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    training, losses = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     scope = {}
-    exec(code, scope)
+    exec(training, scope)
     assert scope["features"].shape == (512, 32)
     assert np.isfinite(scope["features"]).all()
+    scope = {}
+    exec(losses, scope)
+    assert scope["scores"].shape == scope["index"].shape == (4096, 20)

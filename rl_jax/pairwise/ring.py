@@ -104,10 +104,11 @@ def gradients(
         out = out._replace(y=streaming.no_gradients(visitor, None, total=False).x)
     (out, seen), _ = lax.scan(hop, (out, seen), None, length=hops)
     if y is None:
-        visited = out.total
-        out = Gradients(out.x + send(out.y, -hops - 1), None, own)
+        guests, visited = out.y, out.total
+        out = Gradients(out.x, None, own)
         if count % 2 == 0:
             out = meet(out, seen)
+        out = out._replace(x=out.x + send(guests, -hops - 1))
         if visited is not None:
             # A visit stands for both orders of its pairs.
             out = out._replace(total=out.total + 2 * visited)
