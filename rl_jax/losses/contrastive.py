@@ -56,6 +56,7 @@ def info_nce(
     *,
     temperature: chex.Numeric,
     valid: chex.Numeric | None = None,
+    in_batch: bool | None = None,
     precision: Precision | None = None,
     implementation: Implementation | None = None,
 ) -> chex.Array:
@@ -63,7 +64,8 @@ def info_nce(
 
     mean_i [log Σ_j exp(⟨q_i, c_j⟩/τ) − ⟨q_i, k_i⟩/τ]. Without `negatives` the
     candidates c are the keys of the batch, i's own among them; with them, i's own key
-    and `negatives[:valid]` (He et al. 2020, arXiv:1911.05722).
+    and `negatives[:valid]` (He et al. 2020, arXiv:1911.05722), and with `in_batch` the
+    other keys of the batch as well.
 
     Args:
       query, key: [B, D], positives in the same row; normalised here, in float32.
@@ -71,6 +73,8 @@ def info_nce(
         of keys and negatives where the method asks for it.
       temperature: τ > 0, a float or a scalar array; differentiable.
       valid: count of leading rows of `negatives` that take part, None for all.
+      in_batch: whether the other keys of the batch are candidates; None: only where
+        there are no `negatives`.
       precision, implementation: of the products, see `pairwise.logsumexp`.
 
     Returns:
@@ -88,8 +92,15 @@ def info_nce(
     if negatives is None:
         if valid is not None:
             raise UsageError("info_nce: valid counts negatives, but none were given")
-        lse = pairwise.logsumexp(query, key, **options)
-        return jnp.mean(lse - positive)
+        if in_batch is False:
+            raise UsageError(
+                "info_nce: in_batch=False leaves nothing without negatives"
+            )
+    own = positive
+    if negatives is None or in_batch:
+        own = pairwise.logsumexp(query, key, **options)
+    if negatives is None:
+        return jnp.mean(own - positive)
     if negatives.ndim != 2 or negatives.shape[1] != query.shape[1]:
         raise UsageError(
             f"info_nce: expected negatives [K, {query.shape[1]}], got {negatives.shape}"
@@ -101,7 +112,7 @@ def info_nce(
     others = pairwise.logsumexp(
         query, normalize(negatives) * root, valid=valid, **options
     )
-    return jnp.mean(jnp.logaddexp(positive, others) - positive)
+    return jnp.mean(jnp.logaddexp(own, others) - positive)
 
 
 def clip(

@@ -18,9 +18,9 @@ def values(given: Operands, *, kind: str, both: bool, precision):
         s += given.offset
     if given.bias is not None:
         s += given.bias[None]
-    column = lax.broadcasted_iota(jnp.int32, s.shape, 1)
     if given.exclude is not None:
-        s = jnp.where(column == given.exclude[:, None], -jnp.inf, s)
+        group = jnp.arange(s.shape[1]) if given.group is None else given.group
+        s = jnp.where(group[None] == given.exclude[:, None], -jnp.inf, s)
     if given.y is None:
         s = jnp.where(jnp.eye(len(s), dtype=bool), -jnp.inf, s)
     reduced = _softplus if kind == "softplus" else _logsumexp

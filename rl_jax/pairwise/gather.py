@@ -137,7 +137,9 @@ def _rectangle(
     if bias is not None:
         bias = _block_all(bias, count, plan.columns, -jnp.inf)
     if given.exclude is not None:
-        number = jnp.arange(columns, dtype=jnp.int32)
+        number = given.group
+        if number is None:
+            number = jnp.arange(columns, dtype=jnp.int32)
         number = _block_all(number, count, plan.columns, -2)
     return x, Rows(_gathered(y, axis), bias, number)
 

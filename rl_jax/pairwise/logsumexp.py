@@ -16,6 +16,7 @@ def logsumexp(
     scale: chex.Numeric,
     valid: chex.Numeric | None = None,
     exclude: chex.Array | None = None,
+    group: chex.Array | None = None,
     axis: Literal["rows", "both"] = "rows",
     precision: Precision | None = None,
     block_size: int | None = None,
@@ -40,6 +41,8 @@ def logsumexp(
       valid: count of leading rows of y that take part; what lies behind them, NaN
         included, has no influence. None: all.
       exclude: int32 [N], for each row one column to leave out, -1 for none.
+      group: int32 [M] ≥ 0; where given, `exclude` names a group for each row, and all
+        columns of it are left out: other rows of the same class or caption, say.
       axis: "rows", or "both" for (rows, columns) in one sweep; only with y.
       precision: of the products. None: the operands' dtype, float32 in full on every
         platform; "bf16" rounds the operands, "bf16x3" splits them in two (error 1e-5),
@@ -73,6 +76,7 @@ def logsumexp(
         scale=scale,
         valid=valid,
         exclude=exclude,
+        group=group,
         both=axis == "both",
         precision=precision,
         block_size=block_size,

@@ -39,6 +39,7 @@ def reduce(
     offset: chex.Numeric | None = None,
     valid: chex.Numeric | None,
     exclude: chex.Array | None,
+    group: chex.Array | None,
     both: bool = False,
     precision: tiles.Precision | None,
     block_size: int | None,
@@ -58,16 +59,17 @@ def reduce(
         block_size=block_size,
         implementation=implementation,
     )
-    _check_columns(name, x, y, valid, exclude, max_norm)
+    _check_columns(name, x, y, valid, exclude, group, max_norm)
     bias = None
     if valid is not None:
         assert y is not None
         keep = jnp.arange(len(y)) < valid
         y = jnp.where(keep[:, None], y, jnp.zeros_like(y))
         bias = jnp.where(keep, 0.0, -jnp.inf)
+    factor = _scalar(name, "scale", scale)
     if offset is not None:
-        offset = jnp.asarray(offset, jnp.float32)
-    given = Operands(x, y, jnp.asarray(scale, jnp.float32), offset, None, bias, exclude)
+        offset = _scalar(name, "bias", offset)
+    given = Operands(x, y, factor, offset, None, bias, exclude, group)
     if implementation == "dense":
         return dense.values(given, kind=kind, both=both, precision=precision)
     ring = None if implementation is None else implementation == "ring"
@@ -200,7 +202,7 @@ def _backward(config, residuals, cotangents):
     if found.y is not None and given.y is not None:
         dy = (factor * found.y).astype(given.y.dtype)
     total = None if found.total is None else size * found.total
-    return Operands(dx, dy, dscale, total, None, None, None), None
+    return Operands(dx, dy, dscale, total, None, None, None, None), None
 
 
 def _instantiate(g):
@@ -222,10 +224,18 @@ def _scalar(name: str, what: str, value: chex.Numeric) -> chex.Array:
     return value
 
 
-def _check_columns(name, x, y, valid, exclude, max_norm):
+def _check_columns(name, x, y, valid, exclude, group, max_norm):
     if y is None and (valid is not None or exclude is not None):
         raise UsageError(f"{name}: valid and exclude need y; self pairs take neither")
-    for what, value, shape in (("valid", valid, ()), ("exclude", exclude, (len(x),))):
+    if group is not None and exclude is None:
+        raise UsageError(
+            f"{name}: group names columns for exclude, which was not given"
+        )
+    for what, value, shape in (
+        ("valid", valid, ()),
+        ("exclude", exclude, (len(x),)),
+        ("group", group, (len(x if y is None else y),)),
+    ):
         if value is None:
             continue
         whole = jnp.issubdtype(jnp.result_type(value), jnp.integer)

@@ -120,7 +120,7 @@ def gradients(
 
 def _cut(plan: Plan, given: Operands, axis: str):
     x, y = streaming.cut_operands(plan, given)
-    if y is not None and y.number is not None:
+    if y is not None and y.number is not None and given.group is None:
         first = lax.axis_index(axis) * len(given.y)
         real = y.number >= 0
         y = y._replace(number=jnp.where(real, y.number + first, -2))

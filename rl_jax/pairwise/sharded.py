@@ -108,6 +108,7 @@ def _specs(given: Operands, passed: bool, shared: bool) -> Operands:
         shift=everywhere,
         bias=row if passed else everywhere,
         exclude=row,
+        group=row if passed else everywhere,
     )
     return Operands(
         *(None if v is None else s for v, s in zip(given, specs, strict=True))

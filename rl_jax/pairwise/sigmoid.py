@@ -14,6 +14,7 @@ def sigmoid(
     bias: chex.Numeric,
     valid: chex.Numeric | None = None,
     exclude: chex.Array | None = None,
+    group: chex.Array | None = None,
     precision: Precision | None = None,
     block_size: int | None = None,
     implementation: Implementation | None = None,
@@ -28,7 +29,7 @@ def sigmoid(
       x: [N, D] float32 or bfloat16 rows, as they are: nothing is normalised here.
       y: [M, D] of the same dtype; None: the rows of x, each without itself.
       scale, bias: factor and offset of the logits, floats or scalar arrays.
-      valid, exclude, precision, block_size, implementation: as in `logsumexp`.
+      valid, exclude, group, precision, block_size, implementation: as in `logsumexp`.
 
     Returns:
       float32 [N] ≥ 0; 0 where a row has no column.
@@ -45,6 +46,7 @@ def sigmoid(
         offset=bias,
         valid=valid,
         exclude=exclude,
+        group=group,
         precision=precision,
         block_size=block_size,
         implementation=implementation,

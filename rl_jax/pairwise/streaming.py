@@ -36,7 +36,8 @@ class Operands(NamedTuple):
       offset: float32 scalar or None.
       shift: float or float32 scalar, of the reduction "exp"; else None.
       bias: float32 [M], −inf where a column does not count; None: all do.
-      exclude: int32 [N], for each row a column to leave out, −1 for none; or None.
+      exclude: int32 [N], for each row the columns to leave out, −1 for none; or None.
+      group: int32 [M], by what columns are left out; None: each by its own number.
     """
 
     x: chex.Array
@@ -46,6 +47,7 @@ class Operands(NamedTuple):
     shift: chex.Array | float | None
     bias: chex.Array | None
     exclude: chex.Array | None
+    group: chex.Array | None
 
 
 class Cotangents(NamedTuple):
@@ -158,7 +160,9 @@ def cut_operands(plan: Plan, given: Operands) -> tuple[Rows, Rows | None]:
         return x, None
     number = None
     if given.exclude is not None:
-        number = jnp.arange(len(given.y), dtype=jnp.int32)
+        number = given.group
+        if number is None:
+            number = jnp.arange(len(given.y), dtype=jnp.int32)
     return x, tiles.cut(
         given.y, plan.columns, precision=plan.precision, bias=given.bias, number=number
     )

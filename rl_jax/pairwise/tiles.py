@@ -21,7 +21,8 @@ class Rows(NamedTuple):
       parts: each [blocks, T, D].
       bias: float32 [blocks, T], 0 where a row counts and −inf where it does not, or
         None where all of them count.
-      number: int32 [blocks, T], which column of the whole a row is; None: not asked.
+      number: int32 [blocks, T], the group of a row, or which of all it is; None: not
+        asked.
     """
 
     parts: Parts

@@ -162,6 +162,19 @@ def test_one_pair_and_no_negatives_are_zero():
     assert_close(actual, zeros, tolerance=1e-6, floor=1 / 0.1)
 
 
+def test_extra_negatives_join_the_keys_of_the_batch():
+    a, b = views(0, 37, 8)
+    extra = normals(2, 20, 8)
+    both = losses.info_nce(a, b, extra, temperature=0.3, valid=15, in_batch=True)
+    # The same as keys of a larger batch, of which only the first 37 have queries.
+    candidates = reference.normalize(np.concatenate([b, extra[:15]]))
+    logits = reference.normalize(a) @ candidates.T / 0.3
+    rows = np.log(np.exp(logits).sum(1)) - np.diagonal(logits)
+    assert_close(both, rows.mean(), tolerance=VALUE)
+    with pytest.raises(UsageError, match="leaves nothing"):
+        losses.info_nce(a, b, temperature=0.3, in_batch=False)
+
+
 def test_equal_optax():
     a, b = views(0, 33, 8)
     labels = jnp.tile(jnp.arange(33), 2)

@@ -175,6 +175,38 @@ def test_exclude_equals_taking_the_column_away():
         assert_close(actual, target, tolerance=VALUE)
 
 
+@pytest.mark.parametrize(
+    ("devices", "implementation"),
+    [(1, "dense"), (1, "xla"), (4, "xla"), (4, "ring"), (2, "ring")],
+)
+def test_groups_of_columns_are_left_out(devices, implementation):
+    """Pairs of one group, those of the diagonal among them, take no part."""
+    x, y, bars = (
+        normals(0, 24, 4),
+        normals(1, 24, 4),
+        (positive(2, 24), positive(3, 24)),
+    )
+    group = np.random.default_rng(4).integers(0, 6, 24, dtype=np.int32)
+    exclude = np.where(np.arange(24) % 5 == 0, -1, group).astype(np.int32)
+    mesh = make_mesh(jax.devices()[:devices][::-1])
+    place = functools.partial(jax.device_put, device=NamedSharding(mesh, P("data")))
+
+    @jax.jit
+    def run(x, y, exclude, group, bars):
+        options = {"axis": "both", "block_size": 5, "implementation": implementation}
+        f = functools.partial(pull_back, exclude=exclude, group=group, **options)
+        return f(x, y, 0.7, bars)
+
+    with jax.set_mesh(mesh):
+        actual = run(*map(place, (x, y, exclude, group)), jax.tree.map(place, bars))
+    logits = 0.7 * (np.float64(x) @ np.float64(y).T)
+    e = np.exp(np.where(group[None] == exclude[:, None], -np.inf, logits))
+    assert_close(actual[0], (np.log(e.sum(1)), np.log(e.sum(0))), tolerance=VALUE)
+    w = e * (bars[0] / e.sum(1))[:, None] + e * (bars[1] / e.sum(0))[None]
+    target = 0.7 * w @ y, 0.7 * w.T @ x, np.sum(w * (x @ y.T))
+    assert_close(actual[1], target, tolerance=GRADIENT)
+
+
 def test_common_shift_of_y_moves_each_row_by_its_product():
     x, y, shift = normals(0, 6, 4), normals(1, 9, 4), normals(2, 1, 4)
     moved = pairwise.logsumexp(x, y + shift, scale=1.5, block_size=4)
