@@ -51,6 +51,7 @@ def test_digits_views_stay_close_to_the_digit():
         assert np.abs(view - clean).mean() > 0.1
 
 
+@pytest.mark.slow
 def test_imagenet_views_and_clean_images_have_the_size():
     batch = {
         "image": jnp.zeros((2, 20, 26, 3), jnp.uint8),  # constant: no NaN either

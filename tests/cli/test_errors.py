@@ -269,6 +269,7 @@ def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch):
     assert "run.json: No space left on device" in error
 
 
+@pytest.mark.slow
 def test_a_disk_too_full_for_metrics_ends_no_run(capsys, tmp_path):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     flags = ["--log-every", "1", "--run-dir", tmp_path, *TINY]

@@ -139,6 +139,7 @@ def test_help(capsys):
         assert flag in text
 
 
+@pytest.mark.slow
 def test_more_devices_than_there_are(tmp_path):
     """In a process of its own, where jax has not started yet."""
     path = tmp_path / "plan.json"

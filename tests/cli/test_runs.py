@@ -85,6 +85,7 @@ def test_from_labelled_images_to_the_page(tmp_path, capsys):
     np.testing.assert_array_equal(found["label"], np.arange(60) % 3)
 
 
+@pytest.mark.slow
 def test_without_labels_the_page_says_why(tmp_path, capsys):
     source = make_data(tmp_path / "plain.npz", labels=False)
     run = tmp_path / "run"

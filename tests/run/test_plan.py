@@ -99,6 +99,7 @@ def tiny():
     return plan(recipe())
 
 
+@pytest.mark.slow
 def test_unused_arguments_are_held_all_the_same():
     """Without a probe nothing reads the labels; they are on the device anyway."""
     source = data.digits()

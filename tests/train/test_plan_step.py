@@ -38,10 +38,15 @@ def layout(tree):
     ("devices", "resident", "steps"),
     [
         (8, True, 1),
-        (1, False, 1),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in [(1, True, 1), (8, False, 1), (1, True, 3), (8, True, 3)]
+            for case in [
+                (1, False, 1),
+                (1, True, 1),
+                (8, False, 1),
+                (1, True, 3),
+                (8, True, 3),
+            ]
         ),
     ],
 )
