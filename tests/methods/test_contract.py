@@ -79,7 +79,7 @@ class Case:
         self.batch = jax.jit(self.augment.views)(jax.random.key(7), raw_batch(2))
 
 
-SLOW = {"byol + probe", "moco split"}
+SLOW = {"byol + probe", "moco split", "simclr in micro-batches"}
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in METHODS

@@ -34,21 +34,12 @@ def layout(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), tree)
 
 
+LONG = [(1, False, 1), (1, True, 1), (8, False, 1), (1, True, 3), (8, True, 3)]
+
+
 @pytest.mark.parametrize(
     ("devices", "resident", "steps"),
-    [
-        (8, True, 1),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [
-                (1, False, 1),
-                (1, True, 1),
-                (8, False, 1),
-                (1, True, 3),
-                (8, True, 3),
-            ]
-        ),
-    ],
+    [(8, True, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in LONG)],
 )
 def test_planned_equals_real(devices, resident, steps):
     """The same arguments, the same compiled step, nothing read."""
