@@ -31,25 +31,20 @@ def far(seed, rows):
     return x * np.where(np.arange(8) < 4, 1, -1).astype(np.float32)
 
 
-@pytest.mark.parametrize(("devices", "path"), [(2, "ring"), (4, "ring"), (4, "xla")])
-def test_far_logits_on_devices(devices, path):
-    """A device whose sums are empty must not spoil those it is joined with."""
-    # Opposite rows: self pairs of each half are far apart from 0 on either side.
-    x = np.stack([far(0, 8), -far(1, 8)], axis=1).reshape(16, 8)[::-1][: 2 * devices]
-    y = -x
-    only = np.arange(len(x), dtype=np.int32)
+@pytest.mark.parametrize("path", ["ring", "xla"])
+def test_far_logits_and_a_column_without_rows_on_its_device(path):
+    """One row a device, which leaves out its own column: sums of nothing are joined."""
+    x, y, only = far(0, 4), -far(1, 4), np.arange(4, dtype=np.int32)
 
-    @functools.partial(jax.jit, static_argnames="path")
-    def run(x, y, only, path=None):
-        options = {"scale": 300.0, "implementation": path, "block_size": 2}
-        both = gradients(x, y, 1.0, axis="both", exclude=only, **options)
-        return both, pairwise.logsumexp(x, **options)
+    def run(x, y, only):
+        options = {"scale": 300.0, "implementation": path, "axis": "both"}
+        return gradients(x, y, 1.0, exclude=only, **options)
 
-    mesh = make_mesh(range(devices))
+    mesh = make_mesh(range(4))
     with jax.set_mesh(mesh):
-        found = run(*share(mesh, (x, y, only)), path=path)
+        found = jax.jit(run)(*share(mesh, (x, y, only)))
     target = run(x, y, only)
-    assert np.all(np.isfinite(np.asarray(target[1])))
+    assert np.max(target[0][1]) < -100
     assert_close(found, target, tolerance=1e-5)
 
 
