@@ -12,7 +12,6 @@ block is sent on before the present one is reduced, so that the two can overlap.
 import functools
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from rl_jax.pairwise import reductions, streaming, tiles
@@ -24,7 +23,7 @@ def sums(plan: Plan, given: Operands, *, axis: str, count: int):
 
     Args:
       plan: of the call.
-      given: rows of x, y, `exclude` and `bias` are the device's.
+      given: all rows are the device's.
       axis: name of the mesh axis.
       count: P, its devices.
     """
@@ -119,12 +118,8 @@ def gradients(
 
 
 def _cut(plan: Plan, given: Operands, axis: str):
-    x, y = streaming.cut_operands(plan, given)
-    if y is not None and y.number is not None and given.group is None:
-        first = lax.axis_index(axis) * len(given.y)
-        real = y.number >= 0
-        y = y._replace(number=jnp.where(real, y.number + first, -2))
-    return x, y
+    mine = 0 if given.y is None else lax.axis_index(axis) * len(given.y)
+    return streaming.cut_operands(plan, given, first=mine)
 
 
 def _send(tree, hops: int, *, axis: str, count: int):

@@ -51,15 +51,15 @@ def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None)
 
 
 def sums(plan: Plan, given: Operands, *, use_ring: bool | None):
-    """As `streaming.sums`; those of columns are shared out where y goes around."""
+    """As `streaming.sums`; those of columns are shared out where y is."""
     if devices() == 1:
         return streaming.sums(plan, given)
     passed, shared = ways(given.x, given.y, use_ring)
     local = ring.sums if passed else functools.partial(gather.sums, shared=shared)
     run = functools.partial(local, plan, axis=AXIS, count=devices())
-    row, column = PartitionSpec(AXIS), PartitionSpec(AXIS if passed else None)
+    row, column = PartitionSpec(AXIS), PartitionSpec(AXIS if shared else None)
     out = (row, column) if plan.both else row
-    return _map(run, (given,), (_specs(given, passed, shared),), out), None
+    return _map(run, (given,), (_specs(given, column),), out), None
 
 
 def gradients(
@@ -74,14 +74,14 @@ def gradients(
     )
     run = functools.partial(local, plan, axis=AXIS, count=devices())
     row, everywhere = PartitionSpec(AXIS), PartitionSpec()
-    column = row if passed else everywhere
+    column = row if shared else everywhere
     bar_specs = Cotangents((row, row), bars.columns and (column, column))
     out = Gradients(
         row,
-        (row if shared else everywhere) if plan.with_y else None,
+        column if plan.with_y else None,
         everywhere if plan.with_total else None,
     )
-    specs = (_specs(given, passed, shared), bar_specs)
+    specs = (_specs(given, column), bar_specs)
     return _map(run, (given, bars), specs, out)
 
 
@@ -98,17 +98,17 @@ def ways(
     return (True, True) if use_ring and divides else (False, same)
 
 
-def _specs(given: Operands, passed: bool, shared: bool) -> Operands:
+def _specs(given: Operands, column: PartitionSpec) -> Operands:
     row, everywhere = PartitionSpec(AXIS), PartitionSpec()
     specs = Operands(
         x=row,
-        y=row if shared else everywhere,
+        y=column,
         scale=everywhere,
         offset=everywhere,
         shift=everywhere,
-        bias=row if passed else everywhere,
+        bias=column,
         exclude=row,
-        group=row if passed else everywhere,
+        group=column,
     )
     return Operands(
         *(None if v is None else s for v, s in zip(given, specs, strict=True))

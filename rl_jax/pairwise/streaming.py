@@ -153,8 +153,8 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradi
     return finish(out, len(given.x), len(given.y))
 
 
-def cut_operands(plan: Plan, given: Operands) -> tuple[Rows, Rows | None]:
-    """Blocks of x and of y."""
+def cut_operands(plan: Plan, given: Operands, *, first=0) -> tuple[Rows, Rows | None]:
+    """Blocks of x and of y, whose rows are counted from `first` on."""
     x = tiles.cut(given.x, plan.rows, precision=plan.precision)
     if given.y is None:
         return x, None
@@ -162,7 +162,7 @@ def cut_operands(plan: Plan, given: Operands) -> tuple[Rows, Rows | None]:
     if given.exclude is not None:
         number = given.group
         if number is None:
-            number = jnp.arange(len(given.y), dtype=jnp.int32)
+            number = first + jnp.arange(len(given.y), dtype=jnp.int32)
     return x, tiles.cut(
         given.y, plan.columns, precision=plan.precision, bias=given.bias, number=number
     )
