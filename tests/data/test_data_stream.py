@@ -188,7 +188,7 @@ def test_an_error_is_one_line_and_final():
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_usage_errors_stay_what_they_are(workers):
     broken = source(load_or_raise, error=UsageError("too many bad files"))
     batches = stream(broken, seed=0, batch_size=5, num_steps=40, workers=workers)

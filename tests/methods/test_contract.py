@@ -79,7 +79,14 @@ class Case:
         self.batch = jax.jit(self.augment.views)(jax.random.key(7), raw_batch(2))
 
 
-SLOW = {"byol + probe", "moco split", "simclr in micro-batches"}
+# Their methods are in the quick ones; what is particular to them in test_details.py.
+SLOW = {
+    "byol + probe",
+    "moco split",
+    "moco symmetric",
+    "simclr + probe",
+    "simclr in micro-batches",
+}
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in METHODS

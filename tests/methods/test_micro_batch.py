@@ -86,6 +86,7 @@ def test_equals_the_one_batch(make, loop):
     chex.assert_trees_all_equal_shapes_and_dtypes(aux, aux_one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", [False, True], ids=["unrolled", "scan"])
 def test_bfloat16(loop):
     """As near to the gradient in float32 as one batch is: micro-batches are summed so.

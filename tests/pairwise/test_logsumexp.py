@@ -344,6 +344,7 @@ def test_rows_that_do_not_divide_among_the_devices_are_refused():
     assert_close(rows, reference.logsumexp_rows(x[:4], y, scale=1.0), tolerance=VALUE)
 
 
+@pytest.mark.slow
 def test_second_derivative_equals_dense():
     x, y = normals(0, 6, 3), normals(1, 7, 3)
 

@@ -106,12 +106,15 @@ def untrained(images, *, out=8):
     [
         (source(np.arange(12) % 3 + 1), 1, ["1", "all"], "no column of 10 labels"),
         (source(np.arange(12)), 8, [], "no scored image has a label"),
-        (source([-1] * 12), 8, [], "the data has no labels"),
-        (
+        pytest.param(
+            source([-1] * 12), 8, [], "the data has no labels", marks=pytest.mark.slow
+        ),
+        pytest.param(
             source(np.arange(12) % 2, held_out=source([1])),
             8,
             ["1", "all"],
             "no map and no neighbours: they need 4 scored images",
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["1-based", "singles", "unlabelled", "one scored"],
