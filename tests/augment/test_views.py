@@ -44,6 +44,7 @@ def test_view_depends_on_rng_index_and_view_alone():
         np.testing.assert_allclose(out["views"][i, v], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_views_move_with_their_example_when_the_batch_is_permuted():
     order = RNG.permutation(16)
     permuted = {name: value[order] for name, value in BATCH.items()}

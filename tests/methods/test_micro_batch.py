@@ -155,6 +155,7 @@ def test_probe_learns_and_leaves_the_encoder_alone():
     assert np.isfinite(aux.metrics["probe_loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", [False, True], ids=["unrolled", "scan"])
 def test_gradient_of_the_inputs_is_exact(loop):
     network = mlp()

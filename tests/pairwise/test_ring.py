@@ -98,7 +98,7 @@ def test_one_device_equals_reference():
     assert_close(one_device(), expected, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("devices", ORDERS)
+@pytest.mark.parametrize("devices", [2, 3, pytest.param(4, marks=pytest.mark.slow), 8])
 def test_ring_equals_one_device(devices):
     actual = on_devices(ORDERS[devices], problem(), implementation="ring")
     assert_close(actual, one_device(), tolerance=1e-6)
