@@ -16,6 +16,7 @@ __all__ = [
     "pairwise",
     "report",
     "run",
+    "theory",
     "train",
     "types",
 ]

@@ -14,6 +14,7 @@ RANKS = {
     "networks": 2,
     "augment": 2,
     "memory": 2,
+    "theory": 2,
     "methods": 3,
     "data": 4,
     "evaluate": 4,

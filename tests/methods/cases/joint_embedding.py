@@ -1,7 +1,6 @@
 """SimCLR, MoCo, BYOL, and the probe beside them."""
 
 from cases import BATCH, Case, nets
-
 from rl_jax import methods
 
 CASES = {

@@ -1,0 +1,1 @@
+"""Closed forms and small solvers: what the methods are checked against."""
