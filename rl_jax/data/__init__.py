@@ -1,4 +1,4 @@
-"""Sources of images, and the batch of every step as a pure function of (seed, step)."""
+"""Sources of examples; the batch of every step as a pure function of (seed, step)."""
 
 from rl_jax.data.arrays import arrays, npz
 from rl_jax.data.decode import decode_speed
@@ -6,7 +6,18 @@ from rl_jax.data.digits import digits
 from rl_jax.data.fingerprint import difference, fingerprint
 from rl_jax.data.folder import folder
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
-from rl_jax.data.source import Problems, Source, fits, labels_at, resident
+from rl_jax.data.records import records
+from rl_jax.data.source import (
+    Problems,
+    Source,
+    examples,
+    fits,
+    in_memory,
+    labels_at,
+    resident,
+    rows,
+    shapes,
+)
 from rl_jax.data.stream import Stream, stream
 
 __all__ = [
@@ -19,12 +30,17 @@ __all__ = [
     "difference",
     "digits",
     "epoch_order",
+    "examples",
     "fingerprint",
     "fits",
     "folder",
+    "in_memory",
     "labels_at",
     "npz",
+    "records",
     "resident",
+    "rows",
+    "shapes",
     "steps_per_epoch",
     "stream",
 ]

@@ -52,16 +52,7 @@ def arrays(
     images = _checked_images(np.asarray(images), name)
     size, shape = len(images), images.shape[1:]
     if labels is not None:
-        labels = _checked_labels(np.asarray(labels), size, name)
-        classes = int(labels.max()) + 1
-        if held_out is not None:
-            classes = max(classes, len(held_out.class_names))
-        if class_names is None:
-            class_names = tuple(str(label) for label in range(classes))
-        elif len(class_names) < classes:
-            raise UsageError(
-                f"{name}: {len(class_names)} class names for labels up to {classes - 1}"
-            )
+        labels = checked_labels(np.asarray(labels), size, name)
     if held_out is not None and held_out.image_shape != shape:
         raise UsageError(
             f"{name}: held-out images must have the shape {shape}, "
@@ -73,17 +64,40 @@ def arrays(
         image_shape=shape,
         load=images.__getitem__,
         labels=labels,
-        class_names=tuple(class_names or ()),
+        class_names=named_classes(labels, class_names, held_out, name),
         images=images,
         held_out=held_out,
-        digest=functools.partial(_digest, images, labels),
+        digest=functools.partial(digest, images, labels),
     )
 
 
-def _digest(images: np.ndarray, labels: np.ndarray | None) -> str:
-    digest = hashlib.blake2b(images.data, digest_size=16)
-    digest.update(b"" if labels is None else labels.data)
-    return digest.hexdigest()
+def named_classes(
+    labels: np.ndarray | None,
+    class_names: Sequence[str] | None,
+    held_out: Source | None,
+    name: str,
+) -> tuple[str, ...]:
+    """A name for each label there may be: those given, or the labels' digits."""
+    if labels is None:
+        return tuple(class_names or ())
+    classes = int(labels.max()) + 1
+    if held_out is not None:
+        classes = max(classes, len(held_out.class_names))
+    if class_names is None:
+        return tuple(str(label) for label in range(classes))
+    if len(class_names) < classes:
+        raise UsageError(
+            f"{name}: {len(class_names)} class names for labels up to {classes - 1}"
+        )
+    return tuple(class_names)
+
+
+def digest(*arrays: np.ndarray | None) -> str:
+    """A digest of the bytes of arrays, those that are None left out."""
+    found = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        found.update(b"" if array is None else array.data)
+    return found.hexdigest()
 
 
 def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
@@ -116,7 +130,8 @@ def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
     return images
 
 
-def _checked_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
+def checked_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
+    """Labels as int32 that cannot be written to; refuses what is out of range."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise UsageError(f"{name}: labels must be integers, got {labels.dtype}")
     if labels.shape != (size,):

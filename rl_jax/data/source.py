@@ -1,9 +1,9 @@
-"""A source of images: how many there are and a pure function from index to image."""
+"""A source of examples: how many there are and a pure function from index to image."""
 
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -28,12 +28,12 @@ def _no_digest() -> str:
 
 
 class Source(NamedTuple):
-    """Images by index; every image has the same shape.
+    """Examples by index: an image each, further arrays, or both; of equal shapes.
 
     Attributes:
       name: what logs and run records call it.
       size: number of examples n, >= 1.
-      image_shape: (H, W, C).
+      image_shape: (H, W, C); () where there are no images.
       load: `(index) -> [H, W, C]` uint8: a pure function of the index in [0, n),
         safe to call from several threads; picklable if worker processes are used.
       labels: [n] int32, -1 where unknown, or None.
@@ -45,6 +45,12 @@ class Source(NamedTuple):
       digest: `() -> str` that changes with the images or labels: of their bytes where
         they are held in memory, of names, sizes and labels where they are files, which
         are not read; "" where unknown.
+      fields: further arrays by the name they have in a batch, a row for each example:
+        `tokens` int32 [n, L], or [n, T, L] with T texts each, `sequence` float32
+        [n, T, F], `u` int32 [n]. Held in memory.
+      vocabulary: the token of each id, where there are `tokens`.
+      prompts: int32 [C, T, L]: T texts that name each class, for zero-shot
+        classification; or None.
     """
 
     name: str
@@ -57,6 +63,9 @@ class Source(NamedTuple):
     held_out: "Source | None" = None
     problems: Callable[[], dict[str, Any]] = _no_problems
     digest: Callable[[], str] = _no_digest
+    fields: Mapping[str, np.ndarray] = {}
+    vocabulary: tuple[str, ...] = ()
+    prompts: np.ndarray | None = None
 
 
 class Problems:
@@ -145,6 +154,56 @@ def labels_at(source: Source, index: np.ndarray) -> np.ndarray:
     return labels
 
 
+def examples(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
+    """The batch of the given examples.
+
+    Args:
+      source: where they come from.
+      index: [B] int32.
+
+    Returns:
+      `{"index": [B], "image": uint8 [B, H, W, C], "label": int32 [B], -1 where
+      unknown}` and the source's fields; `image` only where there are images.
+    """
+    batch = {"index": index}
+    if source.images is not None:
+        batch["image"] = source.images[index]
+    elif source.image_shape:
+        batch["image"] = np.stack([source.load(int(i)) for i in index])
+    # After the images: reading one may show that its label is not to be trusted.
+    batch["label"] = labels_at(source, index)
+    return batch | {name: rows[index] for name, rows in source.fields.items()}
+
+
+def shapes(source: Source) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and dtype of one example's entries of a batch, but for `index`."""
+    found = {name: (v.shape[1:], v.dtype) for name, v in source.fields.items()}
+    if source.image_shape:
+        found["image"] = (source.image_shape, np.dtype(np.uint8))
+    return found | {"label": ((), np.dtype(np.int32))}
+
+
+def in_memory(source: Source) -> bool:
+    """Whether every entry of a batch is held in memory."""
+    return source.images is not None or not source.image_shape
+
+
+def rows(source: Source, index: np.ndarray) -> Source:
+    """The chosen rows of a source, as a source without a held-out part."""
+
+    def load(i: int) -> np.ndarray:
+        return source.load(int(index[i]))
+
+    return source._replace(
+        size=len(index),
+        labels=None if source.labels is None else source.labels[index],
+        images=None if source.images is None else source.images[index],
+        load=load,
+        fields={name: v[index] for name, v in source.fields.items()},
+        held_out=None,
+    )
+
+
 def fits(source: Source, *, limit_bytes: int) -> bool:
     """Whether `resident` holds the images of a source, or leaves them where they are.
 
@@ -153,7 +212,7 @@ def fits(source: Source, *, limit_bytes: int) -> bool:
       limit_bytes: the most that the images may take, in bytes.
     """
     needed = source.size * int(np.prod(source.image_shape))
-    return source.images is not None or needed <= limit_bytes
+    return in_memory(source) or needed <= limit_bytes
 
 
 def resident(
@@ -179,7 +238,7 @@ def resident(
     Raises:
       UsageError: too many files cannot be decoded.
     """
-    if source.images is None and fits(source, limit_bytes=limit_bytes):
+    if not in_memory(source) and fits(source, limit_bytes=limit_bytes):
         images = _decode_all(source, threads, progress)
         labels = source.labels
         if labels is not None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rl_jax.data.order import batch_indices
-from rl_jax.data.source import Problems, Source, labels_at
+from rl_jax.data.source import Problems, Source, examples, in_memory
 from rl_jax.errors import RunError, UsageError, WorkerError
 
 _END = object()
@@ -58,8 +58,8 @@ def stream(
       timeout: seconds without a batch after which the stream fails.
 
     Returns:
-      An iterator of {"index": int32 [B], "image": uint8 [B, H, W, C], "label": int32
-      [B], -1 where unknown}, to be closed or used in a `with` statement.
+      An iterator of batches as `examples` makes them, to be closed or used in a `with`
+      statement.
 
     Raises:
       UsageError: an argument out of range.
@@ -78,7 +78,7 @@ def stream(
         raise UsageError(f"stream: timeout must be > 0 seconds, got {timeout}")
     batch = functools.partial(_batch, source, seed, batch_size)
     steps = range(start_step, start_step + num_steps)
-    if source.images is not None or not steps:
+    if in_memory(source) or not steps:
         return Stream(iter(map(batch, steps)))
     problems = source.problems if isinstance(source.problems, Problems) else None
     return Stream(_Ahead(batch, problems, steps, workers, threads, prefetch, timeout))
@@ -119,11 +119,7 @@ def _nothing() -> None:
 
 def _batch(source: Source, seed: int, batch_size: int, step: int) -> dict[str, Any]:
     index = batch_indices(seed, step, size=source.size, batch_size=batch_size)
-    if source.images is not None:
-        image = source.images[index]
-    else:
-        image = np.stack([source.load(int(i)) for i in index])
-    return {"index": index, "image": image, "label": labels_at(source, index)}
+    return examples(source, index)
 
 
 def _batch_and_problems(batch, problems: Problems, step: int) -> dict[str, Any]:

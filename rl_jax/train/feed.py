@@ -42,8 +42,8 @@ def open_feed(
     steps: int,
     workers: int = 0,
 ) -> Iterator[Feed]:
-    """The feed of a source: resident where it holds its images, else streamed."""
-    if source.images is not None:
+    """The feed of a source: resident where it is in memory, else streamed."""
+    if data.in_memory(source):
         yield _resident(source, mesh=mesh, seed=seed, batch_size=batch_size)
         return
     with contextlib.closing(
@@ -66,11 +66,14 @@ def open_feed(
 
 
 def _resident(source, *, mesh: Mesh, seed: int, batch_size: int) -> Feed:
+    everywhere = sharding.replicated(mesh)
     labels = source.labels
     if labels is None:
         labels = np.full(source.size, -1, np.int32)
-    everywhere = sharding.replicated(mesh)
-    held = sharding.put({"image": source.images, "label": labels}, everywhere)
+    arrays = {**source.fields, "label": labels}
+    if source.images is not None:
+        arrays["image"] = source.images
+    held = sharding.put(arrays, everywhere)
 
     def order(step):
         return data.batch_indices(seed, step, size=source.size, batch_size=batch_size)
@@ -90,18 +93,17 @@ def planned_feed(
     """The feed of a source in shapes only: nothing is read, placed or allocated.
 
     Args:
-      source: its size and the shape of its images matter.
+      source: its size and the shapes of its examples matter.
       mesh: the devices.
       batch_size: examples of one step.
-      resident: whether the images will be held on the device.
+      resident: whether the examples will be held on the device.
     """
     everywhere, rows = sharding.replicated(mesh), sharding.batched(mesh)
 
     def examples(count, where):
-        image, label = (count, *source.image_shape), (count,)
         return {
-            "image": jax.ShapeDtypeStruct(image, np.uint8, sharding=where),
-            "label": jax.ShapeDtypeStruct(label, np.int32, sharding=where),
+            name: jax.ShapeDtypeStruct((count, *shape), dtype, sharding=where)
+            for name, (shape, dtype) in data.shapes(source).items()
         }
 
     index = jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=rows)

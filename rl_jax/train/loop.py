@@ -38,14 +38,13 @@ def initial_state(
 
     `jax.eval_shape` of it is what a checkpoint is restored into.
     """
-    shape = (batch_size, *source.image_shape)
 
     def init():
         batch = {
-            "index": jnp.arange(batch_size, dtype=jnp.int32),
-            "image": jnp.zeros(shape, jnp.uint8),
-            "label": jnp.zeros((batch_size,), jnp.int32),
+            name: jnp.zeros((batch_size, *shape), dtype)
+            for name, (shape, dtype) in data.shapes(source).items()
         }
+        batch["index"] = jnp.arange(batch_size, dtype=jnp.int32)
         rng = jax.random.key(seed)
         return init_train_state(
             rng, batch, method=method, augment=augment, optimizer=optimizer
@@ -142,7 +141,7 @@ def fit(
 
     Args:
       method: what to train.
-      source: where images come from; held on the device where it has them in memory.
+      source: where examples come from; held on the device where in memory.
       augment: makes the views.
       optimizer: of the method's parameters.
       steps: optimizer steps of the whole run, ≥ 1.
