@@ -1,19 +1,22 @@
 """Augmentations of known data sets; their parameters are the command line's flags."""
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from rl_jax.augment import ranges
 from rl_jax.augment.affine import random_affine, random_flip
 from rl_jax.augment.blur import random_blur
 from rl_jax.augment.colour import colour_jitter, random_greyscale, random_solarise
-from rl_jax.augment.compose import views
+from rl_jax.augment.compose import to_float, views
 from rl_jax.augment.crop import random_resized_crop
 from rl_jax.augment.noise import gaussian_noise, pixel_dropout
+from rl_jax.errors import UsageError
 from rl_jax.types import Augment
 
-__all__ = ["cifar", "digits", "imagenet"]
+__all__ = ["cifar", "digits", "imagenet", "none", "plain"]
 
 DIGITS_MEAN, DIGITS_STD = 0.3053, 0.3760
 """Over all values of scikit-learn's 1797 digits, scaled from [0, 16] to [0, 1]."""
@@ -196,3 +199,49 @@ def imagenet(
         std=IMAGENET_STD,
     )
     return _checked(augment, size, size, 3)
+
+
+def plain(*, size: int | None = None, mean: float = 0.0, std: float = 1.0) -> Augment:
+    """The images as they are: for methods that make their own task of a clean image.
+
+    Args:
+      size: side in pixels to which images are resized, bilinearly; None: as they come.
+      mean, std: standardised is (x − mean) / std, in units of [0, 1]; 0 and 1 leave
+        pixels in [0, 1], which reconstruction of probabilities needs.
+
+    Returns:
+      An `Augment` for images [B, H, W, C]; a batch gets no `views`.
+
+    Raises:
+      UsageError: for a size < 1 or std ≤ 0.
+    """
+    if size is not None:
+        ranges.within("plain", 1, math.inf, size=size)
+    if not std > 0:
+        raise UsageError(f"plain: std must be > 0, got {std}")
+
+    def clean(image):
+        image = to_float(image)
+        if size is not None:
+            shape = (len(image), size, size, image.shape[-1])
+            image = jax.image.resize(image, shape, "bilinear")
+        return (image - mean) / std
+
+    def views(rng, batch):
+        del rng
+        return {**batch, "image": clean(batch["image"])}
+
+    return Augment(views, clean)
+
+
+def none() -> Augment:
+    """No augmentation: batches of tokens, sequences or vectors pass as they are."""
+
+    def views(rng, batch):
+        del rng
+        return batch
+
+    def clean(image):
+        return image
+
+    return Augment(views, clean)

@@ -19,6 +19,7 @@ from rl_jax.cli.cache import enable_compilation_cache
 from rl_jax.errors import UsageError
 from rl_jax.run import check
 from rl_jax.run import plan as plans
+from rl_jax.run.datasets import Kind
 from rl_jax.run.plan import Plan
 from rl_jax.run.recipe import Recipe, Spec, with_batch_size
 
@@ -72,8 +73,10 @@ def plan(argv: Sequence[str]) -> None:
         flags["json"].write_text(json.dumps(content(found), indent=1) + "\n")
 
 
-def _open_data(name: str, size: int | None) -> tuple[Spec, data.Source]:
-    return plans.imagined(name) or recipes.open_data(name, size)
+def _open_data(
+    name: str, kind: Kind, argv: Sequence[str], prog: str
+) -> tuple[Spec, data.Source]:
+    return plans.imagined(name) or recipes.open_data(name, kind, argv, prog)
 
 
 def _ask_for_devices(argv: Sequence[str]) -> None:
@@ -179,7 +182,7 @@ def content(found: Plan) -> dict[str, Any]:
     memory, rates = found.memory, found.rates
     return {
         "method": found.recipe.method.factory,
-        "encoder": found.recipe.encoder.factory,
+        "networks": {r: net.factory for r, net in found.recipe.networks.items()},
         "data": found.source.name,
         "images": found.source.size if plans.counted(found.source) else None,
         "image_shape": list(found.source.image_shape),
@@ -238,15 +241,19 @@ def table(found: Plan) -> str:
 
 def _headline(found: Plan) -> str:
     recipe, source = found.recipe, found.source
-    shape = "x".join(map(str, source.image_shape))
     count = f"{source.size:,} " if plans.counted(source) else ""
     held = "held on the device" if found.resident else "streamed"
     plural = "s" if found.mesh.size > 1 else ""
     return (
-        f"{recipe.method.factory} with {recipe.encoder.factory} on {source.name}: "
-        f"{count}images {shape} ({held}), batch {recipe.batch_size:,}, "
+        f"{recipe.method.factory}{_encoder(recipe)} on {source.name}: "
+        f"{count}{data.contents(source)} ({held}), batch {recipe.batch_size:,}, "
         f"{found.mesh.size} {found.device_kind} device{plural}"
     )
+
+
+def _encoder(recipe: Recipe) -> str:
+    encoder = recipe.networks.get("encoder")
+    return f" with {encoder.factory}" if encoder else ""
 
 
 def _notes(found: Plan) -> list[str]:

@@ -6,26 +6,21 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rl_jax import data, networks
+from rl_jax import data
 from rl_jax.cli import options
 from rl_jax.errors import UsageError
-from rl_jax.run import presets
+from rl_jax.run import datasets, presets
 from rl_jax.run import recipe as recipes
 from rl_jax.run.recipe import Recipe, Spec
 
-PARTS = {
-    "encoder": recipes.ENCODERS,
-    "augment": recipes.AUGMENTS,
-    "optimizer": recipes.OPTIMIZERS,
+FILLED_IN_ONE = {
+    "predictor": ("out",),
+    "method": ("split",),
+    "data": ("path", "captions"),
 }
+"""Arguments of one part that follow from other parts, beside `recipes.FILLED_IN`."""
 
-FILLED_IN = ("total_steps", "batch_size")
-"""Arguments of parts that follow from those of the run."""
-
-FILLED_IN_ONE = {"predictor_options": ("out",), "method": ("split",)}
-"""Those of one part that follow from other parts."""
-
-Open = Callable[[str, int | None], tuple[Spec, data.Source]]
+Open = Callable[[str, datasets.Kind, Sequence[str], str], tuple[Spec, data.Source]]
 
 
 class Asked(NamedTuple):
@@ -44,10 +39,38 @@ class Asked(NamedTuple):
     flags: dict[str, Any]
 
 
-def open_data(name: str, size: int | None) -> tuple[Spec, data.Source]:
-    """The data set a user names; `size` as in `recipe.data_spec`."""
-    spec = recipes.data_spec(name, size=size)
-    return spec, recipes.build_source(spec)
+def open_data(
+    name: str, kind: datasets.Kind, argv: Sequence[str], prog: str
+) -> tuple[Spec, data.Source]:
+    """The data set a user names, with the `--data.NAME` flags among `argv`."""
+    factory, decided = datasets.chosen(name, kind)
+    if not _has_options(factory):
+        spec = Spec(factory.__name__, decided)
+        return spec, datasets.build(spec)
+    parameters = {"data": (_data_options(factory), inspect.Parameter.empty)}
+    command = options.signature(lambda **given: given["data"], parameters)
+    spec = options.parse(command, prog=prog, argv=_data_flags(argv))
+    spec = spec.given(**decided)
+    return spec, datasets.build(spec)
+
+
+def _data_options(factory: Callable) -> Any:
+    return options.group(factory, "data", {}, without=FILLED_IN_ONE["data"])
+
+
+def _has_options(factory: Callable) -> bool:
+    return bool(set(inspect.signature(factory).parameters) - {*FILLED_IN_ONE["data"]})
+
+
+def _data_flags(argv: Sequence[str]) -> list[str]:
+    """Those flags of `argv` that are options of the data, and their values."""
+    found, mine = [], False
+    for word in argv:
+        if word.startswith("--"):
+            mine = word.startswith(("--data.", "--no-data."))
+        if mine:
+            found.append(word)
+    return found
 
 
 def read(
@@ -65,7 +88,7 @@ def read(
       argv: what follows the name.
       more: flags only this command has, `{name: (type, default)}`.
       doc: their lines of help.
-      open_data: finds the data by the value of --data and the size of its images.
+      open_data: opens the data: value of --data, what is wanted, flags, program.
 
     Returns:
       What was asked for; None where it was help, which has been printed.
@@ -85,30 +108,40 @@ def read(
             return None
         raise UsageError(f"{command}: name a method first; there are: {names}")
     method = recipes.find(recipes.METHODS, argv[0], "method")
-    chosen = _chosen(argv[1:])
-    spec, source = open_data(chosen.data, chosen.image_size)
+    prog = f"rl-jax {command} {method.__name__}"
+    choices = {role: recipes.ROLES[role] for role in recipes.roles(method)}
+    choices |= {"augment": recipes.AUGMENTS, "optimizer": recipes.OPTIMIZERS}
+    chosen = _chosen(argv[1:], choices)
+    kind = datasets.kind(method)
+    name = chosen.data or datasets.default(kind)
+    spec, source = open_data(name, kind, argv[1:], prog)
     preset = presets.for_data(spec.factory, source.image_shape)
+    preset = presets.for_method(preset, method.__name__)
     preset = presets.for_steps(preset, chosen.steps or preset.steps)
-    factories = {
-        part: recipes.find(known, getattr(chosen, part) or getattr(preset, part), part)
-        for part, known in PARTS.items()
+    usual = preset.networks | {
+        "augment": preset.augment,
+        "optimizer": preset.optimizer,
     }
-    flags = options.parse(
-        _command(method, preset, factories, more or {}, doc),
-        prog=f"rl-jax {command} {method.__name__}",
-        argv=argv[1:],
+    factories = {}
+    for part, known in choices.items():
+        asked = getattr(chosen, part)
+        fallback = usual.get(part, known[0].__name__)
+        factories[part] = recipes.find(known, asked or fallback, part)
+    command_line = _command(
+        method, name, spec, preset, usual, choices, factories, more or {}, doc
     )
-    return Asked(_recipe(method, spec, flags), source, chosen.data, flags)
+    flags = options.parse(command_line, prog=prog, argv=argv[1:])
+    recipe = recipes.complete(_recipe(spec, tuple(factories), flags), source)
+    return Asked(recipe, source, name, flags)
 
 
-def _chosen(argv: Sequence[str]) -> argparse.Namespace:
+def _chosen(argv: Sequence[str], choices: Mapping) -> argparse.Namespace:
     """The flags that decide which other flags there are."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     # A flag without its value is let pass: tyro refuses it with a better message.
-    parser.add_argument("--data", nargs="?", default="digits", const="digits")
-    parser.add_argument("--image-size", "--image_size", nargs="?", type=_int_or_none)
+    parser.add_argument("--data", nargs="?")
     parser.add_argument("--steps", nargs="?", type=_int_or_none)
-    for part in PARTS:
+    for part in choices:
         parser.add_argument(f"--{part}", nargs="?")
     return parser.parse_known_args(list(argv))[0]
 
@@ -118,20 +151,18 @@ def _int_or_none(text: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _command(method, preset: presets.Preset, factories: dict, more, doc: str):
+def _command(method, name, spec, preset, usual, choices, factories, more, doc):
     """The function whose signature is the command's: run, method, then the parts."""
 
     def command(**arguments):
         return arguments
 
     def defaults(part: str) -> dict[str, Any]:
-        mine = part not in PARTS or getattr(preset, part) == factories[part].__name__
+        mine = usual.get(part, factories[part].__name__) == factories[part].__name__
         return preset.arguments.get(part, {}) if mine else {}
 
-    name = method.__name__
     parameters = {
-        "data": (str, "digits"),
-        "image_size": (int | None, None),
+        "data": (str, name),
         "run_dir": (pathlib.Path | None, None),
         "steps": (int, preset.steps),
         "batch_size": (int, preset.batch_size),
@@ -145,34 +176,36 @@ def _command(method, preset: presets.Preset, factories: dict, more, doc: str):
     }
     parameters |= {
         part: (options.choice(known), factories[part].__name__)
-        for part, known in PARTS.items()
+        for part, known in choices.items()
+        if len(known) > 1
     }
-    groups = {"method": (method, "", defaults(name))}
-    groups |= {
-        f"{part}_options": (f, part, defaults(part)) for part, f in factories.items()
-    }
-    heads = {
-        "projector": networks.projection_head,
-        "predictor": networks.prediction_head,
-    }
-    for part, factory in heads.items():
-        if part in inspect.signature(method).parameters:
-            groups[f"{part}_options"] = (factory, part, defaults(part))
+    groups = {"method": (method, "", preset.arguments.get(method.__name__, {}))}
+    groups |= {f"{part}_options": (f, part, defaults(part))
+               for part, f in factories.items()}  # fmt: skip
     for key, (factory, flag, values) in groups.items():
-        filled = (*FILLED_IN, *FILLED_IN_ONE.get(key, ()))
+        filled = (*recipes.FILLED_IN, *FILLED_IN_ONE.get(flag or "method", ()))
         kind = options.group(factory, flag, values, without=filled)
         parameters[key] = (kind, inspect.Parameter.empty)
+    known = datasets.factory(spec)
+    if known is not None and _has_options(known):
+        parameters["data_options"] = (_data_options(known), inspect.Parameter.empty)
     parameters |= more
     summary = (inspect.getdoc(method) or "").split("\n")[0]
-    command.__doc__ = DOC.format(summary=summary) + doc
+    parts = "".join(
+        f"  {part}: {WORDS.get(part, 'the network of that role')}; --{part}.NAME are "
+        "its options.\n"
+        for part, known in choices.items()
+        if len(known) > 1
+    )
+    command.__doc__ = DOC.format(summary=summary) + parts + doc
     return options.signature(command, parameters)
 
 
 DOC = """{summary}
 
 Args:
-  data: digits, a folder of images, or an .npz or .npy file.
-  image_size: side in pixels to which images of a folder are decoded.
+  data: a built-in data set, a folder of images, an .npz or .npy file, a folder with
+    captions.csv or a text file, as the method needs; --data.NAME are its options.
   run_dir: folder of the run; by default a new one below runs/.
   steps: optimizer steps of the whole run.
   batch_size: images of one step, over all devices.
@@ -183,36 +216,27 @@ Args:
   checkpoint_every: steps between checkpoints.
   tensorboard: write TensorBoard files too (pip install 'rl-jax[tb]').
   wandb: log to Weights & Biases too (pip install 'rl-jax[wandb]').
-  encoder: the network; --encoder.NAME are its options.
-  augment: the augmentation; --augment.NAME are its options.
-  optimizer: the optimizer; --optimizer.NAME are its options.
 """
 
+WORDS = {
+    "encoder": "the network that is kept",
+    "augment": "the augmentation",
+    "optimizer": "the optimizer",
+}
 
-def _recipe(method, data: Spec, flags: dict[str, Any]) -> Recipe:
+
+def _recipe(data: Spec, parts: Sequence[str], flags: dict[str, Any]) -> Recipe:
     run = {
         name: flags[name]
         for name in ("steps", "batch_size", "seed", "probe", "log_every",
                      "checkpoint_every")
     }  # fmt: skip
-    spec = flags["method"]
-    if "total_steps" in inspect.signature(method).parameters:
-        spec = spec.given(total_steps=run["steps"])
-    projector = flags["projector_options"]
-    if "split" in inspect.signature(method).parameters:
-        nets = (flags["encoder_options"], projector)
-        spec = spec.given(split=max(net.arguments["split"] for net in nets))
-    predictor = flags.get("predictor_options")
-    if predictor is not None:
-        predictor = predictor.given(out=projector.arguments["out"])
-    length = {"total_steps": run["steps"], "batch_size": run["batch_size"]}
+    chosen = {part: flags[f"{part}_options"] for part in parts}
     return Recipe(
         data=data,
-        augment=flags["augment_options"],
-        encoder=flags["encoder_options"],
-        projector=projector,
-        predictor=predictor,
-        method=spec,
-        optimizer=flags["optimizer_options"].given(**length),
+        augment=chosen.pop("augment"),
+        optimizer=chosen.pop("optimizer"),
+        networks=chosen,
+        method=flags["method"],
         **run,
     )

@@ -10,6 +10,7 @@ from rl_jax.data.records import records
 from rl_jax.data.source import (
     Problems,
     Source,
+    contents,
     examples,
     fits,
     in_memory,
@@ -26,6 +27,7 @@ __all__ = [
     "Stream",
     "arrays",
     "batch_indices",
+    "contents",
     "decode_speed",
     "difference",
     "digits",

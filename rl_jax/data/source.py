@@ -183,6 +183,21 @@ def shapes(source: Source) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     return found | {"label": ((), np.dtype(np.int32))}
 
 
+def contents(source: Source) -> str:
+    """What one example is, in a few words: `images 8x8x1, tokens 6x12`."""
+    found = shapes(source)
+    del found["label"]
+    words = [
+        "x".join(map(str, shape)) if shape else "one number"
+        for shape, _ in found.values()
+    ]
+    names = ["images" if name == "image" else name for name in found]
+    ordered = sorted(
+        zip(names, words, strict=True), key=lambda each: each[0] != "images"
+    )
+    return ", ".join(f"{name} {shape}" for name, shape in ordered)
+
+
 def in_memory(source: Source) -> bool:
     """Whether every entry of a batch is held in memory."""
     return source.images is not None or not source.image_shape

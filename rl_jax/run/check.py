@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from rl_jax import data, train
 from rl_jax.errors import UsageError
+from rl_jax.run.encode import encode_batch
 from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.types import TrainState
 
@@ -56,16 +57,13 @@ def trace(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> None:
         train.train_step, method=method, augment=augment, optimizer=parts.optimizer
     )
 
-    def encode(state, image):
-        clean = augment.clean(image)
-        return method.encode(state.params, state.state, {"image": clean})
-
-    rows, shape = recipe.batch_size, parts.source.image_shape
+    rows = recipe.batch_size
     batch = {
-        "index": jax.ShapeDtypeStruct((rows,), np.int32),
-        "image": jax.ShapeDtypeStruct((rows, *shape), np.uint8),
-        "label": jax.ShapeDtypeStruct((rows,), np.int32),
+        name: jax.ShapeDtypeStruct((rows, *shape), dtype)
+        for name, (shape, dtype) in data.shapes(parts.source).items()
     }
+    batch["index"] = jax.ShapeDtypeStruct((rows,), np.int32)
+    encode = functools.partial(encode_batch, method, augment)
     with jax.set_mesh(train.data_mesh()):
         state = jax.eval_shape(init)
         size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
@@ -76,7 +74,7 @@ def trace(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> None:
                 "queue smaller"
             )
         jax.eval_shape(step, state, batch)
-        jax.eval_shape(encode, state, batch["image"])
+        jax.eval_shape(encode, state.params, state.state, batch)
 
 
 def data_change(

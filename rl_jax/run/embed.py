@@ -5,10 +5,12 @@ import pathlib
 
 import numpy as np
 
+from rl_jax import data
 from rl_jax.errors import UsageError
+from rl_jax.run import datasets
 from rl_jax.run import recipe as recipes
 from rl_jax.run.encode import encode
-from rl_jax.run.load import load
+from rl_jax.run.load import Run, load
 
 
 def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path:
@@ -24,17 +26,27 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
       `output`.
 
     Raises:
-      UsageError: for images of another shape than the run was trained on.
+      UsageError: for images of another shape than the run was trained on, or other
+        fields or tokens.
     """
     if output.suffix != ".npz":
         raise UsageError(f"embed: the output must end in .npz, got {output}")
     run = load(folder)
-    shape = run.parts.source.image_shape
-    source = recipes.build_source(recipes.data_spec(name, size=shape[0]))
-    if source.image_shape != shape:
+    source = datasets.build(_spec(run, name))
+    ours, theirs = run.parts.source, source
+    if ours.image_shape != theirs.image_shape:
         raise UsageError(
             f"embed: {name} has images of shape {source.image_shape}, but the run was "
-            f"trained on {shape}"
+            f"trained on {ours.image_shape}"
+        )
+    if not ours.image_shape and (
+        data.contents(ours) != data.contents(theirs)
+        or ours.vocabulary != theirs.vocabulary
+    ):
+        raise UsageError(
+            f"embed: {name} has {data.contents(theirs)} ({len(theirs.vocabulary)} "
+            f"tokens), but the run was trained on {data.contents(ours)} "
+            f"({len(ours.vocabulary)} tokens)"
         )
     arrays: dict[str, list[np.ndarray]] = {}
     for part in (source, source.held_out):
@@ -52,3 +64,17 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
         np.savez(file, **{key: np.concatenate(v) for key, v in arrays.items()})  # pyright: ignore[reportArgumentType]
     os.replace(draft, output)
     return output
+
+
+def _spec(run: Run, name: str) -> recipes.Spec:
+    """The data set a name means, images decoded as the run's were."""
+    source = run.parts.source
+    method = recipes.find(recipes.METHODS, run.recipe.method.factory, "method")
+    kind = "images" if source.image_shape else datasets.kind(method)
+    factory, arguments = datasets.chosen(name, kind)
+    known = recipes.resolve(factory).arguments
+    if "size" in known and source.image_shape:
+        arguments = arguments | {"size": source.image_shape[0]}
+    elif factory.__name__ == run.recipe.data.factory:
+        arguments = run.recipe.data.arguments | arguments
+    return recipes.resolve(factory, **arguments)

@@ -17,13 +17,13 @@ def encode(
     *,
     batch_size: int = 256,
 ) -> dict[str, np.ndarray]:
-    """Every representation `method.encode` has, of clean images, in order.
+    """Every representation `method.encode` has, of clean examples, in order.
 
     Args:
       method, augment: as in training; `augment.clean` standardises.
       state: its parameters and method state; evaluation mode, nothing changes.
-      source: n images.
-      batch_size: images at a time; the last batch is filled up and cut.
+      source: n examples.
+      batch_size: examples at a time; the last batch is filled up and cut.
 
     Returns:
       `{name: float32 [n, D]}`.
@@ -32,26 +32,23 @@ def encode(
     batch_size = min(batch_size, source.size)
     parts = []
     for start in range(0, source.size, batch_size):
-        index = np.arange(start, start + batch_size) % source.size
-        image = images(source, index)
-        parts.append(jax.device_get(run(state.params, state.state, image)))
+        index = np.arange(start, start + batch_size, dtype=np.int32) % source.size
+        batch = data.examples(source, index)
+        parts.append(jax.device_get(run(state.params, state.state, batch)))
     return {
         name: np.concatenate([part[name] for part in parts])[: source.size]
         for name in parts[0]
     }
 
 
+def encode_batch(method: Method, augment: Augment, params, state, batch) -> dict:
+    """What `method.encode` makes of a raw batch, the image clean, without its label."""
+    batch = {name: v for name, v in batch.items() if name != "label"}
+    if "image" in batch:
+        batch["image"] = augment.clean(batch["image"])
+    return method.encode(params, state, batch)
+
+
 @functools.lru_cache(maxsize=4)
 def _compiled(method: Method, augment: Augment):
-    @jax.jit
-    def run(params, state, image):
-        return method.encode(params, state, {"image": augment.clean(image)})
-
-    return run
-
-
-def images(source: data.Source, index: np.ndarray) -> np.ndarray:
-    """uint8 [B, H, W, C] of the given examples."""
-    if source.images is not None:
-        return source.images[index]
-    return np.stack([source.load(int(i)) for i in index])
+    return jax.jit(functools.partial(encode_batch, method, augment))

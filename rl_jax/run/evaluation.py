@@ -9,10 +9,11 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from rl_jax import data, evaluate
-from rl_jax.run.encode import encode, images
+from rl_jax.run.encode import encode
 from rl_jax.run.load import Run, load
 from rl_jax.run.recipe import num_classes
 from rl_jax.run.split import Part, columns, split
@@ -76,7 +77,8 @@ def evaluate_run(
         }
         for name, (_, test) in trained.items()
     }
-    result["verdict"] = _verdict(trained["z"][1])
+    result["verdict"] = _verdict(trained.get("z", trained["h"])[1])
+    result["held_out"] = held_out_metrics(run, test_part)
     shares, result["notes"], reason = columns(
         fit_part.labels, test_part.labels, source.class_names
     )
@@ -104,7 +106,9 @@ def evaluate_run(
             "alignment, uniformity and the neighbours below say how the representation "
             "looks"
         )
-    if len(test_part.index) < 4:
+    if not source.image_shape:
+        (folder / "figures.npz").unlink(missing_ok=True)
+    elif len(test_part.index) < 4:
         (folder / "figures.npz").unlink(missing_ok=True)
         result["notes"].append("no map and no neighbours: they need 4 scored images")
     else:
@@ -113,6 +117,38 @@ def evaluate_run(
     draft.write_text(json.dumps(result, indent=1) + "\n")
     os.replace(draft, folder / "evaluation.json")
     return result
+
+
+def held_out_metrics(run: Run, part: Part, *, most: int = 16) -> dict[str, float]:
+    """The method's own loss and metrics on scored examples, as in a training step.
+
+    The mean over at most `most` batches of the size of training, the state unchanged;
+    {} where there is not one whole batch.
+    """
+    source, size = _rows(part), run.recipe.batch_size
+    batches = min(source.size // size, most)
+    if not batches:
+        return {}
+    method, augment = run.parts.method, run.parts.augment
+
+    @jax.jit
+    def measure(params, state, batch, rng):
+        rng_views, rng_loss = jax.random.split(rng)
+        batch = augment.views(rng_views, batch)
+        loss, aux = method.loss(params, state, batch, rng_loss)
+        return aux.metrics | {"loss": loss}
+
+    rows = []
+    for i in range(batches):
+        batch = data.examples(
+            source, np.arange(i * size, (i + 1) * size, dtype=np.int32)
+        )
+        rng = jax.random.fold_in(jax.random.key(run.recipe.seed), i)
+        rows.append(
+            jax.device_get(measure(run.state.params, run.state.state, batch, rng))
+        )
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return {name: value for name, value in means.items() if np.isfinite(value)}
 
 
 def _share(per_class: int | None) -> str:
@@ -142,30 +178,38 @@ def _representations(run: Run, fit_part: Part, test_part: Part) -> dict[str, tup
         method, augment = run.parts.method, run.parts.augment
         found = encode(method, augment, run.state, source)
         found["random"] = encode(method, augment, run.untrained, source)["h"]
-        found["raw"] = evaluate.raw_pixels(_small(source))
+        raw = _raw(source)
+        if raw is not None:
+            found["raw"] = raw
         sides.append(found)
-    return {name: (sides[0][name], sides[1][name]) for name in sides[0]}
+    names = [name for name, value in sides[0].items() if value.ndim == 2]
+    return {name: (sides[0][name], sides[1][name]) for name in names}
 
 
 def _rows(part: Part) -> data.Source:
     """The chosen rows of a source, as a source."""
-    source = part.source
-    if len(part.index) == source.size:
-        return source
-    index = part.index
-    return source._replace(
-        size=len(index),
-        labels=part.labels,
-        images=None if source.images is None else source.images[index],
-        load=lambda i: source.load(int(index[i])),
-    )
+    if len(part.index) == part.source.size:
+        return part.source
+    return data.rows(part.source, part.index)._replace(labels=part.labels)
+
+
+def _raw(source: data.Source) -> np.ndarray | None:
+    """What a method is given, as features; None for text."""
+    if source.image_shape:
+        return evaluate.raw_pixels(_small(source))
+    for name in ("image", "sequence"):
+        if name in source.fields:
+            return source.fields[name].reshape(source.size, -1)
+    return None
 
 
 def _small(source: data.Source, *, most: int = 32) -> np.ndarray:
     """The images, averaged down to at most `most` pixels a side."""
     out = []
     for start in range(0, source.size, 256):
-        block = images(source, np.arange(start, min(start + 256, source.size)))
+        block = data.examples(source, np.arange(start, min(start + 256, source.size)))[
+            "image"
+        ]
         k = -(-max(block.shape[1:3]) // most)
         n, height, width, channels = block.shape
         block = block[:, : height // k * k, : width // k * k]
@@ -210,7 +254,8 @@ def _write_figures(path: pathlib.Path, h: np.ndarray, part: Part) -> None:
     k = min(8, len(h) - 1)
     near = evaluate.nearest(h, queries, k=k)
     plane = np.pad(h[chosen], ((0, 0), (0, max(0, 2 - h.shape[1]))))
-    pictures = images(part.source, part.index[np.concatenate([queries, near.ravel()])])
+    shown = part.index[np.concatenate([queries, near.ravel()])]
+    pictures = data.examples(part.source, shown)["image"]
     draft = path.with_suffix(".tmp")
     with draft.open("wb") as file:
         np.savez(
@@ -239,7 +284,8 @@ def table(result: dict[str, Any]) -> str:
             f"{name}: RankMe {g['rank_me']:.1f} of {g['dim']}, std {g['std']:.2f}"
             for name, g in result["geometry"].items()
         )
-        return "\n".join([result["reason"], rank, result["verdict"], *_notes(result)])
+        rest = [*_held_out(result), *_notes(result)]
+        return "\n".join([result["reason"], rank, result["verdict"], *rest])
     shares = result["labels_per_class"]
     head = ["accuracy"]
     head += [f"{kind} {share}" for kind in ("probe", "k-NN") for share in shares]
@@ -258,7 +304,14 @@ def table(result: dict[str, Any]) -> str:
         for row in rows
     ]
     lines.insert(1, "-" * len(lines[0]))
-    return "\n".join([*lines, "", _caption(result), *_notes(result)])
+    return "\n".join(
+        [*lines, "", _caption(result), *_held_out(result), *_notes(result)]
+    )
+
+
+def _held_out(result: dict[str, Any]) -> list[str]:
+    found = ", ".join(f"{k} {v:.4g}" for k, v in result.get("held_out", {}).items())
+    return [f"its own task on scored examples: {found}"] if found else []
 
 
 def _notes(result: dict[str, Any]) -> list[str]:

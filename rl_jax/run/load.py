@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rl_jax import data, train
 from rl_jax.errors import UsageError
-from rl_jax.run import pretrain
+from rl_jax.run import datasets, pretrain
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import data_change, image_limit
 from rl_jax.run.recipe import Parts, Recipe
@@ -47,7 +47,7 @@ def load(folder: pathlib.Path, *, say: Callable[[str], None] = print) -> Run:
       CheckpointError: when checkpoints exist and none is sound.
     """
     recipe, notes = recipes.read(folder / "run.json")
-    source = recipes.build_source(recipe.data)
+    source = datasets.build(recipe.data)
     changed = data_change(notes, source, held_out=True)
     if changed:
         say(f"warning: the data has changed since the run started: {changed}")

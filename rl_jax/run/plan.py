@@ -231,8 +231,11 @@ def remedies(found: Plan) -> list[str]:
     lines = [f"--batch-size {below[-1]} or so"] if below else []
     if "micro_batch" in recipe.method.arguments:
         lines.append("a smaller --micro-batch")
-    if recipe.encoder.arguments.get("dtype") == "float32":
-        lines.append("--encoder.dtype bfloat16")
+    for role, net in recipe.networks.items():
+        if net.arguments.get("dtype") == "float32":
+            lines.append(f"--{role}.dtype bfloat16")
+        if net.arguments.get("remat") is False:
+            lines.append(f"--{role}.remat")
     least = devices * -(-grows // room)
     enough = (n for n in range(least, recipe.batch_size) if not recipe.batch_size % n)
     if count := next(enough, None):
@@ -242,7 +245,7 @@ def remedies(found: Plan) -> list[str]:
 
 def batch_unit(recipe: Recipe, devices: int) -> int:
     """What a batch must be a multiple of."""
-    parts = (recipe.method, recipe.encoder, recipe.projector)
+    parts = (recipe.method, *recipe.networks.values())
     divisors = [p.arguments.get(n) for p in parts for n in ("split", "micro_batch")]
     return math.lcm(devices, *(n for n in divisors if n))
 

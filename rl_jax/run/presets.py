@@ -5,34 +5,56 @@ from typing import Any, NamedTuple
 from rl_jax import data
 
 
+class Change(NamedTuple):
+    """What a preset has otherwise for one method.
+
+    Attributes:
+      augment, optimizer: names of factories; None: those of the preset.
+      networks: names of factories by role, those that differ.
+      arguments: by part; where the part's factory differs, all of them.
+      steps, batch_size: None: those of the preset.
+    """
+
+    augment: str | None = None
+    optimizer: str | None = None
+    networks: dict[str, str] = {}
+    arguments: dict[str, dict[str, Any]] = {}
+    steps: int | None = None
+    batch_size: int | None = None
+
+
 class Preset(NamedTuple):
     """Names of factories and the arguments that differ from their own defaults.
 
     Attributes:
-      encoder, augment, optimizer: names of factories.
+      augment, optimizer: names of factories.
+      networks: names of factories by role; where a role has one factory only, no name
+        is needed.
       arguments: by part, what to pass instead of a factory's default; the name of a
         method gives that method's.
       steps: optimizer steps.
       batch_size: examples of one step.
       log_every, checkpoint_every: in steps.
+      methods: what is otherwise for some methods.
     """
 
-    encoder: str
     augment: str
     optimizer: str
+    networks: dict[str, str]
     arguments: dict[str, dict[str, Any]]
     steps: int
     batch_size: int
     log_every: int
     checkpoint_every: int
+    methods: dict[str, Change] = {}
 
 
 def digits() -> Preset:
     """For 8×8 digits: a small conv net, 1,297 images; minutes on two CPU cores."""
     return Preset(
-        encoder="convnet",
         augment="digits",
         optimizer="adamw",
+        networks={"encoder": "convnet"},
         arguments={
             "augment": {"rotate": 15.0, "shear": 10.0},
             "optimizer": {"learning_rate": 3e-3},
@@ -52,9 +74,9 @@ def digits() -> Preset:
 def small_images(size: int = 32) -> Preset:
     """For images up to 64 pixels (CIFAR): ResNet-18 with a CIFAR stem, LARS."""
     return Preset(
-        encoder="resnet",
         augment="cifar",
         optimizer="lars",
+        networks={"encoder": "resnet"},
         arguments={
             "encoder": {"depth": 18, "stem": "cifar"},
             "augment": {"size": size},
@@ -74,9 +96,9 @@ def small_images(size: int = 32) -> Preset:
 def photographs(size: int = 256) -> Preset:
     """For larger images: ResNet-50 on crops of 7/8 of their side, LARS."""
     return Preset(
-        encoder="resnet",
         augment="imagenet",
         optimizer="lars",
+        networks={"encoder": "resnet"},
         arguments={
             "encoder": {"depth": 50, "stem": "imagenet"},
             "augment": {"size": size * 7 // 8},
@@ -92,15 +114,53 @@ def photographs(size: int = 256) -> Preset:
     )
 
 
-def for_data(factory: str, image_shape: tuple[int, int, int]) -> Preset:
+def records() -> Preset:
+    """For vectors, sequences and text: a multi-layer perceptron, no augmentation."""
+    return Preset(
+        augment="none",
+        optimizer="adamw",
+        networks={"encoder": "mlp"},
+        arguments={"optimizer": {"learning_rate": 1e-3, "warmup_steps": 50}},
+        steps=1000,
+        batch_size=128,
+        log_every=10,
+        checkpoint_every=100,
+    )
+
+
+def for_data(factory: str, image_shape: tuple[int, ...]) -> Preset:
     """The preset for a data set, by the factory that makes it and its images' size.
 
     Never by the data's own name, which is the user's: a folder may be called digits.
     """
     if factory == data.digits.__name__:
         return digits()
+    if not image_shape:
+        return records()
     size = min(image_shape[:2])
     return small_images(size) if size <= 64 else photographs(size)
+
+
+def for_method(preset: Preset, method: str) -> Preset:
+    """The preset with what it has otherwise for a method."""
+    change = preset.methods.get(method, Change())
+    chosen = preset.networks | change.networks
+    differ = {role for role in chosen if chosen[role] != preset.networks.get(role)}
+    for part in ("augment", "optimizer"):
+        if getattr(change, part) not in (None, getattr(preset, part)):
+            differ.add(part)
+    arguments = {k: v for k, v in preset.arguments.items() if k not in differ}
+    for part, values in change.arguments.items():
+        arguments[part] = arguments.get(part, {}) | values
+    return preset._replace(
+        augment=change.augment or preset.augment,
+        optimizer=change.optimizer or preset.optimizer,
+        networks=chosen,
+        arguments=arguments,
+        steps=change.steps or preset.steps,
+        batch_size=change.batch_size or preset.batch_size,
+        methods={},
+    )
 
 
 def for_steps(preset: Preset, steps: int) -> Preset:

@@ -13,6 +13,7 @@ import numpy as np
 
 from rl_jax import data, train
 from rl_jax.errors import UsageError
+from rl_jax.run import datasets
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import check, data_change, image_limit, trace
 from rl_jax.run.console import Console
@@ -77,7 +78,7 @@ def resume(folder: pathlib.Path) -> TrainState:
     when checkpoints exist and none is sound, UsageError also when the data has changed.
     """
     recipe, notes = recipes.read(folder / "run.json")
-    source = recipes.build_source(recipe.data)
+    source = datasets.build(recipe.data)
     changed = data_change(notes, source)
     if changed:
         raise UsageError(
@@ -141,7 +142,7 @@ def _train(
                     return state
             for line in _describe(recipe, parts, init):
                 console.say(line)
-            if not (folder / "views.png").exists():
+            if parts.source.image_shape and not (folder / "views.png").exists():
                 save_view_grid(folder / "views.png", recipe, parts)
             with train.open_sinks(metrics_path, sinks, say=console.say) as sink:
 
@@ -177,17 +178,17 @@ def _describe(recipe: Recipe, parts: Parts, init) -> list[str]:
     source = parts.source
     shapes = jax.eval_shape(init)
     count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes.params))
-    height, width, channels = source.image_shape
-    held = "on the device" if source.images is not None else "streamed"
+    held = "on the device" if data.in_memory(source) else "streamed"
     rate = train.scale_learning_rate(
         recipe.optimizer.arguments["learning_rate"],
         batch_size=recipe.batch_size,
         scaling=recipe.optimizer.arguments["scaling"],
     )
     devices = jax.devices()
+    nets = "".join(f"{net.factory}, " for net in recipe.networks.values())
     return [
-        f"{recipe.method.factory} on {source.name}: {source.size} images "
-        f"{height}x{width}x{channels} ({held}), {recipe.encoder.factory}, "
+        f"{recipe.method.factory} on {source.name}: {source.size} "
+        f"{data.contents(source)} ({held}), {nets}"
         f"{count / 1e6:.2f} M parameters, {len(devices)} {devices[0].device_kind} "
         f"device{'s' if len(devices) > 1 else ''}",
         f"{recipe.optimizer.factory}: {rate.reason}; warm-up "

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from rl_jax import data, methods, networks, train
@@ -18,17 +19,33 @@ from rl_jax.augment import presets as augmentations
 from rl_jax.errors import UsageError
 from rl_jax.types import Augment, Method
 
-FORMAT = 1
+FORMAT = 2
 
-ENCODERS = (networks.convnet, networks.mlp, networks.resnet)
+ROLES: dict[str, tuple[Callable, ...]] = {
+    "encoder": (
+        networks.convnet,
+        networks.mlp,
+        networks.resnet,
+    ),
+    "projector": (networks.projection_head,),
+    "predictor": (networks.prediction_head,),
+}
+"""The factories of each network a method may take, by the name of its parameter."""
+
+
+def roles(method: Callable) -> tuple[str, ...]:
+    """The networks a method's factory takes, in order."""
+    parameters = inspect.signature(method).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+
+
 OPTIMIZERS = (train.adamw, train.lars, train.sgd)
 METHODS = tuple(
-    getattr(methods, name)
-    for name in methods.__all__
-    if "encoder" in inspect.signature(getattr(methods, name)).parameters
+    factory
+    for factory in (getattr(methods, name) for name in methods.__all__)
+    if set(roles(factory)) <= set(ROLES)
 )
 AUGMENTS = tuple(getattr(augmentations, name) for name in augmentations.__all__)
-DATA = (data.digits, data.npz, data.folder)
 
 
 class Spec(NamedTuple):
@@ -46,8 +63,8 @@ class Recipe(NamedTuple):
     """Everything that decides the result of a run.
 
     Attributes:
-      data, augment, encoder, projector, method, optimizer: the factories.
-      predictor: of methods that have one, else None.
+      data, augment, method, optimizer: the factories.
+      networks: those of the networks the method takes, by role.
       steps: optimizer steps of the whole run.
       batch_size: examples of one step over all devices.
       seed: of initialisation, order and noise.
@@ -57,9 +74,7 @@ class Recipe(NamedTuple):
 
     data: Spec
     augment: Spec
-    encoder: Spec
-    projector: Spec
-    predictor: Spec | None
+    networks: dict[str, Spec]
     method: Spec
     optimizer: Spec
     steps: int
@@ -119,39 +134,101 @@ def resolve(factory: Callable, **arguments) -> Spec:
     return Spec(factory.__name__, defaults | arguments)
 
 
-def data_spec(name: str, *, size: int | None = None) -> Spec:
-    """The data set a user names: a built-in one, an .npz or .npy file, or a folder.
-
-    Images of a folder are decoded to `size` pixels, 256 unless said.
-
-    Raises:
-      UsageError: for a name that is none of them.
-    """
-    if name == "digits":
-        return resolve(data.digits)
-    path = pathlib.Path(name).expanduser()
-    if path.is_dir():
-        return resolve(data.folder, path=str(path.absolute()), size=size or 256)
-    if path.suffix in (".npz", ".npy"):
-        return resolve(data.npz, path=str(path.absolute()))
-    kind = (
-        "not a folder of images or an .npz file" if path.exists() else "does not exist"
-    )
-    raise UsageError(
-        f"--data {name}: {kind}; expected 'digits', a folder of images, or the path of "
-        "an .npz or .npy file"
-    )
-
-
-def build_source(spec: Spec) -> data.Source:
-    """Opens a data set."""
-    return call(find(DATA, spec.factory, "data set"), **spec.arguments)
-
-
 def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
     """The same run with another batch size, the learning rate scaled accordingly."""
     optimizer = recipe.optimizer.given(batch_size=batch_size)
     return recipe._replace(batch_size=batch_size, optimizer=optimizer)
+
+
+def build_augment(spec: Spec) -> Augment:
+    """Calls the factory of an augmentation."""
+    factory = find(AUGMENTS, spec.factory, "augmentation")
+    return call(factory, **spec.arguments)
+
+
+def complete(recipe: Recipe, source: data.Source) -> Recipe:
+    """The same recipe with the arguments that follow from the data and the run.
+
+    Parameters of factories without a default get the value of their name: total_steps,
+    batch_size, num_classes, num_examples, num_segments, vocab_size, and the shape of an
+    input. A predictor is as wide as what it predicts, a method's `split` that of its
+    networks.
+
+    Raises:
+      UsageError: for one the data does not have, as classes without labels.
+    """
+    known = _known(recipe, source)
+
+    def filled(factories: tuple[Callable, ...], spec: Spec, what: str) -> Spec:
+        for p in inspect.signature(find(factories, spec.factory, what)).parameters:
+            if p in spec.arguments or p not in known:
+                continue
+            spec = spec.given(**{p: known[p](spec.factory)})
+        return spec
+
+    nets = {
+        role: filled(ROLES[role], spec, role) for role, spec in recipe.networks.items()
+    }
+    if "predictor" in nets:
+        out = nets["projector"].arguments["out"]
+        nets["predictor"] = nets["predictor"].given(out=out)
+    method = filled(METHODS, recipe.method, "method")
+    if "split" in inspect.signature(find(METHODS, method.factory, "method")).parameters:
+        splits = [net.arguments.get("split", 1) for net in nets.values()]
+        method = method.given(split=max(splits))
+    optimizer = filled(OPTIMIZERS, recipe.optimizer, "optimizer")
+    return recipe._replace(networks=nets, method=method, optimizer=optimizer)
+
+
+def _known(recipe: Recipe, source: data.Source) -> dict[str, Callable[[str], Any]]:
+    """`{name: (factory) -> value}` of the arguments nobody has to give."""
+
+    def classes(factory):
+        if not has_labels(source):
+            raise UsageError(
+                f"{factory} learns from labels, and {source.name} has none of two "
+                "classes; name them by sub-folders, or `label` in an .npz"
+            )
+        return num_classes(source)
+
+    def segments(factory):
+        if "u" not in source.fields:
+            raise UsageError(
+                f"{factory} needs the segment u of each example, and {source.name} has "
+                "none; --data ica has"
+            )
+        return int(source.fields["u"].max()) + 1
+
+    def vocabulary(factory):
+        if not source.vocabulary:
+            raise UsageError(
+                f"{factory} reads text, and {source.name} has none; give a text file, "
+                "or a folder with captions.csv"
+            )
+        return len(source.vocabulary)
+
+    def shape(factory):
+        shapes = data.shapes(source)
+        if "image" not in shapes:
+            raise UsageError(f"{factory} makes images, and {source.name} has none")
+        size, dtype = shapes["image"]
+        image = jax.ShapeDtypeStruct((1, *size), dtype)
+        return jax.eval_shape(build_augment(recipe.augment).clean, image).shape[1:]
+
+    return {
+        "total_steps": lambda _: recipe.steps,
+        "batch_size": lambda _: recipe.batch_size,
+        "num_examples": lambda _: source.size,
+        "num_classes": classes,
+        "num_segments": segments,
+        "vocab_size": vocabulary,
+        "shape": shape,
+    }
+
+
+FILLED_IN = ("total_steps", "batch_size", "num_examples", "num_classes")
+FILLED_IN += ("num_segments", "vocab_size", "shape")
+"""Arguments that `complete` knows."""
 
 
 def build(recipe: Recipe, source: data.Source) -> Parts:
@@ -160,25 +237,20 @@ def build(recipe: Recipe, source: data.Source) -> Parts:
     Raises:
       UsageError: whatever a factory says about its arguments.
     """
-    build_one = {
-        name: call(find(factories, spec.factory, name), **spec.arguments)
-        for name, factories, spec in (
-            ("augmentation", AUGMENTS, recipe.augment),
-            ("encoder", ENCODERS, recipe.encoder),
-            ("optimizer", OPTIMIZERS, recipe.optimizer),
-        )
-    }
-    parts = [
-        build_one["encoder"],
-        call(networks.projection_head, **recipe.projector.arguments),
-    ]
-    if recipe.predictor is not None:
-        parts.append(call(networks.prediction_head, **recipe.predictor.arguments))
+    augment = build_augment(recipe.augment)
     factory = find(METHODS, recipe.method.factory, "method")
+    parts = []
+    for role in roles(factory):
+        if role not in recipe.networks:
+            raise UsageError(f"{recipe.method.factory}: the recipe has no {role}")
+        spec = recipe.networks[role]
+        parts.append(call(find(ROLES[role], spec.factory, role), **spec.arguments))
     method = call(factory, *parts, **recipe.method.arguments)
     if recipe.probe and has_labels(source):
         method = methods.with_probe(method, num_classes=num_classes(source))
-    return Parts(source, build_one["augmentation"], method, build_one["optimizer"])
+    optimizer = find(OPTIMIZERS, recipe.optimizer.factory, "optimizer")
+    optimizer = call(optimizer, **recipe.optimizer.arguments)
+    return Parts(source, augment, method, optimizer)
 
 
 def has_labels(source: data.Source) -> bool:
@@ -215,10 +287,13 @@ def read(path: pathlib.Path) -> tuple[Recipe, dict[str, Any]]:
                 f"{FORMAT}; use a newer rl_jax"
             )
         fields = content.pop("recipe")
-        for name, value in fields.items():
-            if isinstance(value, dict):
-                arguments = {k: _tuples(v) for k, v in value["arguments"].items()}
-                fields[name] = Spec(value["factory"], arguments)
+        if content["format"] == 1:
+            roles = ("encoder", "projector", "predictor")
+            nets = {role: fields.pop(role) for role in roles}
+            fields["networks"] = {role: net for role, net in nets.items() if net}
+        fields["networks"] = {k: _spec(v) for k, v in fields["networks"].items()}
+        for name in ("data", "augment", "method", "optimizer"):
+            fields[name] = _spec(fields[name])
         return Recipe(**fields), content
     except OSError as error:
         raise UsageError(
@@ -231,11 +306,20 @@ def read(path: pathlib.Path) -> tuple[Recipe, dict[str, Any]]:
         raise UsageError(f"{path} cannot be read as a run: {error}") from None
 
 
+def _spec(value: dict[str, Any]) -> Spec:
+    arguments = {name: _tuples(v) for name, v in value["arguments"].items()}
+    return Spec(value["factory"], arguments)
+
+
 def _to_json(recipe: Recipe) -> dict[str, Any]:
-    return {
-        name: value._asdict() if isinstance(value, Spec) else value
-        for name, value in recipe._asdict().items()
-    }
+    def plain(value):
+        if isinstance(value, Spec):
+            return value._asdict()
+        if isinstance(value, dict):
+            return {name: plain(v) for name, v in value.items()}
+        return value
+
+    return {name: plain(value) for name, value in recipe._asdict().items()}
 
 
 def _tuples(value):

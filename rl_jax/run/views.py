@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_jax import data, train
-from rl_jax.run.encode import images
 from rl_jax.run.recipe import Parts, Recipe
 
 
@@ -17,7 +16,7 @@ def save_view_grid(
     """Writes a PNG with a row per example: the clean image, then its views.
 
     The examples and the randomness are those of step 0, so the picture shows what the
-    first step trains on. The contrast is stretched over the picture.
+    first step trains on; without views the clean images alone. The contrast is stretched over the picture.
     """
     from PIL import Image
 
@@ -25,15 +24,13 @@ def save_view_grid(
     index = data.batch_indices(
         recipe.seed, 0, size=source.size, batch_size=recipe.batch_size
     )[:rows]
-    batch = {
-        "index": jnp.asarray(index),
-        "image": jnp.asarray(images(source, index)),
-        "label": jnp.full((len(index),), -1, jnp.int32),
-    }
+    batch = data.examples(source, index)
     rng_views, _ = train.step_keys(jax.random.key(recipe.seed), 0)
     batch = jax.jit(parts.augment.views)(rng_views, batch)
-    clean = batch["image"][:, None]
-    grid = np.asarray(jnp.concatenate([clean, batch["views"]], axis=1))
+    grid = batch["image"][:, None]
+    if "views" in batch:
+        grid = jnp.concatenate([grid, batch["views"]], axis=1)
+    grid = np.asarray(grid)
     Image.fromarray(_tile(grid)).save(path)
 
 

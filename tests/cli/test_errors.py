@@ -65,13 +65,13 @@ def test_no_method(capsys):
 
 def test_unknown_data(capsys):
     error = one_line(capsys, "pretrain", "simclr", "--data", "cifar11")
-    assert "--data cifar11: does not exist; expected 'digits', a folder" in error
+    assert "--data cifar11: does not exist; expected one of digits" in error
 
 
 def test_data_that_is_no_data(capsys, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("hello")
-    assert "notes.txt: not a folder" in one_line(
+    assert "notes.txt: cannot be read as data" in one_line(
         capsys, "pretrain", "simclr", "--data", path
     )
 
@@ -79,7 +79,7 @@ def test_data_that_is_no_data(capsys, tmp_path):
 def test_a_folder_called_digits_is_a_folder(capsys, images):
     """Its preset is that of its images: the flags of a ResNet, not of a small net."""
     folder = images.rename(images.with_name("digits"))
-    where = ("--data", folder, "--image-size", "32")
+    where = ("--data", folder, "--data.size", "32")
     error = one_line(
         capsys, "pretrain", "simclr", *where, "--encoder.depth", "18", "--seed", "-1"
     )
@@ -97,7 +97,7 @@ def test_broken_images(capsys, images, tmp_path):
         (images / "class0" / f"broken{k}.jpg").write_text("<html>not found</html>")
     error = one_line(
         capsys,
-        *("pretrain", "simclr", "--data", images, "--image-size", 32),
+        *("pretrain", "simclr", "--data", images, "--data.size", 32),
         *("--run-dir", tmp_path / "run", *TINY),
     )
     assert "5 of the 25 files read cannot be decoded" in error

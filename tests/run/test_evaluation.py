@@ -84,9 +84,10 @@ def untrained(images, *, out=8):
     recipe = recipes.Recipe(
         data=recipes.Spec("npz", {"path": "unused"}),
         augment=recipes.resolve(augmentations.digits),
-        encoder=recipes.resolve(networks.mlp, features=(8,), out=out),
-        projector=recipes.resolve(networks.projection_head, hidden=8, out=4),
-        predictor=None,
+        networks={
+            "encoder": recipes.resolve(networks.mlp, features=(8,), out=out),
+            "projector": recipes.resolve(networks.projection_head, hidden=8, out=4),
+        },
         method=recipes.Spec("simclr", {"temperature": 0.2}),
         optimizer=recipes.resolve(train.sgd, total_steps=5, batch_size=8),
         steps=5,

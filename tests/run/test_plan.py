@@ -20,9 +20,11 @@ def recipe(*, batch_size=16, **changes):
     base = recipes.Recipe(
         data=recipes.resolve(data.digits),
         augment=recipes.resolve(augmentations.digits),
-        encoder=recipes.resolve(networks.mlp, features=(8,), out=8),
-        projector=recipes.resolve(networks.projection_head, hidden=8, out=4),
-        predictor=None,
+        networks={
+            "encoder": recipes.resolve(networks.mlp, features=(8,), out=8),
+            "projector": recipes.resolve(networks.projection_head, hidden=8, out=4),
+            "predictor": recipes.resolve(networks.prediction_head, hidden=8, out=4),
+        },
         method=recipes.Spec("moco", {"queue_size": 64}),
         optimizer=recipes.resolve(train.adamw, total_steps=5),
         steps=5,
@@ -171,7 +173,6 @@ def test_nothing_is_computed(monkeypatch):
         batch_size=1 << 24,
         data=spec,
         method=recipes.Spec("byol", {"total_steps": 5}),
-        predictor=recipes.resolve(networks.prediction_head, hidden=8, out=4),
         augment=recipes.resolve(augmentations.cifar),
     )
     found = plan(r, source)
@@ -208,7 +209,9 @@ def test_batch_sizes():
     assert sizes[:9] == [8, 16, 24, 32, 40, 48, 56, 64, 80]
     assert sizes[-1] == 896
     assert plans.batch_sizes(8, 7) == []
-    split = recipe(projector=recipes.Spec("projection_head", {"split": 6}))
+    split = recipe(
+        networks={"projector": recipes.Spec("projection_head", {"split": 6})}
+    )
     assert plans.batch_unit(split, 4) == 12
 
 
@@ -262,9 +265,9 @@ def test_remedies():
     grows = found.memory.rest + found.memory.batch
     short = found._replace(limit=fixed + int(grows / 2.1))
     assert plans.remedies(short) == ["--batch-size 7 or so", "--devices 4 or so"]
-    encoder = recipes.Spec("resnet", {"dtype": "float32"})
+    nets = {"encoder": recipes.Spec("resnet", {"dtype": "float32"})}
     method = found.recipe.method.given(micro_batch=4)
-    short = short._replace(recipe=found.recipe._replace(encoder=encoder, method=method))
+    short = short._replace(recipe=found.recipe._replace(networks=nets, method=method))
     assert "--encoder.dtype bfloat16" in plans.remedies(short)
     assert "a smaller --micro-batch" in plans.remedies(short)
     assert "alone are too much" in plans.remedies(short._replace(limit=fixed))[0]

@@ -1,5 +1,8 @@
 """A recipe survives JSON, and rebuilds what it describes."""
 
+import inspect
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -15,9 +18,10 @@ def recipe(**changes):
     base = recipes.Recipe(
         data=recipes.resolve(data.digits),
         augment=recipes.resolve(augmentations.digits, noise=0.3),
-        encoder=recipes.resolve(networks.mlp, features=(8, 4), out=4),
-        projector=recipes.resolve(networks.projection_head, hidden=4, out=3),
-        predictor=None,
+        networks={
+            "encoder": recipes.resolve(networks.mlp, features=(8, 4), out=4),
+            "projector": recipes.resolve(networks.projection_head, hidden=4, out=3),
+        },
         method=recipes.Spec("simclr", {"temperature": 0.2}),
         optimizer=recipes.resolve(train.sgd, total_steps=5, batch_size=16),
         steps=5,
@@ -35,7 +39,7 @@ def test_round_trip(tmp_path):
     found, notes = recipes.read(tmp_path / "run.json")
     assert found == recipe()
     assert notes["command"] == "rl-jax pretrain simclr"
-    assert found.encoder.arguments["features"] == (8, 4)
+    assert found.networks["encoder"].arguments["features"] == (8, 4)
     assert found.augment.arguments["scale"] == (0.85, 1.15)
 
 
@@ -60,14 +64,17 @@ def test_builds_what_it_says():
     ("changes", "message"),
     [
         ({"method": recipes.Spec("os.system", {})}, "unknown method 'os.system'"),
-        ({"encoder": recipes.Spec("__import__", {})}, "unknown encoder '__import__'"),
         (
-            {"encoder": recipes.Spec("mlp", {"layers": 3})},
+            {"networks": {"encoder": recipes.Spec("__import__", {})}},
+            "unknown encoder '__import__'",
+        ),
+        (
+            {"networks": {"encoder": recipes.Spec("mlp", {"layers": 3})}},
             "mlp: got an unexpected keyword argument 'layers'; use the version",
         ),
         (
             {"method": recipes.Spec("byol", {"total_steps": 5})},
-            "byol: missing a required argument: 'predictor'",
+            "byol: the recipe has no predictor",
         ),
     ],
 )
@@ -77,7 +84,7 @@ def test_only_known_factories_and_arguments_are_called(changes, message):
 
 
 def test_presets_follow_the_data():
-    assert presets.for_data("digits", (8, 8, 1)).encoder == "convnet"
+    assert presets.for_data("digits", (8, 8, 1)).networks["encoder"] == "convnet"
     found = presets.for_data("npz", (32, 32, 3))
     assert found.arguments["encoder"]["stem"] == "cifar"
     assert found.arguments["augment"]["size"] == 32
@@ -93,18 +100,36 @@ def test_a_short_run_warms_up_for_a_tenth_of_it():
     assert preset.arguments["optimizer"]["warmup_steps"] == 500
 
 
-def test_every_preset_names_known_arguments():
+PRESETS = (
+    presets.digits(),
+    presets.small_images(),
+    presets.photographs(),
+    presets.records(),
+)
+
+
+@pytest.mark.parametrize("method", recipes.METHODS, ids=lambda f: f.__name__)
+def test_every_preset_names_known_arguments(method):
     """A misspelt argument of a preset would be ignored by the command line."""
-    for preset in (presets.digits(), presets.small_images(), presets.photographs()):
+    for preset in PRESETS:
+        assert set(preset.methods) <= {f.__name__ for f in recipes.METHODS}
+        found = presets.for_method(preset, method.__name__)
         factories = {
-            "encoder": recipes.find(recipes.ENCODERS, preset.encoder, "encoder"),
-            "augment": recipes.find(recipes.AUGMENTS, preset.augment, "augment"),
-            "optimizer": recipes.find(
-                recipes.OPTIMIZERS, preset.optimizer, "optimizer"
-            ),
-            "projector": networks.projection_head,
-            "predictor": networks.prediction_head,
+            "augment": recipes.find(recipes.AUGMENTS, found.augment, "augment"),
+            "optimizer": recipes.find(recipes.OPTIMIZERS, found.optimizer, "optimizer"),
         } | {f.__name__: f for f in recipes.METHODS}
-        for part, arguments in preset.arguments.items():
-            known = recipes.resolve(factories[part]).arguments
-            assert set(arguments) <= set(known), part
+        for role, known in recipes.ROLES.items():
+            name = found.networks.get(role, known[0].__name__)
+            factories[role] = recipes.find(known, name, role)
+        for part, arguments in found.arguments.items():
+            assert set(arguments) <= set(inspect.signature(factories[part]).parameters)
+
+
+def test_reads_the_first_format(tmp_path):
+    """Runs made before methods had networks by role."""
+    recipes.write(recipe(), tmp_path / "run.json")
+    content = json.loads((tmp_path / "run.json").read_text())
+    fields = content["recipe"]
+    fields |= fields.pop("networks") | {"predictor": None}
+    (tmp_path / "run.json").write_text(json.dumps(content | {"format": 1}))
+    assert recipes.read(tmp_path / "run.json")[0] == recipe()

@@ -1,0 +1,83 @@
+"""Which data set a user means."""
+
+import inspect
+import pathlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+from rl_jax import data
+from rl_jax.errors import UsageError
+from rl_jax.run.recipe import Spec, call, find, resolve, roles
+
+Kind = Literal["images", "captions", "text", "sequences", "segments"]
+
+BUILT_IN = (data.digits,)
+OF_A_PATH = (data.npz, data.folder)
+
+
+def kind(method: Callable) -> Kind:
+    """What a method learns from, by the parameters of its factory."""
+    parameters = inspect.signature(method).parameters
+    if "text" in roles(method):
+        return "captions"
+    if "context" in roles(method):
+        return "sequences"
+    if "vocab_size" in parameters:
+        return "text"
+    return "segments" if "num_segments" in parameters else "images"
+
+
+def default(kind: Kind) -> str:
+    """The name of the data set that needs no files."""
+    names = {"text": "topics", "sequences": "oscillators", "segments": "ica"}
+    return names.get(kind, "digits")
+
+
+def chosen(name: str, kind: Kind) -> tuple[Callable, dict[str, Any]]:
+    """The factory of the data set a user names, and the arguments the name decides.
+
+    Args:
+      name: of a built-in data set, or the path of a folder or file.
+      kind: what is wanted of it.
+
+    Raises:
+      UsageError: for a name that is none of them.
+    """
+    for factory in BUILT_IN:
+        if factory.__name__ == name:
+            wanted = {"captions": True} if kind == "captions" else {}
+            given = inspect.signature(factory).parameters
+            return factory, {k: v for k, v in wanted.items() if k in given}
+    path = pathlib.Path(name).expanduser()
+    where = {"path": str(path.absolute())}
+    if kind == "text" and (path.is_dir() or path.suffix in (".txt", ".md")):
+        return data.text, where
+    if path.is_dir():
+        return data.captioned if kind == "captions" else data.folder, where
+    if path.suffix in (".npz", ".npy"):
+        return data.npz, where
+    problem = "cannot be read as data" if path.exists() else "does not exist"
+    known = ", ".join(factory.__name__ for factory in BUILT_IN)
+    raise UsageError(
+        f"--data {name}: {problem}; expected one of {known}, a folder of images, an "
+        ".npz or .npy file, a folder with captions.csv for image and text, or a text "
+        "file"
+    )
+
+
+def spec_of(name: str, kind: Kind = "images", **arguments) -> Spec:
+    """The spec of the data set a user names; `arguments` beside the name's own."""
+    factory, decided = chosen(name, kind)
+    return resolve(factory, **decided, **arguments)
+
+
+def factory(spec: Spec) -> Callable | None:
+    """The factory of a data set that is known here; None for an imagined one."""
+    known = (*BUILT_IN, *OF_A_PATH)
+    return next((f for f in known if f.__name__ == spec.factory), None)
+
+
+def build(spec: Spec) -> data.Source:
+    """Opens a data set."""
+    factory = find((*BUILT_IN, *OF_A_PATH), spec.factory, "data set")
+    return call(factory, **spec.arguments)
