@@ -36,7 +36,7 @@ def ica(
     normal variables of mean 0 and of standard deviations drawn log-uniformly from
     0.15 .. 1.5, then each is scaled to variance 1 over all segments. They are observed
     through two maps with orthonormal rows and a leaky ReLU of slope 0.2 between,
-    without noise.
+    without noise but for rounding to multiples of 2^-16.
 
     Args:
       sources: number d of sources, >= 1.
