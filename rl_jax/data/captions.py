@@ -178,7 +178,7 @@ def _captions(root: str, limit_bytes: int) -> dict[str, list[str]]:
     if missing:
         at, image = missing[0]
         raise UsageError(
-            f"{shown}, line {at}: no image {printable(image)[:200]!r} in the directory"
+            f"{shown}, line {at}: no image {image[:200]!r} in the directory"
             + (f", nor those of {len(missing) - 1} more lines" if missing[1:] else "")
         )
     return {name: captions for name, captions in found.items() if captions}
@@ -189,8 +189,7 @@ def _inside(image: str, where: str) -> str:
     inner = image.replace("/", os.sep)
     if not image or os.path.isabs(inner) or os.pardir in inner.split(os.sep):
         raise UsageError(
-            f"{where}: an image must be a path below the directory, got "
-            f"{printable(image)[:200]!r}"
+            f"{where}: an image must be a path below the directory, got {image[:200]!r}"
         )
     return os.path.normpath(inner)
 

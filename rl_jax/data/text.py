@@ -203,7 +203,7 @@ def _read(file: str, limit_bytes: int) -> str:
     except OSError as error:
         raise _unreadable(file, error) from None
     if len(data) > limit_bytes:
-        raise UsageError(f"text: {printable(file)!r} grows while it is read")
+        raise UsageError(f"text: {file!r} grows while it is read")
     return decoded(data, file)
 
 
@@ -212,7 +212,7 @@ def decoded(data: bytes, file: str) -> str:
     utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     content = data.decode("utf-16" if utf16 else "utf-8-sig", "replace")
     if "\0" in content:
-        raise UsageError(f"text: {printable(file)!r} is not text: it holds zero bytes")
+        raise UsageError(f"text: {file!r} is not text: it holds zero bytes")
     if bad := content.count("\ufffd"):
         shown = printable(file)
         _log.warning("text: %s: %d characters are not UTF-8, replaced", shown, bad)
@@ -220,4 +220,4 @@ def decoded(data: bytes, file: str) -> str:
 
 
 def _unreadable(file: str, error: OSError) -> UsageError:
-    return UsageError(f"text: cannot read {printable(file)!r}: {error.strerror}")
+    return UsageError(f"text: cannot read {file!r}: {error.strerror}")
