@@ -73,19 +73,11 @@ def text(
 
     classes = classes_of(names)
     labels = [labels_of(part, classes) for part in names]
-    by_file = not classes and len(roots) == 1 and 2 <= len(names[0]) <= _MAX_CLASSES
-    if by_file:
-        classes = [os.path.splitext(name)[0] for name in names[0]]
-        labels = [np.arange(len(classes), dtype=np.int32)]
-    if len(roots) == 1 and held_out:
-        if classes and not by_file:
-            count = min(round(held_out * len(content[0])), len(content[0]) - 1)
-            held = stratified(labels[0] + 1, count)
-            content = [_chosen(content[0], ~held), _chosen(content[0], held)]
-            labels = [labels[0][~held], labels[0][held]]
-        else:
-            content = _both(content[0], held_out)
-            labels = labels * 2
+    if len(roots) == 1:
+        content, labels = _divided(content[0], labels[0], held_out)
+        if not classes and 2 <= len(names[0]) <= _MAX_CLASSES:
+            classes = [os.path.splitext(name)[0] for name in names[0]]
+            labels = [np.arange(len(classes), dtype=np.int32)] * len(content)
     learned = tokens.train_pieces(
         content[0], vocab_size=vocab_size, lowercase=lowercase
     )
@@ -154,8 +146,15 @@ def _windows(
     return source
 
 
-def _chosen(content: Sequence[str], mask: np.ndarray) -> list[str]:
-    return [content[i] for i in np.flatnonzero(mask)]
+def _divided(texts: Sequence[str], labels: np.ndarray | None, share: float):
+    """The texts and labels of the training part, and of the part held out."""
+    if not share:
+        return [texts], [labels]
+    if labels is None:
+        return _both(texts, share), [None, None]
+    held = stratified(labels + 1, min(round(share * len(texts)), len(texts) - 1))
+    chosen = [np.flatnonzero(~held), np.flatnonzero(held)]
+    return [[texts[i] for i in part] for part in chosen], [labels[p] for p in chosen]
 
 
 def _both(content: Sequence[str], share: float) -> list[list[str]]:

@@ -23,7 +23,7 @@ MADE = [
     pytest.param(
         lambda seed=0: latent_classes(pairs="class", size=500, seed=seed), id="class"
     ),
-    pytest.param(lambda seed=0: oscillators(size=100, seed=seed), id="oscillators"),
+    pytest.param(lambda seed=0: oscillators(size=500, seed=seed), id="oscillators"),
 ]
 
 
@@ -54,6 +54,11 @@ def test_held_out_examples_are_others(make):
     held = {row.tobytes() for row in source.held_out.fields[name]}
     assert (len(rows), len(held)) == (source.size, source.held_out.size)
     assert not rows & held
+    # Nor are they made of the same draws.
+    one, two = (part.fields["factors"] ** 2 for part in (source, source.held_out))
+    pairs = zip(one[: len(two)].T, two.T, strict=True)
+    shared = [np.corrcoef(a, b)[0, 1] for a, b in pairs]
+    assert abs(np.mean(shared)) < 0.2
 
 
 @pytest.mark.parametrize("make", MADE)

@@ -76,7 +76,7 @@ def test_any_text_has_tokens_and_comes_back(tokenizer, text):
     assert (ids < 300).all()
     clean = unicodedata.normalize("NFC", text).lower().encode("utf-8", "replace")
     clean = "".join(clean.decode().split())
-    # White space only separates, and runs of 24 characters do too.
+    # White space only separates.
     assert "".join(tokenizer.decode(ids).split()) == clean
 
 
@@ -108,6 +108,12 @@ def test_no_text_has_no_tokens(tokenizer, text):
     assert tokenizer.encode([text])[0].shape == (0,)
     assert len(train_pieces([text], vocab_size=300).vocabulary) == 259
     assert train_words([text]).encode([text])[0].shape == (0,)
+
+
+def test_rulers_and_texts_without_spaces_make_no_endless_pieces():
+    learned = train_pieces(["-" * 5000, "猫が好き" * 500] * 2, vocab_size=400)
+    decoded = [learned.decode([i]) for i in range(3, len(learned.vocabulary))]
+    assert max(map(len, decoded)) == 24
 
 
 def test_long_texts_are_read_in_chunks(tokenizer):
