@@ -1,12 +1,15 @@
 """Sources of examples; the batch of every step as a pure function of (seed, step)."""
 
 from rl_jax.data.arrays import arrays, npz
+from rl_jax.data.captions import captioned
 from rl_jax.data.decode import decode_speed
+from rl_jax.data.digit_captions import DigitPrompts, digit_prompts
 from rl_jax.data.digits import digits
 from rl_jax.data.fingerprint import difference, fingerprint
 from rl_jax.data.folder import folder
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
 from rl_jax.data.records import records
+from rl_jax.data.sequences import oscillators, strokes
 from rl_jax.data.source import (
     Problems,
     Source,
@@ -20,29 +23,58 @@ from rl_jax.data.source import (
     shapes,
 )
 from rl_jax.data.stream import Stream, stream
+from rl_jax.data.synthetic import ica, latent_classes
+from rl_jax.data.text import text, topics
+from rl_jax.data.tokens import (
+    Tokenizer,
+    class_prompts,
+    padded,
+    pieces,
+    train_pieces,
+    train_words,
+    windows,
+    words,
+)
 
 __all__ = [
+    "DigitPrompts",
     "Problems",
     "Source",
     "Stream",
+    "Tokenizer",
     "arrays",
     "batch_indices",
     "contents",
+    "captioned",
+    "class_prompts",
     "decode_speed",
     "difference",
+    "digit_prompts",
     "digits",
     "epoch_order",
     "examples",
     "fingerprint",
     "fits",
     "folder",
+    "ica",
     "in_memory",
     "labels_at",
+    "latent_classes",
     "npz",
+    "oscillators",
+    "padded",
+    "pieces",
     "records",
     "resident",
     "rows",
     "shapes",
     "steps_per_epoch",
     "stream",
+    "strokes",
+    "text",
+    "topics",
+    "train_pieces",
+    "train_words",
+    "windows",
+    "words",
 ]

@@ -1,5 +1,6 @@
 """A source from a directory of JPEG, PNG and WebP files."""
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -43,46 +44,109 @@ def folder(
     Raises:
       UsageError: no such directory, no permission, no images, or bad arguments.
     """
-    if size < 1:
-        raise UsageError(f"folder: size must be >= 1, got {size}")
-    if not 0 <= max_bad <= 1:
-        raise UsageError(f"folder: max_bad must be in [0, 1], got {max_bad}")
-    root = os.path.abspath(os.fspath(path))
-    if not os.path.exists(root):
-        raise UsageError(f"folder: no such directory: {root!r}")
-    if not os.path.isdir(root):
-        raise UsageError(f"folder: {root!r} is not a directory; npz reads .npz files")
-
-    try:
-        roots = _parts(root)
-        files = [_images(part) for part in roots]
-    except OSError as error:
-        where = printable(str(error.filename))
-        raise UsageError(f"folder: cannot list {where!r}: {error.strerror}") from None
-    found = [_classes(names) for names in files]
-    classes = sorted(set().union(*found)) if len(found[0]) > 1 else []
+    check_decoding(size, max_bad, "folder")
+    root = directory(path, "folder", "npz reads .npz files")
+    roots = parts(root, "folder")
+    files = [listed(part, SUFFIXES, "folder", "images") for part in roots]
+    classes = classes_of(files)
 
     held_out = None
     for part, names in zip(reversed(roots), reversed(files), strict=True):
-        held_out = _source(part, names, classes, size, max_bad, held_out)
+        held_out = images_of(part, names, classes, size, max_bad, held_out)
     assert held_out is not None
     return held_out._replace(name=os.path.basename(root))
 
 
+def check_decoding(size: int, max_bad: float, factory: str) -> None:
+    """Refuse a size or a share of undecodable files that makes no sense."""
+    if size < 1:
+        raise UsageError(f"{factory}: size must be >= 1, got {size}")
+    if not 0 <= max_bad <= 1:
+        raise UsageError(f"{factory}: max_bad must be in [0, 1], got {max_bad}")
+
+
+def directory(path: str | os.PathLike, factory: str, hint: str) -> str:
+    """The absolute path of a directory; refuses what is none, with a hint."""
+    root = os.path.abspath(os.fspath(path))
+    if not os.path.exists(root):
+        raise UsageError(f"{factory}: no such directory: {root!r}")
+    if not os.path.isdir(root):
+        raise UsageError(f"{factory}: {root!r} is not a directory; {hint}")
+    return root
+
+
+def parts(root: str, factory: str) -> list[str]:
+    """The root, or its train and held-out directories where it has no others.
+
+    Args:
+      root: a directory.
+      factory: whose name the error bears.
+
+    Raises:
+      UsageError: it cannot be listed.
+    """
+    with _listing(factory):
+        return _parts(root)
+
+
+def listed(root: str, suffixes: tuple[str, ...], factory: str, what: str) -> list[str]:
+    """Relative paths of all files with these suffixes, sorted part by part.
+
+    Args:
+      root: a directory.
+      suffixes: in lower case, with the point.
+      factory, what: whose name the error bears, and what it says was searched for.
+
+    Raises:
+      UsageError: no permission, or there are none.
+    """
+    with _listing(factory):
+        return _files(root, suffixes, f"{factory}: no {what}")
+
+
+@contextlib.contextmanager
+def _listing(factory: str):
+    try:
+        yield
+    except OSError as error:
+        where = printable(str(error.filename))
+        message = f"{factory}: cannot list {where!r}: {error.strerror}"
+        raise UsageError(message) from None
+
+
+def classes_of(files: list[list[str]]) -> list[str]:
+    """First-level directories of the first part and the others, if it has several."""
+    found = [{first for name in names if (first := _first(name))} for names in files]
+    return sorted(set().union(*found)) if len(found[0]) > 1 else []
+
+
+def labels_of(names: list[str], classes: list[str]) -> np.ndarray | None:
+    """[n] int32, the class of each path, -1 in none; None without classes."""
+    if not classes:
+        return None
+    of = {name: label for label, name in enumerate(classes)}
+    return np.array([of.get(_first(name), -1) for name in names], np.int32)
+
+
 def _parts(root: str) -> list[str]:
     """The root, or its train and held-out directories."""
-    parts = {name for name, is_dir in _entries(root) if is_dir}
-    if "train" not in parts or len(parts) < 2 or parts - {"train", "val", "test"}:
+    found = {name for name, is_dir in _entries(root) if is_dir}
+    if "train" not in found or len(found) < 2 or found - {"train", "val", "test"}:
         return [root]
-    test = "val" if "val" in parts else "test"
+    test = "val" if "val" in found else "test"
     return [os.path.join(root, "train"), os.path.join(root, test)]
 
 
-def _source(root, names, classes, size, max_bad, held_out) -> Source:
-    labels = None
-    if classes:
-        of = {name: label for label, name in enumerate(classes)}
-        labels = np.array([of.get(_first(name), -1) for name in names], np.int32)
+def images_of(
+    root: str,
+    names: list[str],
+    classes: list[str],
+    size: int,
+    max_bad: float,
+    held_out: Source | None,
+) -> Source:
+    """A source of the given images below a directory, as `folder` makes it."""
+    labels = labels_of(names, classes)
     problems = Problems(f"folder {root!r}", names, max_bad)
     return Source(
         name=os.path.basename(root),
@@ -130,8 +194,7 @@ def _load(root, names, size, problems: Problems, index: int) -> np.ndarray:
     )
 
 
-def _images(root: str) -> list[str]:
-    """Relative paths of all images, sorted part by part."""
+def _files(root: str, suffixes: tuple[str, ...], nothing: str) -> list[str]:
     found, others, visited = [], [], set()
 
     def visit(prefix: str) -> None:
@@ -145,7 +208,7 @@ def _images(root: str) -> list[str]:
             relative = os.path.join(prefix, name)
             if is_dir:
                 visit(relative)
-            elif name.lower().endswith(SUFFIXES):
+            elif name.lower().endswith(suffixes):
                 found.append(relative)
             else:
                 others.append(relative)
@@ -154,8 +217,8 @@ def _images(root: str) -> list[str]:
     if not found:
         also = f", found {len(others)} other files" if others else ""
         raise UsageError(
-            f"folder: no images in {root!r}: searched {len(visited)} directories for "
-            f"{', '.join(SUFFIXES)}{also}"
+            f"{nothing} in {root!r}: searched {len(visited)} directories for "
+            f"{', '.join(suffixes)}{also}"
         )
     return found
 
@@ -176,10 +239,6 @@ def _kind(entry: os.DirEntry) -> str:
         return "file" if entry.is_file() or not os.path.exists(entry.path) else ""
     except OSError:
         return "file"
-
-
-def _classes(names: list[str]) -> set[str]:
-    return {first for name in names if (first := _first(name))}
 
 
 def _first(name: str) -> str:
