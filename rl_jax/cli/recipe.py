@@ -47,8 +47,12 @@ def open_data(
     if not _has_options(factory):
         spec = Spec(factory.__name__, decided)
         return spec, datasets.build(spec)
-    parameters = {"data": (_data_options(factory), inspect.Parameter.empty)}
-    command = options.signature(lambda **given: given["data"], parameters)
+
+    def command(**given):
+        return given["data"]
+
+    kind_of = (_data_options(factory), inspect.Parameter.empty)
+    command = options.signature(command, {"data": kind_of})
     spec = options.parse(command, prog=prog, argv=_data_flags(argv))
     spec = spec.given(**decided)
     return spec, datasets.build(spec)

@@ -11,8 +11,15 @@ from rl_jax.run.recipe import Spec, call, find, resolve, roles
 
 Kind = Literal["images", "captions", "text", "sequences", "segments"]
 
-BUILT_IN = (data.digits,)
-OF_A_PATH = (data.npz, data.folder)
+BUILT_IN = (
+    data.digits,
+    data.topics,
+    data.ica,
+    data.latent_classes,
+    data.oscillators,
+    data.strokes,
+)
+OF_A_PATH = (data.npz, data.folder, data.captioned, data.text)
 
 
 def kind(method: Callable) -> Kind:
