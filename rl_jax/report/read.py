@@ -13,7 +13,7 @@ import numpy as np
 
 from rl_jax.errors import UsageError
 
-FORMAT = 1
+FORMAT = 2  # of run.json; evaluation.json is still at 1
 MAX_BYTES = 200 * 2**20
 MAX_PICTURE = 20 * 2**20
 _TOO_LARGE = 1e150  # squares of larger numbers overflow; shown as not finite

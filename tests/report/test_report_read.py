@@ -59,7 +59,7 @@ def test_rows_survive_torn_lines_and_odd_values(runs):
         ("{", "is not JSON"),
         ('{"recipe":' + "[" * 200_000, "is not JSON: nested too deeply"),
         ("[]", "holds no JSON object"),
-        ('{"format": 2}', "use a newer rl_jax"),
+        ('{"format": 3}', "use a newer rl_jax"),
         ('{"format": "x"}', "use a newer rl_jax"),
         ('{"recipe": 3}', "holds no recipe|cannot be read"),
     ],
