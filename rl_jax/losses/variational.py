@@ -15,10 +15,11 @@ def gaussian_kl(
     prior_mean: chex.Array | None = None,
     prior_log_variance: chex.Array | None = None,
 ) -> chex.Array:
-    """KL(N(μ, σ²) ‖ N(m, s²)) of each dimension (Kingma & Welling 2014, arXiv:1312.6114).
+    """Divergence of Gaussians (Kingma & Welling 2014, arXiv:1312.6114), each dimension.
 
-    ½[σ²/s² − 1 − log(σ²/s²) + (μ − m)²/s²]; with the standard prior ½(μ² + σ² − 1 −
-    log σ²). Not summed, for free bits and counts of active units need the dimensions.
+    KL(N(μ, σ²) ‖ N(m, s²)) = ½[σ²/s² − 1 − log(σ²/s²) + (μ − m)²/s²]; with the
+    standard prior ½(μ² + σ² − 1 − log σ²). Not summed: free bits and counts of active
+    units need the dimensions.
 
     Args:
       mean, log_variance: [B, d] μ and log σ².
@@ -47,9 +48,10 @@ def gaussian_kl(
 def gaussian_log_likelihood(
     x: chex.Array, mean: chex.Array, log_variance: chex.Numeric
 ) -> chex.Array:
-    """log N(x; μ, σ²) with independent entries (Kingma & Welling 2014, arXiv:1312.6114).
+    """Gaussian log p(x|z) (Kingma & Welling 2014, arXiv:1312.6114).
 
-    −½ Σ [(x − μ)²/σ² + log σ² + log 2π], the sum over all axes but the first.
+    log N(x; μ, σ²) = −½ Σ [(x − μ)²/σ² + log σ² + log 2π], the sum over all axes but
+    the first.
 
     Args:
       x, mean: [B, ...].
@@ -71,10 +73,11 @@ def gaussian_log_likelihood(
 
 
 def bernoulli_log_likelihood(x: chex.Array, logits: chex.Array) -> chex.Array:
-    """Σ x log p + (1 − x) log(1 − p), p = σ(l) (Kingma & Welling 2014, arXiv:1312.6114).
+    """Bernoulli log p(x|z) from logits (Kingma & Welling 2014, arXiv:1312.6114).
 
-    Computed as Σ x·l − log(1 + e^l). For grey values strictly inside (0, 1) it is minus
-    a cross-entropy, not the logarithm of a density.
+    Σ x log p + (1 − x) log(1 − p) = Σ x·l − log(1 + e^l), p = 1/(1 + e^−l). For
+    grey values strictly inside (0, 1) it is minus a cross-entropy, not the logarithm of
+    a density.
 
     Args:
       x: [B, ...] in [0, 1].
@@ -94,10 +97,10 @@ def bernoulli_log_likelihood(x: chex.Array, logits: chex.Array) -> chex.Array:
 def gaussian_sample(
     rng: chex.PRNGKey, mean: chex.Array, log_variance: chex.Array, *, index: chex.Array
 ) -> chex.Array:
-    """z = μ + σε, ε ~ N(0, I), reparametrised (Kingma & Welling 2014, arXiv:1312.6114).
+    """Reparametrised sample μ + σε (Kingma & Welling 2014, arXiv:1312.6114).
 
-    The noise of example i is drawn from fold_in(rng, index[i]): it depends neither on
-    the position in the batch nor on the number of devices.
+    ε ~ N(0, I). The noise of example i is drawn from fold_in(rng, index[i]): it
+    depends neither on the position in the batch nor on the number of devices.
 
     Args:
       rng: key of the step.
@@ -124,7 +127,7 @@ def gaussian_sample(
 
 
 def free_bits(kl: chex.Array, *, threshold: float) -> chex.Array:
-    """Rate that leaves λ nats free per dimension (Kingma et al. 2016, arXiv:1606.04934).
+    """Rate with λ nats of each dimension free (Kingma et al. 2016, arXiv:1606.04934).
 
     Σ_j max(λ, mean_i KL_ij): a dimension whose mean over the batch is below λ gets no
     gradient, so that it is not switched off early.

@@ -33,7 +33,7 @@ def gaussian_log_likelihood_vjp(x, mean, log_variance):
 
 
 def bernoulli_log_likelihood(x, logits):
-    """x log p + (1 - x) log(1 - p) with p = 1 / (1 + exp(-l))."""
+    """Sum of x log p + (1 - x) log(1 - p), p = 1 / (1 + exp(-l))."""
     x, p = np.asarray(x, np.float64), 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
     return (x * np.log(p) + (1 - x) * np.log1p(-p)).reshape(len(x), -1).sum(1)
 
