@@ -1,6 +1,7 @@
 """Evaluation of frozen features: arrays in, numbers out, from any framework."""
 
 from rl_jax.evaluate.baselines import raw_pixels
+from rl_jax.evaluate.disentanglement import mean_correlation
 from rl_jax.evaluate.embedding import pca_2d, tsne
 from rl_jax.evaluate.geometry import collapse_verdict, normalized_std, rank_me
 from rl_jax.evaluate.knn import knn, knn_accuracy
@@ -19,6 +20,7 @@ __all__ = [
     "label_draws",
     "linear_probe",
     "logistic",
+    "mean_correlation",
     "nearest",
     "normalized_std",
     "pca_2d",

@@ -11,10 +11,22 @@ from rl_jax.losses.contrastive import (
     uniformity,
 )
 from rl_jax.losses.normalize import normalize
+from rl_jax.losses.variational import (
+    bernoulli_log_likelihood,
+    free_bits,
+    gaussian_kl,
+    gaussian_log_likelihood,
+    gaussian_sample,
+)
 
 __all__ = [
     "alignment",
+    "bernoulli_log_likelihood",
     "clip",
+    "free_bits",
+    "gaussian_kl",
+    "gaussian_log_likelihood",
+    "gaussian_sample",
     "info_nce",
     "negative_cosine",
     "normalize",
