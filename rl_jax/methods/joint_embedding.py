@@ -1,6 +1,6 @@
 """Two views through one network: what SimCLR shares with its relatives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import chex
 import jax
@@ -13,11 +13,12 @@ from rl_jax.types import Aux, Method, Network
 def joint_embedding(
     encoder: Network,
     projector: Network,
-    criterion: Callable[[chex.Array, chex.Array], chex.Array],
+    criterion: Callable[..., chex.Array],
     *,
+    given: Sequence[str] = (),
     micro_batch: int | None = None,
 ) -> Method:
-    """The method whose loss is `criterion(z_a, z_b)` on the embeddings of two views.
+    """The method whose loss is `criterion(z_a, z_b, …)` on the embeddings of two views.
 
     Both views pass through the network as one batch, so batch statistics are those of
     both.
@@ -25,7 +26,8 @@ def joint_embedding(
     Args:
       encoder: f, images [N, H, W, C] to representations h [N, D].
       projector: g, h to embeddings z [N, d]; discarded after training.
-      criterion: of two [B, d] arrays; a scalar.
+      criterion: of two [B, d] arrays and the entries `given`; a scalar.
+      given: entries of the batch that the criterion reads, `label` say.
       micro_batch: examples whose activations of the encoder are held at a time; None:
         all. The gradient is the same; the projector always sees the whole batch, and
         may have BatchNorm.
@@ -48,7 +50,7 @@ def joint_embedding(
         out, state = tower.apply(encoder, projector, params, state, x, train=True)
         features = {name: tower.split_views(v, 2) for name, v in out.items()}
         z = features["z"]
-        value = criterion(z[:, 0], z[:, 1])
+        value = criterion(z[:, 0], z[:, 1], *(batch[name] for name in given))
         return value, Aux(state, {}, jax.lax.stop_gradient(features))
 
     def encode(params, state, batch):

@@ -5,6 +5,7 @@ from rl_jax.networks.heads import prediction_head, projection_head
 from rl_jax.networks.linen import chain, from_linen
 from rl_jax.networks.mlp import mlp
 from rl_jax.networks.norm import BatchNorm
+from rl_jax.networks.recurrent import gru
 from rl_jax.networks.resnet import resnet
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "chain",
     "convnet",
     "from_linen",
+    "gru",
     "mlp",
     "prediction_head",
     "projection_head",
