@@ -11,9 +11,17 @@ from rl_jax.losses.contrastive import (
     uniformity,
 )
 from rl_jax.losses.normalize import normalize
+from rl_jax.losses.redundancy import (
+    barlow_twins,
+    barlow_twins_terms,
+    vicreg,
+    vicreg_terms,
+)
 
 __all__ = [
     "alignment",
+    "barlow_twins",
+    "barlow_twins_terms",
     "clip",
     "info_nce",
     "negative_cosine",
@@ -22,4 +30,6 @@ __all__ = [
     "sigmoid",
     "sup_con",
     "uniformity",
+    "vicreg",
+    "vicreg_terms",
 ]

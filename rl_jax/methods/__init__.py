@@ -1,8 +1,19 @@
 """Methods: one factory each; `__all__` is the list everything else reads."""
 
+from rl_jax.methods.barlow_twins import barlow_twins
 from rl_jax.methods.byol import byol
 from rl_jax.methods.moco import moco
 from rl_jax.methods.probe import with_probe
 from rl_jax.methods.simclr import simclr
+from rl_jax.methods.simsiam import simsiam
+from rl_jax.methods.vicreg import vicreg
 
-__all__ = ["byol", "moco", "simclr", "with_probe"]
+__all__ = [
+    "barlow_twins",
+    "byol",
+    "moco",
+    "simclr",
+    "simsiam",
+    "vicreg",
+    "with_probe",
+]
