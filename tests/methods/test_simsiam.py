@@ -26,18 +26,25 @@ def linear(d_in, d_out, seed):
 PARTS = linear(5, 4, 1), linear(4, 3, 2), linear(3, 3, 3)
 
 
+VIEWS = jax.random.normal(jax.random.key(0), (6, 2, 5))
+BATCH = {"views": VIEWS, "image": VIEWS[:, 0]}
+
+
+def value_and_grad(method, state=None):
+    params, start = method.init(jax.random.key(0), BATCH)
+    return jax.value_and_grad(method.loss, has_aux=True)(
+        params, start if state is None else state, BATCH, jax.random.key(1)
+    )
+
+
 def step(stop_gradient):
     """Loss and gradients of one step, and the same in float64."""
     method = methods.simsiam(*PARTS, stop_gradient=stop_gradient)
-    views = jax.random.normal(jax.random.key(0), (6, 2, 5))
-    batch = {"views": views, "image": views[:, 0]}
-    params, state = method.init(jax.random.key(0), batch)
-    (value, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
-        params, state, batch, jax.random.key(1)
-    )
+    params, _ = method.init(jax.random.key(0), BATCH)
+    (value, aux), grads = value_and_grad(method)
     f, g, q = (np.asarray(params[n], np.float64) for n in
                ("encoder", "projector", "predictor"))  # fmt: skip
-    x = np.moveaxis(np.asarray(views, np.float64), 1, 0)
+    x = np.moveaxis(np.asarray(VIEWS, np.float64), 1, 0)
     total, expected = 0.0, {"projector": 0.0, "predictor": 0.0}
     for i, j in ((0, 1), (1, 0)):
         h, z, target = x[i] @ f, x[i] @ f @ g, x[j] @ f @ g
@@ -57,6 +64,30 @@ def test_equals_the_paper(stop_gradient):
     assert aux.features["z"].shape == (6, 2, 3)
     for name, gradient in expected.items():
         np.testing.assert_allclose(grads[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_byol_with_a_target_that_follows_at_once_is_simsiam():
+    """No gradient through the target: 4 + 2a + 2b has four times that of (a + b)/2."""
+    byol = methods.byol(*PARTS, total_steps=100, decay=0.0)
+    (value, _), grads = value_and_grad(byol)
+    (other, _), expected = value_and_grad(methods.simsiam(*PARTS))
+    np.testing.assert_allclose(value, 4 + 4 * other, rtol=1e-6)
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(grads[name], 4 * gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_a_frozen_target_of_byol_stays_where_it_began():
+    byol = methods.byol(*PARTS, total_steps=3, decay=1.0)
+    params, state = byol.init(jax.random.key(0), BATCH)
+    start = state.target
+    for _ in range(6):
+        params = jax.tree.map(lambda p: p + 0.5, params)
+        _, aux = byol.loss(params, state, BATCH, jax.random.key(1))
+        state = aux.state
+        assert aux.metrics["ema_decay"] == 1.0
+    for name, p in start.items():
+        np.testing.assert_allclose(state.target[name], p, atol=2e-6)
+        assert np.abs(np.asarray(params[name] - p)).min() > 2
 
 
 IDENTITY = Network(lambda rng, x: ({}, {}), lambda p, s, x, **_: (x, s))
