@@ -1,34 +1,32 @@
 """Methods: one factory each; `__all__` is the list everything else reads."""
 
+from rl_jax.methods.barlow_twins import barlow_twins
 from rl_jax.methods.byol import byol
+from rl_jax.methods.cpc import cpc
+from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
 from rl_jax.methods.moco import moco
 from rl_jax.methods.probe import with_probe
 from rl_jax.methods.simclr import simclr
+from rl_jax.methods.simsiam import simsiam
+from rl_jax.methods.sup_con import sup_con
 from rl_jax.methods.vae import vae
 from rl_jax.methods.vib import contrastive_vib, vib
+from rl_jax.methods.vicreg import vicreg
 
 __all__ = [
+    "barlow_twins",
     "byol",
     "contrastive_vib",
+    "cpc",
+    "info_nce",
     "ivae",
     "moco",
     "simclr",
+    "simsiam",
+    "sup_con",
     "vae",
     "vib",
-from rl_jax.methods.cpc import cpc
-from rl_jax.methods.info_nce import info_nce
-from rl_jax.methods.moco import moco
-from rl_jax.methods.probe import with_probe
-from rl_jax.methods.simclr import simclr
-from rl_jax.methods.sup_con import sup_con
-
-__all__ = [
-    "byol",
-    "cpc",
-    "info_nce",
-    "moco",
-    "simclr",
-    "sup_con",
+    "vicreg",
     "with_probe",
 ]

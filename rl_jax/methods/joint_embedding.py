@@ -16,6 +16,7 @@ def joint_embedding(
     criterion: Callable[..., chex.Array],
     *,
     given: Sequence[str] = (),
+    measure: Callable[[chex.Array, chex.Array], dict[str, chex.Array]] | None = None,
     micro_batch: int | None = None,
 ) -> Method:
     """The method whose loss is `criterion(z_a, z_b, …)` on the embeddings of two views.
@@ -28,6 +29,7 @@ def joint_embedding(
       projector: g, h to embeddings z [N, d]; discarded after training.
       criterion: of two [B, d] arrays and the entries `given`; a scalar.
       given: entries of the batch that the criterion reads, `label` say.
+      measure: of the same two; scalars to log.
       micro_batch: examples whose activations of the encoder are held at a time; None:
         all. The gradient is the same; the projector always sees the whole batch, and
         may have BatchNorm.
@@ -51,7 +53,8 @@ def joint_embedding(
         features = {name: tower.split_views(v, 2) for name, v in out.items()}
         z = features["z"]
         value = criterion(z[:, 0], z[:, 1], *(batch[name] for name in given))
-        return value, Aux(state, {}, jax.lax.stop_gradient(features))
+        metrics = {} if measure is None else measure(z[:, 0], z[:, 1])
+        return value, Aux(state, metrics, jax.lax.stop_gradient(features))
 
     def encode(params, state, batch):
         x = batch["image"]
