@@ -7,10 +7,12 @@ from rl_jax.evaluate.geometry import collapse_verdict, normalized_std, rank_me
 from rl_jax.evaluate.knn import knn, knn_accuracy
 from rl_jax.evaluate.labels import label_draws
 from rl_jax.evaluate.neighbours import nearest
+from rl_jax.evaluate.neural_collapse import NeuralCollapse, neural_collapse
 from rl_jax.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
 from rl_jax.evaluate.regression import logistic
 
 __all__ = [
+    "NeuralCollapse",
     "Probe",
     "ProbeResult",
     "collapse_verdict",
@@ -22,6 +24,7 @@ __all__ = [
     "logistic",
     "mean_correlation",
     "nearest",
+    "neural_collapse",
     "normalized_std",
     "pca_2d",
     "rank_me",

@@ -5,8 +5,11 @@ from rl_jax.methods.byol import byol
 from rl_jax.methods.cpc import cpc
 from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
+from rl_jax.methods.context import context
+from rl_jax.methods.jigsaw import jigsaw
 from rl_jax.methods.moco import moco
 from rl_jax.methods.probe import with_probe
+from rl_jax.methods.rotation import rotation
 from rl_jax.methods.simclr import simclr
 from rl_jax.methods.simsiam import simsiam
 from rl_jax.methods.sup_con import sup_con
@@ -28,5 +31,15 @@ __all__ = [
     "vae",
     "vib",
     "vicreg",
+from rl_jax.methods.supervised import supervised
+
+__all__ = [
+    "byol",
+    "context",
+    "jigsaw",
+    "moco",
+    "rotation",
+    "simclr",
+    "supervised",
     "with_probe",
 ]

@@ -1,7 +1,7 @@
 """Networks: factories of `Network(init, apply)`; the only folder that imports flax."""
 
 from rl_jax.networks.convnet import convnet
-from rl_jax.networks.heads import prediction_head, projection_head
+from rl_jax.networks.heads import prediction_head, projection_head, task_head
 from rl_jax.networks.linen import chain, from_linen
 from rl_jax.networks.mlp import mlp
 from rl_jax.networks.norm import BatchNorm
@@ -18,4 +18,5 @@ __all__ = [
     "prediction_head",
     "projection_head",
     "resnet",
+    "task_head",
 ]

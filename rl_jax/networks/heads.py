@@ -1,4 +1,4 @@
-"""Heads of joint-embedding methods: used in training, discarded afterwards."""
+"""Heads: used in training, discarded afterwards."""
 
 from rl_jax.networks.linen import check_sizes, from_linen
 from rl_jax.networks.mlp import MLP, Activation, check_activation
@@ -83,6 +83,46 @@ def prediction_head(
         MLP(
             features=(hidden,),
             out=out,
+            activation=activation,
+            batch_norm=batch_norm,
+            split=split,
+        )
+    )
+
+
+def task_head(
+    *,
+    hidden: int = 256,
+    layers: int = 2,
+    activation: Activation = "relu",
+    batch_norm: bool = True,
+    split: int = 1,
+) -> Network:
+    """Hidden layers between the features and the classifier of a pretext task.
+
+    x ← φ(BN(W x)) for each layer; the linear classifier that follows belongs to the
+    method. Jigsaw (Noroozi & Favaro 2016, arXiv:1603.09246) and context prediction
+    (Doersch et al. 2015, arXiv:1505.05192) join the features of several parts here.
+
+    Args:
+      hidden: width of each layer.
+      layers: number of layers, at least 1.
+      activation: φ of each layer.
+      batch_norm: normalise before each activation; otherwise the layer has a bias.
+      split: BatchNorm statistics of that many contiguous groups of the batch.
+
+    Returns:
+      A network [B, D] -> [B, hidden] float32.
+
+    Raises:
+      UsageError: for sizes below 1 or an unknown activation.
+    """
+    check_sizes("task_head", hidden=hidden, layers=layers, split=split)
+    check_activation("task_head", activation)
+    return from_linen(
+        MLP(
+            features=(hidden,) * layers,
+            out=None,
             activation=activation,
             batch_norm=batch_norm,
             split=split,

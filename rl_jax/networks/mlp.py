@@ -16,10 +16,10 @@ ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": nn.tan
 
 
 class MLP(nn.Module):
-    """Hidden layers of linear, BatchNorm, activation; then a linear layer."""
+    """Hidden layers of linear, BatchNorm, activation; then a linear layer, or none."""
 
     features: tuple[int, ...]
-    out: int
+    out: int | None
     activation: str = "relu"
     batch_norm: bool = True
     final_batch_norm: bool = False
@@ -39,6 +39,8 @@ class MLP(nn.Module):
             if self.batch_norm:
                 x = BatchNorm(split=self.split)(x, train=train)
             x = ACTIVATIONS[self.activation](x)
+        if self.out is None:
+            return x
         x = nn.Dense(
             self.out,
             use_bias=not self.final_batch_norm,
