@@ -2,10 +2,10 @@
 
 from rl_jax.methods.barlow_twins import barlow_twins
 from rl_jax.methods.byol import byol
+from rl_jax.methods.context import context
 from rl_jax.methods.cpc import cpc
 from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
-from rl_jax.methods.context import context
 from rl_jax.methods.jigsaw import jigsaw
 from rl_jax.methods.moco import moco
 from rl_jax.methods.probe import with_probe
@@ -13,6 +13,7 @@ from rl_jax.methods.rotation import rotation
 from rl_jax.methods.simclr import simclr
 from rl_jax.methods.simsiam import simsiam
 from rl_jax.methods.sup_con import sup_con
+from rl_jax.methods.supervised import supervised
 from rl_jax.methods.vae import vae
 from rl_jax.methods.vib import contrastive_vib, vib
 from rl_jax.methods.vicreg import vicreg
@@ -20,26 +21,20 @@ from rl_jax.methods.vicreg import vicreg
 __all__ = [
     "barlow_twins",
     "byol",
+    "context",
     "contrastive_vib",
     "cpc",
     "info_nce",
     "ivae",
-    "moco",
-    "simclr",
-    "simsiam",
-    "sup_con",
-    "vae",
-    "vib",
-    "vicreg",
-from rl_jax.methods.supervised import supervised
-
-__all__ = [
-    "byol",
-    "context",
     "jigsaw",
     "moco",
     "rotation",
     "simclr",
+    "simsiam",
+    "sup_con",
     "supervised",
+    "vae",
+    "vib",
+    "vicreg",
     "with_probe",
 ]

@@ -1,6 +1,5 @@
 """Closed forms and small solvers: what the methods are checked against."""
 
-__all__ = []
 from rl_jax.theory.simplex import simplex_etf, simplex_gram
 
-__all__ = ["simplex_etf", "simplex_gram"]
+__all__ = []
