@@ -10,6 +10,12 @@ from rl_jax.losses.contrastive import (
     sup_con,
     uniformity,
 )
+from rl_jax.losses.masked import (
+    normalise_patches,
+    patch_statistics,
+    squared_error,
+    weighted_cross_entropy,
+)
 from rl_jax.losses.normalize import normalize
 
 __all__ = [
@@ -17,9 +23,13 @@ __all__ = [
     "clip",
     "info_nce",
     "negative_cosine",
+    "normalise_patches",
     "normalize",
     "nt_xent",
+    "patch_statistics",
     "sigmoid",
+    "squared_error",
     "sup_con",
     "uniformity",
+    "weighted_cross_entropy",
 ]
