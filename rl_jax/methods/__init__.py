@@ -7,6 +7,9 @@ from rl_jax.methods.cpc import cpc
 from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
 from rl_jax.methods.jigsaw import jigsaw
+from rl_jax.methods.bert import bert
+from rl_jax.methods.byol import byol
+from rl_jax.methods.mae import mae
 from rl_jax.methods.moco import moco
 from rl_jax.methods.probe import with_probe
 from rl_jax.methods.rotation import rotation
@@ -38,3 +41,4 @@ __all__ = [
     "vicreg",
     "with_probe",
 ]
+__all__ = ["bert", "byol", "mae", "moco", "simclr", "with_probe"]

@@ -14,12 +14,13 @@ from rl_jax.types import Network
 def from_linen(module: nn.Module) -> Network:
     """A Flax Linen module as two pure functions.
 
-    `init` needs only the shape and dtype of x: it does not run the forward pass.
+    `init` needs only the shapes and dtypes of x: it does not run the forward pass.
 
     Args:
-      module: called as `module(x, train=bool)`; noise, if any, comes from the rng
-        stream `dropout`. An attribute `split` is the number of groups of rows that
-        its BatchNorm layers keep apart, and becomes the network's.
+      module: called as `module(x, train=bool)`, x an array or a tuple of them; noise,
+        if any, comes from the rng stream `dropout`. An attribute `split` is the number
+        of groups of rows that its BatchNorm layers keep apart, and becomes the
+        network's.
 
     Returns:
       A network. `state` holds every collection but `params`, `{}` where there is
@@ -28,7 +29,7 @@ def from_linen(module: nn.Module) -> Network:
     split = getattr(module, "split", 1)
 
     def init(rng, x):
-        spec = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        spec = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), x)
         variables = dict(module.lazy_init({"params": rng}, spec, train=False))
         return variables.pop("params", {}), variables
 

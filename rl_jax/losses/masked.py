@@ -1,0 +1,84 @@
+"""Losses of methods that hide a part of the input and ask for it."""
+
+import chex
+import jax.numpy as jnp
+import optax
+
+from rl_jax.errors import UsageError
+
+
+def patch_statistics(patches: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Mean and √(var + 1e-6) of each patch, with the unbiased variance.
+
+    Args:
+      patches: [..., n], n > 1 values of a patch.
+
+    Returns:
+      Two float32 arrays [..., 1].
+
+    Raises:
+      UsageError: for patches of a single value.
+    """
+    if patches.shape[-1] < 2:
+        raise UsageError(
+            "normalise_patches: patches must have more than one value, got shape "
+            f"{patches.shape}; use larger patches or do not normalise them"
+        )
+    x = patches.astype(jnp.float32)
+    variance = jnp.var(x, axis=-1, ddof=1, keepdims=True)
+    return jnp.mean(x, axis=-1, keepdims=True), jnp.sqrt(variance + 1e-6)
+
+
+def normalise_patches(patches: chex.Array) -> chex.Array:
+    """Each patch by its own mean and deviation (He et al. 2022, arXiv:2111.06377).
+
+    (x − mean)/√(var + 1e-6), as the authors have it.
+
+    Args:
+      patches: [..., n], n > 1 values of a patch.
+
+    Returns:
+      float32 of that shape.
+
+    Raises:
+      UsageError: for patches of a single value.
+    """
+    mean, deviation = patch_statistics(patches)
+    return (patches.astype(jnp.float32) - mean) / deviation
+
+
+def squared_error(predicted: chex.Array, target: chex.Array) -> chex.Array:
+    """Mean over all values of (predicted − target)², in float32.
+
+    Args:
+      predicted, target: of one shape.
+
+    Returns:
+      Scalar >= 0.
+    """
+    chex.assert_equal_shape([predicted, target])
+    return jnp.mean(
+        jnp.square(predicted.astype(jnp.float32) - target.astype(jnp.float32))
+    )
+
+
+def weighted_cross_entropy(
+    logits: chex.Array, label: chex.Array, weight: chex.Array
+) -> chex.Array:
+    """Weighted mean of log Σ_v exp(logit_v) − logit_label, in float32.
+
+    Args:
+      logits: [..., V].
+      label: int32 [...] in [0, V).
+      weight: [...] >= 0, 1 where a label counts and 0 where it does not.
+
+    Returns:
+      Scalar in nats; 0 where no weight is positive.
+    """
+    chex.assert_equal_shape([label, weight])
+    ce = optax.softmax_cross_entropy_with_integer_labels(
+        logits.astype(jnp.float32), label
+    )
+    weight = weight.astype(jnp.float32)
+    total = jnp.sum(weight)
+    return jnp.sum(ce * weight) / jnp.where(total > 0, total, 1.0)

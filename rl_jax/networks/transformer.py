@@ -1,0 +1,138 @@
+"""Transformer blocks, shared by text and image networks."""
+
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from rl_jax.errors import UsageError
+from rl_jax.networks.linen import check_sizes
+
+Dtype = Literal["float32", "bfloat16"]
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+# Also of the queries, keys and values as one matrix, as MAE's authors have it.
+Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
+Norm = functools.partial(nn.LayerNorm, epsilon=1e-6)
+embedding_init = nn.initializers.truncated_normal(0.02)
+
+
+class Block(nn.Module):
+    """x + Attention(LN(x)), then x + MLP(LN(x)), the MLP with one hidden GELU layer.
+
+    Softmax and the statistics of LN are float32 whatever `dtype` is.
+    """
+
+    heads: int
+    mlp_ratio: float
+    dtype: jnp.dtype
+    causal: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, real: jax.Array | None) -> jax.Array:
+        """[B, L, width] to the same; tokens not `real` [B, L] are attended by none."""
+        *rows, width = x.shape
+        y = Norm(dtype=self.dtype, name="norm1")(x)
+        y = Dense(3 * width, dtype=self.dtype, name="qkv")(y)
+        y = y.reshape(*rows, 3, self.heads, width // self.heads)
+        y = jax.nn.dot_product_attention(
+            *jnp.moveaxis(y, 2, 0),
+            mask=None if real is None else real[:, None, None],
+            is_causal=self.causal,
+        )
+        x += Dense(width, dtype=self.dtype, name="out")(y.reshape(x.shape))
+
+        y = Norm(dtype=self.dtype, name="norm2")(x)
+        y = Dense(int(width * self.mlp_ratio), dtype=self.dtype, name="mlp1")(y)
+        y = nn.gelu(y, approximate=False)
+        return x + Dense(width, dtype=self.dtype, name="mlp2")(y)
+
+
+class Transformer(nn.Module):
+    """Pre-norm blocks, then a last LayerNorm (Vaswani et al. 2017, arXiv:1706.03762).
+
+    Attributes:
+      depth: number of blocks.
+      heads: of the attention; a divisor of the width.
+      mlp_ratio: hidden width of the MLPs over the width.
+      dtype: of products and activations; parameters are float32.
+      remat: keep the input of each block only, and compute the block again in the
+        backward pass.
+      causal: a token sees itself and what comes before it.
+    """
+
+    depth: int
+    heads: int
+    mlp_ratio: float
+    dtype: str
+    remat: bool
+    causal: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, real: jax.Array | None = None) -> jax.Array:
+        """[B, L, width] to float32 of that shape; `real` [B, L] bool, None: all."""
+        dtype = DTYPES[self.dtype]
+        x = x.astype(dtype)
+        block = functools.partial(
+            Block,
+            heads=self.heads,
+            mlp_ratio=self.mlp_ratio,
+            dtype=dtype,
+            causal=self.causal,
+        )
+        names = [f"block{i + 1}" for i in range(self.depth)]
+        if self.remat and not self.is_initializing():
+            # Block after block without a loop, XLA needs no less memory on CPUs than
+            # without checkpoints.
+            one = block(parent=None)
+
+            @functools.partial(jax.checkpoint, prevent_cse=False)
+            def step(x, params):
+                return one.apply({"params": params}, x, real), None
+
+            params = [self.variables["params"][name] for name in names]
+            stacked = jax.tree.map(lambda *p: jnp.stack(p), *params)
+            x, _ = jax.lax.scan(step, x, stacked)
+        else:
+            for name in names:
+                x = block(name=name)(x, real)
+        return Norm(dtype=jnp.float32, name="norm")(x)
+
+
+def check_transformer(
+    factory: str, *, width: int, depth: int, heads: int, mlp_ratio: float, dtype: str
+) -> None:
+    """Refuses what `Transformer` cannot be made of.
+
+    Raises:
+      UsageError: naming the factory and the argument.
+    """
+    check_sizes(factory, width=width, depth=depth, heads=heads)
+    if width % heads:
+        raise UsageError(
+            f"{factory}: heads must divide the width, got heads={heads} and "
+            f"width={width}"
+        )
+    if not width * mlp_ratio >= 1:
+        raise UsageError(
+            f"{factory}: mlp_ratio must leave a hidden layer of 1 or more, got "
+            f"{mlp_ratio} at width={width}"
+        )
+    if dtype not in DTYPES:
+        raise UsageError(
+            f"{factory}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}"
+        )
+
+
+def check_choice(factory: str, name: str, value: str, known: tuple[str, ...]) -> None:
+    """Refuses a value that is not one of `known`.
+
+    Raises:
+      UsageError: naming the factory, the argument and the values there are.
+    """
+    if value not in known:
+        raise UsageError(
+            f"{factory}: {name} must be one of {', '.join(known)}, got {value!r}"
+        )

@@ -1,0 +1,232 @@
+"""Vision transformers."""
+
+from typing import Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from rl_jax.errors import UsageError
+from rl_jax.networks.linen import check_sizes, from_linen
+from rl_jax.networks.patches import Patches, grid, patch_positions, patchify, sincos
+from rl_jax.networks.transformer import (
+    DTYPES,
+    Dense,
+    Dtype,
+    Transformer,
+    check_choice,
+    check_transformer,
+    embedding_init,
+)
+from rl_jax.types import Network
+
+SIZES = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}
+"""Width, depth, heads; Ti and S are DeiT's (Touvron et al. 2020, arXiv:2012.12877)."""
+
+
+class Masked(NamedTuple):
+    """What is known of an image, and where something is to be told.
+
+    Attributes:
+      tokens: [B, K, D] of the visible patches.
+      positions: int32 [B, K, 2], row and column of these.
+      masked: int32 [B, M, 2], row and column of the patches to predict.
+    """
+
+    tokens: chex.Array
+    positions: chex.Array
+    masked: chex.Array
+
+
+class ViT(nn.Module):
+    """Linear embedding of patches, positions, transformer, pooling."""
+
+    patch: int
+    width: int
+    positions: str
+    pool: str
+    transformer: Transformer
+
+    @nn.compact
+    def __call__(self, x: jax.Array | Patches, *, train: bool) -> jax.Array:
+        """[B, H, W, C] or `Patches` to [B, width] or [B, L, width]."""
+        del train
+        dtype = DTYPES[self.transformer.dtype]
+        size = None
+        if not isinstance(x, Patches):
+            size = grid(x.shape, self.patch)
+            everywhere = jnp.broadcast_to(
+                patch_positions(*size)[None], (len(x), size[0] * size[1], 2)
+            )
+            x = Patches(patchify(x, self.patch), everywhere)
+        tokens = Dense(self.width, dtype=dtype, name="embed")(x.values)
+        tokens += self._embedded(x.positions, size)
+        if self.pool == "cls":
+            cls = self.param("cls", embedding_init, (1, 1, self.width))
+            cls = jnp.broadcast_to(cls, (len(tokens), 1, self.width))
+            tokens = jnp.concatenate([cls, tokens], axis=1)
+
+        tokens = self.transformer(tokens)
+        if self.pool == "none":
+            return tokens
+        return tokens[:, 0] if self.pool == "cls" else jnp.mean(tokens, axis=1)
+
+    def _embedded(self, positions, size: tuple[int, int] | None) -> jax.Array:
+        """The embedding of positions; `size` of the grid, None where not known."""
+        if self.positions == "sincos":
+            return sincos(positions, self.width)
+        if self.has_variable("params", "positions"):
+            table = self.get_variable("params", "positions")
+        elif size is None:
+            raise UsageError(
+                "vit: learned positions need the size of the image, got patches; "
+                "initialise with images"
+            )
+        else:
+            table = self.param("positions", embedding_init, (*size, self.width))
+        if size is not None and table.shape[:2] != size:
+            raise UsageError(
+                "vit: learned positions are those of "
+                f"{table.shape[0]}×{table.shape[1]} patches, got {size[0]}×{size[1]}; "
+                'use images of one size or positions="sincos"'
+            )
+        return table[positions[..., 0], positions[..., 1]]
+
+
+class Decoder(nn.Module):
+    """Mask tokens among visible ones, transformer, the mask tokens' outputs."""
+
+    width: int
+    transformer: Transformer
+
+    @nn.compact
+    def __call__(self, x: Masked, *, train: bool) -> jax.Array:
+        """`Masked` to [B, M, width]."""
+        del train
+        hidden = self.param("mask", embedding_init, (1, 1, self.width))
+        hidden += sincos(x.masked, self.width)
+        dtype = DTYPES[self.transformer.dtype]
+        seen = Dense(self.width, dtype=dtype, name="embed")(x.tokens)
+        seen += sincos(x.positions, self.width)
+        tokens = self.transformer(jnp.concatenate([seen, hidden], axis=1))
+        return tokens[:, x.tokens.shape[1] :]
+
+
+def vit(
+    *,
+    size: Literal["Ti", "S", "B", "L"] = "S",
+    patch: int = 16,
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    mlp_ratio: float = 4.0,
+    positions: Literal["sincos", "learned"] = "sincos",
+    pool: Literal["mean", "cls", "none"] = "mean",
+    dtype: Dtype = "float32",
+    remat: bool = False,
+) -> Network:
+    """A vision transformer, no classifier (Dosovitskiy et al. 2020, arXiv:2010.11929).
+
+    Images [B, H, W, C], or `Patches` of them: patches already cut, any number of them,
+    each with its row and column. There is a cls token only with pool="cls". Kernels
+    start Glorot-uniform, learned embeddings truncated normal with deviation 0.02.
+
+    Args:
+      size: width, depth and heads: Ti 192, 12, 3; S 384, 12, 6; B 768, 12, 12;
+        L 1024, 24, 16. Each of the three may be given instead.
+      patch: p, side of a patch in pixels.
+      width: of the tokens and of h; None: that of `size`.
+      depth: number of blocks; None: that of `size`.
+      heads: of the attention, a divisor of the width; None: that of `size`.
+      mlp_ratio: hidden width of the MLPs over the width.
+      positions: sincos: fixed, for images of any size; learned: a parameter of the
+        grid of patches that the network is initialised with.
+      pool: mean over the patches; cls token; or none, every patch of the last layer.
+      dtype: of products and activations; parameters, softmax, the statistics of the
+        normalisation and the output are float32.
+      remat: compute each block again in the backward pass, to save memory.
+
+    Returns:
+      A network [B, H, W, C] -> [B, width] float32, or [B, L, width] with pool="none",
+      L = H/p · W/p, or the number of patches given.
+
+    Raises:
+      UsageError: for values out of range; while tracing, where `patch` does not divide
+        the image or learned positions are of another grid.
+    """
+    check_choice("vit", "size", size, tuple(SIZES))
+    check_choice("vit", "positions", positions, ("sincos", "learned"))
+    check_choice("vit", "pool", pool, ("mean", "cls", "none"))
+    check_sizes("vit", patch=patch)
+    given = zip((width, depth, heads), SIZES[size], strict=True)
+    width, depth, heads = (own if own is not None else usual for own, usual in given)
+    check_transformer(
+        "vit", width=width, depth=depth, heads=heads, mlp_ratio=mlp_ratio, dtype=dtype
+    )
+    if positions == "sincos":
+        _check_quarters("vit", width)
+    transformer = Transformer(
+        depth=depth, heads=heads, mlp_ratio=mlp_ratio, dtype=dtype, remat=remat
+    )
+    return from_linen(
+        ViT(
+            patch=patch,
+            width=width,
+            positions=positions,
+            pool=pool,
+            transformer=transformer,
+        )
+    )
+
+
+def mae_decoder(
+    *,
+    width: int = 32,
+    depth: int = 1,
+    heads: int = 4,
+    mlp_ratio: float = 4.0,
+    dtype: Dtype = "float32",
+    remat: bool = False,
+) -> Network:
+    """The decoder of masked autoencoders, no output layer (He et al. 2022, 2111.06377).
+
+    Visible tokens are mapped to its width and stand beside one learned mask token for
+    each patch to predict; all get fixed sine-cosine positions. The authors' is 512
+    wide with 8 blocks of 16 heads.
+
+    Args:
+      width: of its tokens, a multiple of 4.
+      depth: number of blocks.
+      heads: of the attention; a divisor of the width.
+      mlp_ratio: hidden width of the MLPs over the width.
+      dtype: of products and activations, as in `vit`.
+      remat: compute each block again in the backward pass, to save memory.
+
+    Returns:
+      A network `Masked` -> [B, M, width] float32, of the masked patches.
+
+    Raises:
+      UsageError: for values out of range.
+    """
+    check_transformer(
+        "mae_decoder",
+        width=width,
+        depth=depth,
+        heads=heads,
+        mlp_ratio=mlp_ratio,
+        dtype=dtype,
+    )
+    _check_quarters("mae_decoder", width)
+    transformer = Transformer(
+        depth=depth, heads=heads, mlp_ratio=mlp_ratio, dtype=dtype, remat=remat
+    )
+    return from_linen(Decoder(width=width, transformer=transformer))
+
+
+def _check_quarters(factory: str, width: int) -> None:
+    if width % 4:
+        raise UsageError(
+            f"{factory}: width must be a multiple of 4 for sine-cosine positions, got "
+            f"{width}"
+        )

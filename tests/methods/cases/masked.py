@@ -1,0 +1,39 @@
+"""MAE and BERT."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from cases import BATCH, PLAIN, Case
+from rl_jax import methods, networks
+
+
+def texts(seed=0):
+    """Texts of 1 to 12 tokens out of 20, padding behind."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(3, 20, (BATCH, 12))
+    length = rng.integers(1, 13, (BATCH, 1))
+    return {
+        "index": jnp.asarray(rng.permutation(100)[:BATCH], jnp.int32),
+        "tokens": jnp.asarray(np.where(np.arange(12) < length, tokens, 0), jnp.int32),
+        "label": jnp.asarray(rng.integers(0, 4, BATCH), jnp.int32),
+    }
+
+
+def mae(**arguments):
+    encoder = networks.vit(patch=2, width=16, depth=1, heads=2, pool="none")
+    decoder = networks.mae_decoder(width=16, depth=1, heads=2)
+    return methods.mae(encoder, decoder, **arguments)
+
+
+def bert(**arguments):
+    encoder = networks.text_transformer(
+        vocab_size=20, length=12, width=16, depth=1, heads=2, pool="none"
+    )
+    return methods.bert(encoder, vocab_size=20, **arguments)
+
+
+CASES = {
+    "mae": Case(mae),
+    "mae normalised": Case(lambda: mae(normalise_patches=True), slow=True),
+    "bert": Case(bert, texts, PLAIN),
+}

@@ -1,0 +1,149 @@
+"""Vision transformers and patches: sizes, geometry, parts of images."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import assert_close
+
+from rl_jax import networks
+from rl_jax.errors import UsageError
+from rl_jax.networks.patches import sincos
+
+RNG = jax.random.key(0)
+IMAGES = np.random.default_rng(0).normal(size=(3, 6, 8, 2)).astype(np.float32)
+# timm's vit_*_patch16_224 with its classifier of 1000 classes.
+PUBLISHED = {"Ti": 5_717_416, "S": 22_050_664, "B": 86_567_656, "L": 304_326_632}
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_as_large_as_the_published_networks(size):
+    """With the classifier, and the position of the cls token, which ours has not."""
+    network = networks.vit(size=size, positions="learned", pool="cls")
+    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    params, _ = jax.eval_shape(network.init, RNG, image)
+    width = params["cls"].shape[-1]
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert count + 1000 * (width + 1) + width == PUBLISHED[size]
+
+
+def test_a_size_can_be_changed_in_part():
+    network = networks.vit(size="B", width=32, depth=2, heads=4)
+    params, _ = network.init(RNG, jnp.zeros((1, 32, 32, 3)))
+    assert params["embed"]["kernel"].shape == (16 * 16 * 3, 32)
+    assert sum(name.startswith("block") for name in params["transformer"]) == 2
+
+
+def small(**arguments):
+    return networks.vit(patch=2, width=16, depth=2, heads=2, **arguments)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_patches_and_back(patch):
+    patches = networks.patchify(IMAGES, patch)
+    assert patches.shape == (3, 48 // patch**2, patch * patch * 2)
+    back = networks.unpatchify(patches, patch, IMAGES.shape[1:])
+    np.testing.assert_array_equal(back, IMAGES)
+    again = networks.patchify(back, patch)
+    np.testing.assert_array_equal(again, patches)
+
+
+def test_patches_are_where_they_say():
+    patches = np.asarray(networks.patchify(IMAGES, 2))
+    for i, (row, column) in enumerate(networks.patch_positions(3, 4).tolist()):
+        part = IMAGES[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        np.testing.assert_array_equal(patches[:, i], part.reshape(3, -1))
+
+
+def test_embedding_of_patches_is_a_strided_convolution():
+    network = small(pool="none", positions="learned")
+    params, _ = network.init(RNG, IMAGES)
+    embed = params["embed"]
+    tokens = networks.patchify(IMAGES, 2) @ embed["kernel"] + embed["bias"][None, None]
+    convolved = jax.lax.conv_general_dilated(
+        IMAGES,
+        embed["kernel"].reshape(2, 2, 2, 16),
+        (2, 2),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    assert_close(tokens, convolved.reshape(3, 12, 16), tolerance=1e-5)
+
+
+def test_sincos_equals_the_formula():
+    positions = np.array([[0, 0], [3, 5], [1, 13]])
+    expected = np.zeros((3, 16))
+    for n, (row, column) in enumerate(positions):
+        for start, at in ((0, column), (8, row)):
+            for i in range(4):
+                angle = at * 10000 ** (-4 * i / 16)
+                expected[n, start + i] = np.sin(angle)
+                expected[n, start + 4 + i] = np.cos(angle)
+    assert_close(sincos(jnp.asarray(positions), 16), expected, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("positions", ["sincos", "learned"])
+@pytest.mark.parametrize("pool", ["mean", "cls", "none"])
+def test_an_image_is_all_its_patches(positions, pool):
+    """In any order; their places go with them."""
+    network = small(positions=positions, pool=pool)
+    params, state = network.init(RNG, IMAGES)
+    assert ("cls" in params) == (pool == "cls")
+    apply = jax.jit(functools.partial(network.apply, train=False))
+    y, _ = apply(params, state, IMAGES)
+    assert y.shape == ((3, 12, 16) if pool == "none" else (3, 16))
+    order = np.random.default_rng(1).permutation(12)
+    places = jnp.broadcast_to(networks.patch_positions(3, 4)[None], (3, 12, 2))
+    patches = networks.Patches(networks.patchify(IMAGES, 2)[:, order], places[:, order])
+    z, _ = apply(params, state, patches)
+    assert_close(z, y[:, order] if pool == "none" else y, tolerance=1e-5)
+    moved = patches._replace(positions=places)
+    z, _ = apply(params, state, moved)
+    expected = y[:, order] if pool == "none" else y
+    assert np.max(np.abs(z - expected)) > 1e-3
+
+
+def test_sincos_takes_images_of_any_size():
+    network = small()
+    params, state = network.init(RNG, IMAGES)
+    y, _ = network.apply(params, state, jnp.zeros((3, 4, 10, 2)), train=False)
+    assert y.shape == (3, 16)
+
+
+def run(network, params, state, x):
+    return jax.eval_shape(
+        functools.partial(network.apply, train=False), params, state, x
+    )
+
+
+def test_refuses_other_images():
+    network = small(positions="learned")
+    params, state = network.init(RNG, IMAGES)
+    with pytest.raises(UsageError, match="are those of 3×4 patches, got 2×2"):
+        run(network, params, state, jnp.zeros((1, 4, 4, 2)))
+    with pytest.raises(UsageError, match="patch=2 does not divide images of 5×8"):
+        run(network, params, state, jnp.zeros((1, 5, 8, 2)))
+    with pytest.raises(UsageError, match=r"images \[B, H, W, C\], got \(5, 8\)"):
+        run(network, params, state, jnp.zeros((5, 8)))
+    patches = networks.Patches(jnp.zeros((1, 2, 8)), jnp.zeros((1, 2, 2), jnp.int32))
+    with pytest.raises(UsageError, match="initialise with images"):
+        network.init(RNG, patches)
+    with pytest.raises(UsageError, match=r"unpatchify: patches \(1, 2, 8\) of patch=2"):
+        networks.unpatchify(jnp.zeros((1, 2, 8)), 2, (6, 8, 2))
+
+
+def test_decoder_predicts_by_place():
+    """Another place, another output; the order of the visible does not matter."""
+    network = networks.mae_decoder(width=16)
+    places = jnp.broadcast_to(networks.patch_positions(3, 4)[None], (3, 12, 2))
+    tokens = jnp.asarray(np.random.default_rng(2).normal(size=(3, 5, 6)), jnp.float32)
+    x = networks.Masked(tokens, places[:, :5], places[:, 5:])
+    params, state = network.init(RNG, x)
+    y, _ = network.apply(params, state, x, train=False)
+    assert y.shape == (3, 7, 16)
+    turned = networks.Masked(tokens[:, ::-1], x.positions[:, ::-1], x.masked[:, ::-1])
+    z, _ = network.apply(params, state, turned, train=False)
+    assert_close(z[:, ::-1], y, tolerance=1e-5)
+    assert np.max(np.abs(y[:, 0] - y[:, 1])) > 1e-3
