@@ -1,14 +1,13 @@
 """Methods: one factory each; `__all__` is the list everything else reads."""
 
 from rl_jax.methods.barlow_twins import barlow_twins
+from rl_jax.methods.bert import bert
 from rl_jax.methods.byol import byol
 from rl_jax.methods.context import context
 from rl_jax.methods.cpc import cpc
 from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
 from rl_jax.methods.jigsaw import jigsaw
-from rl_jax.methods.bert import bert
-from rl_jax.methods.byol import byol
 from rl_jax.methods.mae import mae
 from rl_jax.methods.moco import moco
 from rl_jax.methods.probe import with_probe
@@ -41,4 +40,3 @@ __all__ = [
     "vicreg",
     "with_probe",
 ]
-__all__ = ["bert", "byol", "mae", "moco", "simclr", "with_probe"]

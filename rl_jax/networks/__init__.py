@@ -5,8 +5,8 @@ from rl_jax.networks.heads import prediction_head, projection_head, task_head
 from rl_jax.networks.linen import chain, from_linen
 from rl_jax.networks.mlp import mlp
 from rl_jax.networks.norm import BatchNorm
-from rl_jax.networks.recurrent import gru
 from rl_jax.networks.patches import Patches, patch_positions, patchify, unpatchify
+from rl_jax.networks.recurrent import gru
 from rl_jax.networks.resnet import resnet
 from rl_jax.networks.text import mean_of_tokens, text_transformer, token_embedding
 from rl_jax.networks.vit import Masked, mae_decoder, vit
