@@ -1,4 +1,4 @@
-"""Sources of examples; the batch of every step as a pure function of (seed, step)."""
+"""Sources of images, and the batch of every step as a pure function of (seed, step)."""
 
 from rl_jax.data.arrays import arrays, npz
 from rl_jax.data.captions import captioned
@@ -13,7 +13,6 @@ from rl_jax.data.sequences import oscillators, strokes
 from rl_jax.data.source import (
     Problems,
     Source,
-    contents,
     examples,
     fits,
     in_memory,
@@ -46,7 +45,6 @@ __all__ = [
     "batch_indices",
     "captioned",
     "class_prompts",
-    "contents",
     "decode_speed",
     "difference",
     "digit_prompts",

@@ -1,10 +1,35 @@
 """Losses: arrays in, a scalar out."""
 
-from rl_jax.losses.bootstrap import (negative_cosine)
-from rl_jax.losses.contrastive import (alignment, clip, info_nce, nt_xent, sigmoid, sup_con, uniformity)
-from rl_jax.losses.masked import (normalise_patches, patch_statistics, squared_error, weighted_cross_entropy)
-from rl_jax.losses.normalize import (normalize)
-from rl_jax.losses.variational import (barlow_twins_terms, bernoulli_log_likelihood, free_bits, from rl_jax.losses.redundancy import (     barlow_twins, gaussian_kl, gaussian_log_likelihood, gaussian_sample, vicreg, vicreg_terms)
+from rl_jax.losses.bootstrap import negative_cosine
+from rl_jax.losses.contrastive import (
+    alignment,
+    clip,
+    info_nce,
+    nt_xent,
+    sigmoid,
+    sup_con,
+    uniformity,
+)
+from rl_jax.losses.masked import (
+    normalise_patches,
+    patch_statistics,
+    squared_error,
+    weighted_cross_entropy,
+)
+from rl_jax.losses.normalize import normalize
+from rl_jax.losses.redundancy import (
+    barlow_twins,
+    barlow_twins_terms,
+    vicreg,
+    vicreg_terms,
+)
+from rl_jax.losses.variational import (
+    bernoulli_log_likelihood,
+    free_bits,
+    gaussian_kl,
+    gaussian_log_likelihood,
+    gaussian_sample,
+)
 
 __all__ = [
     "alignment",

@@ -22,6 +22,7 @@ from rl_jax.methods.vicreg import vicreg
 
 __all__ = [
     "barlow_twins",
+    "bert",
     "byol",
     "context",
     "contrastive_vib",
@@ -29,6 +30,7 @@ __all__ = [
     "info_nce",
     "ivae",
     "jigsaw",
+    "mae",
     "moco",
     "rotation",
     "simclr",

@@ -16,7 +16,8 @@ def save_view_grid(
     """Writes a PNG with a row per example: the clean image, then its views.
 
     The examples and the randomness are those of step 0, so the picture shows what the
-    first step trains on; without views the clean images alone. The contrast is stretched over the picture.
+    first step trains on; without views the clean images alone. The contrast is
+    stretched over the picture.
     """
     from PIL import Image
 

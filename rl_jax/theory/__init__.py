@@ -2,4 +2,7 @@
 
 from rl_jax.theory.simplex import simplex_etf, simplex_gram
 
-__all__ = []
+__all__ = [
+    "simplex_etf",
+    "simplex_gram",
+]
