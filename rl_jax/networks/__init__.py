@@ -1,6 +1,7 @@
 """Networks: factories of `Network(init, apply)`; the only folder that imports flax."""
 
 from rl_jax.networks.convnet import convnet
+from rl_jax.networks.decoders import conv_decoder, mlp_decoder
 from rl_jax.networks.heads import prediction_head, projection_head, task_head
 from rl_jax.networks.linen import chain, from_linen
 from rl_jax.networks.mlp import mlp
@@ -16,12 +17,14 @@ __all__ = [
     "Masked",
     "Patches",
     "chain",
+    "conv_decoder",
     "convnet",
     "from_linen",
     "gru",
     "mae_decoder",
     "mean_of_tokens",
     "mlp",
+    "mlp_decoder",
     "patch_positions",
     "patchify",
     "prediction_head",

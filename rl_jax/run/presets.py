@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from rl_jax import data
+from rl_jax.augment.presets import DIGITS_MEAN, DIGITS_STD
 
 
 class Change(NamedTuple):
@@ -49,6 +50,20 @@ class Preset(NamedTuple):
     methods: dict[str, Change] = {}
 
 
+STANDARD_DIGITS = {"mean": DIGITS_MEAN, "std": DIGITS_STD}
+
+
+def of_clean_images(*, encoder: str = "mlp", decoder: str = "mlp_decoder"):
+    """What is otherwise for methods that reconstruct the image itself."""
+    change = Change(
+        augment="plain",
+        networks={"encoder": encoder, "decoder": decoder},
+        arguments={"optimizer": {"learning_rate": 1e-3}},
+    )
+    plain = Change(augment="plain", networks={"encoder": encoder})
+    return {"vae": change, "ivae": change, "vib": plain}
+
+
 def digits() -> Preset:
     """For 8×8 digits: a small conv net, 1,297 images; minutes on two CPU cores."""
     return Preset(
@@ -68,7 +83,50 @@ def digits() -> Preset:
         batch_size=256,
         log_every=10,
         checkpoint_every=50,
+        methods=of_clean_images() | DIGITS,
     )
+
+
+DIGITS = {
+    "simsiam": Change(arguments={"predictor": {"hidden": 64}}),
+    "rotation": Change(augment="plain", arguments={"augment": STANDARD_DIGITS}),
+    "jigsaw": Change(
+        augment="plain",
+        networks={"encoder": "mlp"},
+        arguments={
+            "augment": {"size": 12, **STANDARD_DIGITS},
+            "encoder": {"features": (64,), "out": 32},
+        },
+        steps=1500,
+    ),
+    "context": Change(
+        augment="plain",
+        networks={"encoder": "mlp"},
+        arguments={
+            "augment": {"size": 24, **STANDARD_DIGITS},
+            "encoder": {"features": (64,), "out": 32},
+        },
+        steps=1500,
+    ),
+    "mae": Change(
+        augment="plain",
+        networks={"encoder": "vit", "decoder": "mae_decoder"},
+        arguments={
+            "encoder": {
+                "patch": 2,
+                "width": 48,
+                "depth": 2,
+                "heads": 4,
+                "pool": "none",
+            },
+            "optimizer": {"learning_rate": 2e-3},
+        },
+        steps=1500,
+        batch_size=128,
+    ),
+    "supervised": Change(arguments={"augment": {"num_views": 1}}),
+}
+"""What is otherwise on 8×8 digits: parts of the image need more pixels to be parts."""
 
 
 def small_images(size: int = 32) -> Preset:
@@ -125,6 +183,30 @@ def records() -> Preset:
         batch_size=128,
         log_every=10,
         checkpoint_every=100,
+        methods={
+            "bert": Change(
+                networks={"encoder": "text_transformer"},
+                arguments={
+                    "encoder": {"pool": "none", "depth": 1},
+                    "optimizer": {"learning_rate": 2e-3, "warmup_steps": 100},
+                },
+                steps=500,
+                batch_size=32,
+            ),
+            "cpc": Change(arguments={"encoder": {"batch_norm": False}}),
+            "ivae": Change(
+                networks={"decoder": "mlp_decoder"},
+                arguments={
+                    "encoder": {"features": (64, 64), "out": 64, "batch_norm": False},
+                    "decoder": {"features": (64, 64)},
+                    "optimizer": {"learning_rate": 3e-3},
+                },
+                steps=4000,
+                batch_size=256,
+            ),
+            "vae": Change(networks={"decoder": "mlp_decoder"}),
+            "info_nce": Change(arguments={"info_nce": {"positives": "temporal"}}),
+        },
     )
 
 

@@ -26,9 +26,15 @@ ROLES: dict[str, tuple[Callable, ...]] = {
         networks.convnet,
         networks.mlp,
         networks.resnet,
+        networks.vit,
+        networks.text_transformer,
     ),
     "projector": (networks.projection_head,),
     "predictor": (networks.prediction_head,),
+    "decoder": (networks.mlp_decoder, networks.conv_decoder, networks.mae_decoder),
+    "head": (networks.task_head,),
+    "text": (networks.text_transformer,),
+    "context": (networks.gru,),
 }
 """The factories of each network a method may take, by the name of its parameter."""
 
