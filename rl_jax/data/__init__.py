@@ -13,6 +13,7 @@ from rl_jax.data.sequences import oscillators, strokes
 from rl_jax.data.source import (
     Problems,
     Source,
+    contents,
     examples,
     fits,
     in_memory,
@@ -43,6 +44,7 @@ __all__ = [
     "Tokenizer",
     "arrays",
     "batch_indices",
+    "contents",
     "captioned",
     "class_prompts",
     "decode_speed",
