@@ -1,10 +1,12 @@
 """The identity of the evidence bound, and the library's VAE against it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from reference import loop
 from reference import variational as reference
 
 from rl_jax import methods, networks
@@ -113,19 +115,12 @@ def test_trained_vae_closes_the_gap():
     x = np.float32(rng.normal(size=(n, K)) @ truth.T + noise)
     method = methods.vae(linear(D), linear(D), latent=K, variance=VARIANCE)
     batch = {"image": jnp.asarray(x), "index": jnp.arange(n)}
-    params, state = method.init(jax.random.key(0), batch)
-    optimizer = optax.adam(optax.cosine_decay_schedule(3e-2, 1500))
-
-    def step(carry, rng):
-        params, state, opt = carry
-        grad = jax.value_and_grad(method.loss, has_aux=True)
-        (_, aux), grads = grad(params, state, batch, rng)
-        updates, opt = optimizer.update(grads, opt)
-        return (optax.apply_updates(params, updates), aux.state, opt), None
-
-    start = params, state, optimizer.init(params)
-    rngs = jax.random.split(jax.random.key(2), 1500)
-    (trained, *_), _ = jax.jit(lambda c: jax.lax.scan(step, c, rngs))(start)
+    params, _ = method.init(jax.random.key(0), batch)
+    steps = 1500
+    fit = functools.partial(
+        loop.fit, optimizer=loop.cosine_adam(3e-2, steps), steps=steps, batch_size=n
+    )
+    trained, _ = jax.jit(lambda rng: fit(method, batch, rng))(jax.random.key(2))
 
     def gap_and_evidence(params):
         weight, bias, *q = parts(params, np.asarray(x, np.float64))
