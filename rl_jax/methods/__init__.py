@@ -3,6 +3,7 @@
 from rl_jax.methods.byol import byol
 from rl_jax.methods.cpc import cpc
 from rl_jax.methods.info_nce import info_nce
+from rl_jax.methods.memory_bank import memory_bank
 from rl_jax.methods.moco import moco
 from rl_jax.methods.probe import with_probe
 from rl_jax.methods.simclr import simclr
@@ -12,6 +13,7 @@ __all__ = [
     "byol",
     "cpc",
     "info_nce",
+    "memory_bank",
     "moco",
     "simclr",
     "sup_con",
