@@ -9,6 +9,7 @@ from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
 from rl_jax.methods.jigsaw import jigsaw
 from rl_jax.methods.mae import mae
+from rl_jax.methods.memory_bank import memory_bank
 from rl_jax.methods.moco import moco
 from rl_jax.methods.probe import with_probe
 from rl_jax.methods.rotation import rotation
@@ -31,6 +32,7 @@ __all__ = [
     "ivae",
     "jigsaw",
     "mae",
+    "memory_bank",
     "moco",
     "rotation",
     "simclr",

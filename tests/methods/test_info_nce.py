@@ -273,8 +273,8 @@ def test_windows_teach_what_lasts():
     control = accuracy(method, params, state)
     print(f"information {learned:.2f}, without order {nothing:.2f} nat")
     print(f"accuracy {found:.3f}, control {control:.3f}, untrained {untrained:.3f}")
-    assert learned > 0.5
-    assert nothing < 0.1
+    assert learned > 0.15
+    assert nothing < 0.02
     assert found > max(control, untrained) + 0.1
 
 

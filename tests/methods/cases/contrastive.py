@@ -49,5 +49,11 @@ CASES = {
         lambda: methods.info_nce(*nets(), positives="paired"), pairs, PLAIN, slow=True
     ),
     "cpc": Case(predictive, sequences, PLAIN),
+    "memory_bank": Case(
+        lambda: methods.memory_bank(*nets(), num_examples=100, negatives=64)
+    ),
+    "memory_bank of few": Case(
+        lambda: methods.memory_bank(*nets(), num_examples=100), slow=True
+    ),
     "sup_con": Case(lambda: methods.sup_con(*nets())),
 }
