@@ -1,5 +1,10 @@
 """Losses: arrays in, a scalar out."""
 
+from rl_jax.losses.assignment import (
+    prototype_scores,
+    sinkhorn,
+    swapped_cross_entropy,
+)
 from rl_jax.losses.bootstrap import negative_cosine
 from rl_jax.losses.contrastive import (
     alignment,
@@ -27,8 +32,11 @@ __all__ = [
     "negative_cosine",
     "normalize",
     "nt_xent",
+    "prototype_scores",
     "sigmoid",
+    "sinkhorn",
     "sup_con",
+    "swapped_cross_entropy",
     "uniformity",
     "vicreg",
     "vicreg_terms",
