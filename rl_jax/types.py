@@ -8,7 +8,8 @@ import chex
 Params = State = chex.ArrayTree
 Batch = dict[str, Any]
 """A dict of arrays. `index` int32 [B] always; `image` [B, H, W, C]; `label` int32
-[B], -1 where unknown; after augmentation `views` [B, V, H, W, C]."""
+[B], -1 where unknown; after augmentation `views` [B, V, H, W, C], and with multi-crop
+`local_views` [B, V', h, w, C], smaller crops of the same images."""
 
 
 class Network(NamedTuple):
@@ -67,10 +68,10 @@ class Augment(NamedTuple):
     """An augmentation as two pure functions, both run inside the compiled step.
 
     Attributes:
-      views: `(rng, batch) -> batch` with `views` [B, V, H, W, C] float32 added and
-        `image` replaced by `clean(image)`. The randomness of example i is
-        `fold_in(rng, index[i])`: it does not depend on the position in the batch
-        or on the number of devices.
+      views: `(rng, batch) -> batch` with `views` [B, V, H, W, C] float32 added (and
+        `local_views` by some) and `image` replaced by `clean(image)`. The randomness of
+        example i is `fold_in(rng, index[i])`: it does not depend on the position in the
+        batch or on the number of devices.
       clean: `(image) -> [B, H, W, C]` float32: the standardised image that
         evaluation sees.
     """

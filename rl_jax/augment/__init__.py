@@ -27,7 +27,7 @@ from rl_jax.augment.crop import (
     resample,
 )
 from rl_jax.augment.noise import gaussian_noise, pixel_dropout
-from rl_jax.augment.presets import cifar, digits, imagenet
+from rl_jax.augment.presets import cifar, digits, imagenet, multi_crop
 
 __all__ = [
     "Transform",
@@ -48,6 +48,7 @@ __all__ = [
     "greyscale",
     "imagenet",
     "interpolation_matrix",
+    "multi_crop",
     "pixel_dropout",
     "presets",
     "random_affine",

@@ -81,6 +81,8 @@ def views(
     *transforms: Transform,
     num_views: int = 2,
     second: Sequence[Transform] | None = None,
+    local: Sequence[Transform] = (),
+    num_local: int = 0,
     size: int | None = None,
     crop_fraction: float = 0.875,
     mean: float | Sequence[float] = 0.0,
@@ -97,6 +99,9 @@ def views(
       num_views: V >= 1.
       second: transforms of the second of two views where the views are treated
         differently (BYOL, MoCo v3).
+      local: transforms of further, smaller views beside these (multi-crop: SwAV, DINO).
+        They are drawn as views V, V + 1, …, so that the first V stay what they are.
+      num_local: how many of those, ≥ 0.
       size: side in pixels of the clean image, see `centre_crop`; None leaves images as
         they come.
       crop_fraction: share of the shorter side the clean image shows, in (0, 1]; applies
@@ -106,12 +111,19 @@ def views(
 
     Returns:
       An `Augment`. `views(rng, batch)` takes `image` [B, H, W, C], uint8 or float in
-      [0, 1], and `index` int32 [B]; it needs its own `rng` at every step.
+      [0, 1], and `index` int32 [B]; it needs its own `rng` at every step. With
+      `num_local` its result has `local_views` [B, num_local, h, w, C] too.
 
     Raises:
       UsageError: an argument out of bounds; in use, a batch that does not fit.
     """
     ranges.within("views", 1, math.inf, num_views=num_views)
+    ranges.within("views", 0, math.inf, num_local=num_local)
+    if num_local and not local:
+        raise UsageError(
+            f"views: num_local={num_local} without `local`; name its transforms, a "
+            "crop first"
+        )
     ranges.ordered("views", high=1.0, crop_fraction=(crop_fraction, 1.0))
     if size is not None:
         ranges.within("views", 1, math.inf, size=size)
@@ -123,6 +135,7 @@ def views(
         )
     first_view = compose(*transforms)
     second_view = None if second is None else compose(*second)
+    local_view = compose(*local)
 
     def standardise(image):
         return (image - _per_channel(mean, image)) / _per_channel(std, image)
@@ -140,6 +153,10 @@ def views(
 
         return jax.vmap(one, in_axes=(None, 0, 0))
 
+    def draw_several(transform, numbers, rngs, image):
+        several = jax.vmap(draw(transform), in_axes=(0, None, None), out_axes=1)
+        return several(numbers, rngs, image)
+
     def augment(rng: chex.PRNGKey, batch: Batch) -> Batch:
         if "image" not in batch or "index" not in batch:
             raise UsageError(
@@ -149,14 +166,17 @@ def views(
         chex.assert_shape(index, image.shape[:1])
         rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, index)
         if second_view is None:
-            drawn = jax.vmap(draw(first_view), in_axes=(0, None, None), out_axes=1)(
-                jnp.arange(num_views), rngs, image
-            )
+            drawn = draw_several(first_view, jnp.arange(num_views), rngs, image)
         else:
             drawn = jnp.stack(
                 [draw(first_view)(0, rngs, image), draw(second_view)(1, rngs, image)],
                 axis=1,
             )
-        return {**batch, "image": clean(batch["image"]), "views": standardise(drawn)}
+        made = {"image": clean(batch["image"]), "views": standardise(drawn)}
+        if num_local:
+            numbers = num_views + jnp.arange(num_local)
+            crops = draw_several(local_view, numbers, rngs, image)
+            made["local_views"] = standardise(crops)
+        return {**batch, **made}
 
     return Augment(views=augment, clean=clean)

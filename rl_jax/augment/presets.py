@@ -16,7 +16,7 @@ from rl_jax.augment.noise import gaussian_noise, pixel_dropout
 from rl_jax.errors import UsageError
 from rl_jax.types import Augment
 
-__all__ = ["cifar", "digits", "imagenet", "none", "plain"]
+__all__ = ["cifar", "digits", "imagenet", "multi_crop", "none", "plain"]
 
 DIGITS_MEAN, DIGITS_STD = 0.3053, 0.3760
 """Over all values of scikit-learn's 1797 digits, scaled from [0, 16] to [0, 1]."""
@@ -52,8 +52,14 @@ def digits(
     noise: float = 0.1,
     dropout: float = 0.0,
     num_views: int = 2,
+    num_local: int = 0,
+    local_size: int = 6,
+    local_scale: tuple[float, float] = (0.3, 0.7),
 ) -> Augment:
-    """Views of scikit-learn's 8×8 digits: affine maps, gain and noise; no crops, flips.
+    """Views of scikit-learn's 8×8 digits: affine maps, gain and noise; no flips.
+
+    With `num_local` (multi-crop, for SwAV and DINO) there are `local_views` too, random
+    crops of such a view.
 
     Args:
       shift: largest shift in pixels along each axis, >= 0.
@@ -63,6 +69,9 @@ def digits(
       noise: standard deviation of the added noise, of the range [0, 1].
       dropout: probability that a pixel is set to zero.
       num_views: views per image, >= 1.
+      num_local: crops per image beside them, >= 0.
+      local_size: side of the crops in pixels, >= 1.
+      local_scale: range of a crop's share of the image's area, in (0, 1].
 
     Returns:
       An `Augment` for images [B, H, W, 1].
@@ -70,12 +79,19 @@ def digits(
     Raises:
       UsageError: an argument out of bounds.
     """
-    augment = views(
-        partial(random_affine, shift=shift, rotate=rotate, shear=shear, scale=scale),
+    move = partial(random_affine, shift=shift, rotate=rotate, shear=shear, scale=scale)
+    crop = partial(random_resized_crop, size=local_size, scale=local_scale)
+    disturb = (
         partial(colour_jitter, brightness=brightness),
         partial(pixel_dropout, rate=dropout),
         partial(gaussian_noise, sd=noise),
+    )
+    augment = views(
+        move,
+        *disturb,
         num_views=num_views,
+        local=(move, crop, *disturb),
+        num_local=num_local,
         mean=DIGITS_MEAN,
         std=DIGITS_STD,
     )
@@ -245,3 +261,82 @@ def none() -> Augment:
         return image
 
     return Augment(views, clean)
+
+
+def multi_crop(
+    *,
+    size: int = 32,
+    local_size: int = 16,
+    num_local: int = 6,
+    crop_scale: tuple[float, float] = (0.4, 1.0),
+    local_scale: tuple[float, float] = (0.05, 0.4),
+    flip: float = 0.5,
+    jitter: float = 0.8,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.2,
+    hue: float = 0.1,
+    grey: float = 0.2,
+    blur: tuple[float, float] = (0.0, 0.0),
+    local_blur: float = 0.0,
+    solarise: tuple[float, float] = (0.0, 0.2),
+) -> Augment:
+    """Two large views and several small crops (Caron et al. 2020, arXiv:2006.09882).
+
+    `views` [B, 2, size, size, 3] and `local_views` [B, num_local, local_size,
+    local_size, 3]. Scales, colours and solarisation are DINO's (arXiv:2104.14294); on
+    photographs it has `size=224`, `local_size=96`, `num_local=8`, `blur=(1.0, 0.1)` and
+    `local_blur=0.5`, SwAV `num_local=6`, `crop_scale=(0.14, 1.0)` and
+    `local_scale=(0.05, 0.14)`.
+
+    Args:
+      size: side of views and clean images in pixels, >= 1. A clean image is the central
+        7/8 of the shorter side, or all of it if that is not above `size`.
+      local_size: side of the crops in pixels, >= 1.
+      num_local: crops per image, >= 0.
+      crop_scale, local_scale: ranges of the share of the image's area that views and
+        crops show, in (0, 1].
+      flip, jitter, grey, local_blur: probabilities of the operations; the last is of
+        crops.
+      brightness, contrast, saturation: strengths of the jitter, >= 0.
+      hue: strength in [0, ½].
+      blur, solarise: probabilities in the first and in the second view.
+
+    Returns:
+      An `Augment` for images [B, H, W, 3].
+
+    Raises:
+      UsageError: an argument out of bounds.
+    """
+
+    def view(size, scale, blur, solarise):
+        return (
+            partial(random_resized_crop, size=size, scale=scale),
+            partial(random_flip, p=flip),
+            partial(
+                colour_jitter,
+                brightness=brightness,
+                contrast=contrast,
+                saturation=saturation,
+                hue=hue,
+                p=jitter,
+            ),
+            partial(random_greyscale, p=grey),
+            partial(random_blur, p=blur),
+            partial(random_solarise, p=solarise),
+        )
+
+    first, second = (
+        view(size, crop_scale, *probabilities)
+        for probabilities in zip(blur, solarise, strict=True)
+    )
+    augment = views(
+        *first,
+        second=None if blur[0] == blur[1] and solarise[0] == solarise[1] else second,
+        local=view(local_size, local_scale, local_blur, 0.0),
+        num_local=num_local,
+        size=size,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+    return _checked(augment, size, size, 3)

@@ -1,5 +1,6 @@
 """Losses: arrays in, a scalar out."""
 
+from rl_jax.losses.assignment import prototype_scores, sinkhorn, swapped_cross_entropy
 from rl_jax.losses.bootstrap import negative_cosine
 from rl_jax.losses.contrastive import (
     alignment,
@@ -47,9 +48,12 @@ __all__ = [
     "normalize",
     "nt_xent",
     "patch_statistics",
+    "prototype_scores",
     "sigmoid",
+    "sinkhorn",
     "squared_error",
     "sup_con",
+    "swapped_cross_entropy",
     "uniformity",
     "vicreg",
     "vicreg_terms",

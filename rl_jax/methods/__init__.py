@@ -5,6 +5,7 @@ from rl_jax.methods.bert import bert
 from rl_jax.methods.byol import byol
 from rl_jax.methods.context import context
 from rl_jax.methods.cpc import cpc
+from rl_jax.methods.dino import dino
 from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
 from rl_jax.methods.jigsaw import jigsaw
@@ -17,6 +18,7 @@ from rl_jax.methods.simclr import simclr
 from rl_jax.methods.simsiam import simsiam
 from rl_jax.methods.sup_con import sup_con
 from rl_jax.methods.supervised import supervised
+from rl_jax.methods.swav import swav
 from rl_jax.methods.vae import vae
 from rl_jax.methods.vib import contrastive_vib, vib
 from rl_jax.methods.vicreg import vicreg
@@ -28,6 +30,7 @@ __all__ = [
     "context",
     "contrastive_vib",
     "cpc",
+    "dino",
     "info_nce",
     "ivae",
     "jigsaw",
@@ -39,6 +42,7 @@ __all__ = [
     "simsiam",
     "sup_con",
     "supervised",
+    "swav",
     "vae",
     "vib",
     "vicreg",

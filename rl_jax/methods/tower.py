@@ -9,7 +9,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
-from rl_jax.types import Network, Params, State
+from rl_jax.types import Batch, Network, Params, State
 
 
 def init(
@@ -36,6 +36,43 @@ def apply(
         params["projector"], state["projector"], h, train=train
     )
     return {"h": h, "z": z}, {"encoder": encoder_state, "projector": projector_state}
+
+
+def apply_crops(
+    encoder: Network,
+    projector: Network,
+    params: Params,
+    state: State,
+    batch: Batch,
+    *,
+    train: bool,
+) -> tuple[dict[str, chex.Array], State]:
+    """As `apply`, of all views of a batch: two, and `local_views` where it has them.
+
+    The encoder sees each size by itself, one after the other, the projector all of them
+    as one batch: what belongs to an example stays together.
+
+    Returns:
+      `{"h", "z"}`, each [B, V, D], the two large views first; and the new state.
+
+    Raises:
+      UsageError: for other than two large views, or an encoder made for one size only.
+    """
+    check_views(batch["views"])
+    sizes = [batch[name] for name in ("views", "local_views") if name in batch]
+    encoder_state, parts = state["encoder"], []
+    for views in sizes:
+        x = views.reshape(-1, *views.shape[2:])
+        h, encoder_state = encoder.apply(
+            params["encoder"], encoder_state, x, train=train
+        )
+        parts.append(split_views(h, views.shape[1]))
+    h = jnp.concatenate(parts, axis=1)
+    z, projector_state = projector.apply(
+        params["projector"], state["projector"], h.reshape(-1, h.shape[-1]), train=train
+    )
+    out = {"h": h, "z": split_views(z, h.shape[1])}
+    return out, {"encoder": encoder_state, "projector": projector_state}
 
 
 def check_views(views: chex.Array) -> None:

@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.errors import ScopeParamShapeError
 
 from rl_jax.errors import UsageError
 from rl_jax.types import Network
@@ -40,13 +41,20 @@ def from_linen(module: nn.Module) -> Network:
                 f"into {parts} equal parts; use a split that is a multiple of {parts}"
             )
         part = module if parts == 1 else module.clone(split=split // parts)
-        y, new_state = part.apply(
-            {"params": params, **state},
-            x,
-            train=train,
-            rngs=None if rng is None else {"dropout": rng},
-            mutable=list(state) if train else [],
-        )
+        try:
+            y, new_state = part.apply(
+                {"params": params, **state},
+                x,
+                train=train,
+                rngs=None if rng is None else {"dropout": rng},
+                mutable=list(state) if train else [],
+            )
+        except ScopeParamShapeError:
+            raise UsageError(
+                f"{type(module).__name__}: its parameters were made for inputs of "
+                f"another shape than {tuple(x.shape)}; give it that shape, or use a "
+                "network that takes any size (convnet, resnet)"
+            ) from None
         return y, dict(new_state) if train else state
 
     return Network(init, apply, split)

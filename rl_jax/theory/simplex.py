@@ -6,7 +6,7 @@ from rl_jax.errors import UsageError
 
 
 def simplex_etf(num_classes: int, *, dim: int | None = None) -> np.ndarray:
-    """C unit vectors at the largest equal angles (Papyan et al. 2020, arXiv:2008.08186).
+    """C unit vectors at the widest equal angles (Papyan et al. 2020, arXiv:2008.08186).
 
     √(C/(C−1))·Q, where the columns of Q [C, C−1] are an orthonormal basis of the
     vectors with sum 0: Q Qᵀ = I − 11ᵀ/C, so that the Gram matrix is

@@ -1,7 +1,24 @@
-"""SimSiam, Barlow Twins and VICReg."""
+"""SimSiam, Barlow Twins, VICReg, DINO and SwAV."""
 
-from cases import BATCH, Case, nets
-from rl_jax import methods
+import functools
+
+from cases import BATCH, Case, nets, noisy
+from rl_jax import augment, methods, networks
+
+
+def crops(num_local, size=8):
+    """Two views and smaller crops, or crops enlarged to the size of the views."""
+    crop = functools.partial(augment.random_resized_crop, size=size, scale=(0.3, 0.6))
+    return augment.views(noisy, local=(crop, noisy), num_local=num_local)
+
+
+def convolutional():
+    """Nets that take images of any size."""
+    head = networks.projection_head(hidden=16, out=8)
+    return networks.convnet(widths=(8, 16)), head
+
+
+DINO = {"total_steps": 10, "decay": 0.9, "prototypes": 12}
 
 CASES = {
     "simsiam": Case(lambda: methods.simsiam(*nets(True))),
@@ -13,6 +30,18 @@ CASES = {
     "vicreg": Case(lambda: methods.vicreg(*nets())),
     "vicreg in micro-batches": Case(
         lambda: methods.vicreg(*nets(batch_norm=False), micro_batch=BATCH // 2),
+        slow=True,
+    ),
+    "dino": Case(lambda: methods.dino(*nets(), **DINO), augment=crops(3)),
+    "dino with smaller crops": Case(
+        lambda: methods.dino(*convolutional(), warmup_steps=4, **DINO),
+        augment=crops(2, size=6),
+        slow=True,
+    ),
+    "swav": Case(lambda: methods.swav(*nets(), prototypes=12), augment=crops(3)),
+    "swav with smaller crops": Case(
+        lambda: methods.swav(*convolutional(), prototypes=12, frozen_steps=1),
+        augment=crops(2, size=6),
         slow=True,
     ),
 }
