@@ -4,7 +4,17 @@ import inspect
 
 import pytest
 
-from rl_jax import augment, data, evaluate, losses, memory, methods, networks, pairwise
+from rl_jax import (
+    augment,
+    data,
+    evaluate,
+    losses,
+    memory,
+    methods,
+    networks,
+    pairwise,
+    theory,
+)
 from rl_jax import train as training
 
 MODULES = [
@@ -16,6 +26,7 @@ MODULES = [
     methods,
     networks,
     pairwise,
+    theory,
     training,
 ]
 

@@ -168,17 +168,14 @@ def fitting(
       UsageError: naming the sides.
     """
     height, width = image.shape[1:3]
-    if patch is None:
-        patch = min(height, width) // 4
-    if gap is None:
-        gap = max(1, patch // 3, 0 if jitter is None else jitter)
-    if jitter is None:
-        jitter = gap
-    sizes = Sizes(patch, gap, jitter)
-    if patch < 1 or extent(sizes) > min(height, width):
+    side = min(height, width) // 4 if patch is None else patch
+    least = max(1, side // 3, 0 if jitter is None else jitter)
+    apart = least if gap is None else gap
+    sizes = Sizes(side, apart, apart if jitter is None else jitter)
+    if side < 1 or extent(sizes) > min(height, width):
         raise UsageError(
             f"context: images of {height} x {width} are too small for 3 x 3 patches of "
-            f"{patch} with gap {gap} and jitter {jitter}, which take {extent(sizes)}; "
+            f"{sizes.patch} with gap {sizes.gap} and jitter {sizes.jitter}, which take {extent(sizes)}; "
             "resize them, or choose a smaller patch"
         )
     return sizes

@@ -125,6 +125,8 @@ DIGITS = {
         batch_size=128,
     ),
     "supervised": Change(arguments={"augment": {"num_views": 1}}),
+    "dino": Change(arguments={"dino": {"prototypes": 256, "decay": 0.99}}),
+    "swav": Change(arguments={"swav": {"prototypes": 64}}),
 }
 """What is otherwise on 8×8 digits: parts of the image need more pixels to be parts."""
 

@@ -1,0 +1,118 @@
+"""Closed forms and small solvers in NumPy float64, by other ways than the library's."""
+
+import numpy as np
+from scipy import integrate
+
+
+def information(joint):
+    """I of a table of probabilities: sum p log p / (p_x p_y), entry by entry."""
+    total = 0.0
+    for i, row in enumerate(joint):
+        for j, p in enumerate(row):
+            if p > 0:
+                total += p * np.log(p / (joint[i].sum() * joint[:, j].sum()))
+    return total
+
+
+def bottleneck_step(joint, encoder, beta):
+    """One round of the self-consistent equations, term by term, without logarithms.
+
+    Returns:
+      p(t|x) afterwards.
+    """
+    p_x = joint.sum(1)
+    size, codes = encoder.shape
+    p_t = np.array([np.sum(p_x * encoder[:, t]) for t in range(codes)])
+    new = np.zeros_like(encoder)
+    for x in range(size):
+        y_x = joint[x] / p_x[x]
+        for t in range(codes):
+            y_t = encoder[:, t] @ joint / p_t[t]
+            divergence = sum(
+                p * np.log(p / q) for p, q in zip(y_x, y_t, strict=True) if p > 0
+            )
+            new[x, t] = p_t[t] * np.exp(-beta * divergence)
+        new[x] /= new[x].sum()
+    return new
+
+
+def bottleneck_information(joint, encoder):
+    """I(X;T) and I(T;Y) of an encoder, from the tables p(x, t) and p(t, y)."""
+    return information(joint.sum(1)[:, None] * encoder), information(encoder.T @ joint)
+
+
+def entropy(p):
+    """Of a coin, in nats."""
+    return -p * np.log(p) - (1 - p) * np.log(1 - p)
+
+
+def gaussian_table(rho, *, cells, edge=4.0):
+    """Two correlated standard normals on a grid of equal cells, by their density."""
+    edges = np.linspace(-edge, edge, cells + 1)
+    middle = (edges[1:] + edges[:-1]) / 2
+    x, y = middle[:, None], middle[None, :]
+    table = np.exp(-(x * x - 2 * rho * x * y + y * y) / (2 * (1 - rho**2)))
+    return table / table.sum()
+
+
+def log_det_information(sigma, first):
+    """I of the first coordinates and the rest, of a covariance of both."""
+    parts = sigma[:first, :first], sigma[first:, first:], sigma
+    a, b, both = (np.linalg.slogdet(part)[1] for part in parts)
+    return 0.5 * (a + b - both)
+
+
+def noisy_projection(sigma_x, sigma_y, sigma_xy, projection):
+    """I(X;T) and I(T;Y) of T = AX + noise of unit variance, by log-determinants."""
+    keep = np.any(projection != 0, axis=1)
+    a = projection[keep]
+    if not len(a):
+        return 0.0, 0.0
+    signal = a @ sigma_x @ a.T
+    t = signal + np.eye(len(a))
+    rate = 0.5 * np.linalg.slogdet(t)[1]
+    both = np.block([[t, a @ sigma_xy], [(a @ sigma_xy).T, sigma_y]])
+    return rate, log_det_information(both, len(a))
+
+
+def bottleneck_eigenvalues(sigma_x, sigma_y, sigma_xy):
+    """Eigenvalues of Sigma_{x|y} Sigma_x^-1, ascending; the matrix is not symmetric."""
+    given = sigma_x - sigma_xy @ np.linalg.inv(sigma_y) @ sigma_xy.T
+    return np.sort(np.linalg.eigvals(given @ np.linalg.inv(sigma_x)).real)
+
+
+def log_mean_exp_cosine(kappa, dim):
+    """Log E exp(kappa cos), by quadrature over the angle, density sin^(d-2), d >= 2."""
+
+    def weight(angle, kappa):
+        return np.exp(kappa * (np.cos(angle) - 1)) * np.sin(angle) ** (dim - 2)
+
+    above, below = (
+        integrate.quad(weight, 0, np.pi, (k,), epsabs=0, epsrel=1e-11, limit=400)[0]
+        for k in (kappa, 0.0)
+    )
+    return kappa + np.log(above / below)
+
+
+def mixture_posterior(x, means, covariance, prior):
+    """P(c | x) by Bayes' rule from the densities themselves."""
+    inverse = np.linalg.inv(covariance)
+    posterior = np.zeros((len(x), len(means)))
+    for i, point in enumerate(x):
+        for c, mean in enumerate(means):
+            gap = point - mean
+            posterior[i, c] = prior[c] * np.exp(-0.5 * gap @ inverse @ gap)
+    return posterior / posterior.sum(1, keepdims=True)
+
+
+def sphere(rng, count, dim):
+    """Uniform unit vectors."""
+    z = rng.normal(size=(count, dim))
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+def covariances(rng, dim_x, dim_y):
+    """Blocks Sigma_x, Sigma_y, Sigma_xy of a random positive definite covariance."""
+    root = rng.normal(size=(dim_x + dim_y, dim_x + dim_y + 2))
+    sigma = root @ root.T / root.shape[1]
+    return sigma[:dim_x, :dim_x], sigma[dim_x:, dim_x:], sigma[:dim_x, dim_x:]
