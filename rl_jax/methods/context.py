@@ -175,7 +175,7 @@ def fitting(
     if side < 1 or extent(sizes) > min(height, width):
         raise UsageError(
             f"context: images of {height} x {width} are too small for 3 x 3 patches of "
-            f"{sizes.patch} with gap {sizes.gap} and jitter {sizes.jitter}, which take {extent(sizes)}; "
-            "resize them, or choose a smaller patch"
+            f"{sizes.patch} with gap {sizes.gap} and jitter {sizes.jitter}, which take "
+            f"{extent(sizes)}; resize them, or choose a smaller patch"
         )
     return sizes
