@@ -9,7 +9,7 @@ from rl_jax.methods.posterior import check_count, take
 from rl_jax.types import Method, Network
 
 NARROW = -3.0
-"""Added to log σ² of q: the reconstruction leads, and the prior follows the codes."""
+"""Added to log σ² of q: codes start narrow."""
 
 
 def ivae(
