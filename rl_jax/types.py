@@ -12,6 +12,10 @@ Batch = dict[str, Any]
 `local_views` [B, V', h, w, C], smaller crops of the same images."""
 
 
+PADDING, UNKNOWN, MASK = 0, 1, 2
+"""Ids in `tokens` that are no words; the first word of a vocabulary has id 3."""
+
+
 class Network(NamedTuple):
     """A neural network as two pure functions.
 

@@ -10,7 +10,7 @@ from rl_jax.augment import ranges
 from rl_jax.augment.affine import random_affine, random_flip
 from rl_jax.augment.blur import random_blur
 from rl_jax.augment.colour import colour_jitter, random_greyscale, random_solarise
-from rl_jax.augment.compose import to_float, views
+from rl_jax.augment.compose import Transform, to_float, views
 from rl_jax.augment.crop import random_resized_crop
 from rl_jax.augment.noise import gaussian_noise, pixel_dropout
 from rl_jax.errors import UsageError
@@ -40,6 +40,37 @@ def _checked(augment: Augment, *shape: int) -> Augment:
         jax.ShapeDtypeStruct((1,), jnp.int32),
     )
     return augment
+
+
+def _colour_view(
+    size: int,
+    crop_scale: tuple[float, float],
+    *,
+    flip: float,
+    jitter: float,
+    strengths: tuple[float, float, float, float],
+    grey: float,
+    blur: float,
+    solarise: float,
+) -> tuple[Transform, ...]:
+    """Crop, flip, jitter, greyscale, blur, solarisation: a view of a colour image.
+
+    `strengths` are those of brightness, contrast, saturation and hue.
+    """
+    names = ("brightness", "contrast", "saturation", "hue")
+    return (
+        partial(random_resized_crop, size=size, scale=crop_scale),
+        partial(random_flip, p=flip),
+        partial(colour_jitter, **dict(zip(names, strengths, strict=True)), p=jitter),
+        partial(random_greyscale, p=grey),
+        partial(random_blur, p=blur),
+        partial(random_solarise, p=solarise),
+    )
+
+
+def _differ(*of_views: tuple[float, float]) -> bool:
+    """Whether some probability is another one in the second view."""
+    return any(first != second for first, second in of_views)
 
 
 def digits(
@@ -132,19 +163,16 @@ def cifar(
       UsageError: an argument out of bounds.
     """
     augment = views(
-        partial(random_resized_crop, size=size, scale=crop_scale),
-        partial(random_flip, p=flip),
-        partial(
-            colour_jitter,
-            brightness=brightness,
-            contrast=contrast,
-            saturation=saturation,
-            hue=hue,
-            p=jitter,
+        *_colour_view(
+            size,
+            crop_scale,
+            flip=flip,
+            jitter=jitter,
+            strengths=(brightness, contrast, saturation, hue),
+            grey=grey,
+            blur=blur,
+            solarise=solarise,
         ),
-        partial(random_greyscale, p=grey),
-        partial(random_blur, p=blur),
-        partial(random_solarise, p=solarise),
         num_views=num_views,
         size=size,
         crop_fraction=1.0,
@@ -188,28 +216,19 @@ def imagenet(
     Raises:
       UsageError: an argument out of bounds.
     """
-
-    def view(blur, solarise):
-        return (
-            partial(random_resized_crop, size=size, scale=crop_scale),
-            partial(random_flip, p=flip),
-            partial(
-                colour_jitter,
-                brightness=brightness,
-                contrast=contrast,
-                saturation=saturation,
-                hue=hue,
-                p=jitter,
-            ),
-            partial(random_greyscale, p=grey),
-            partial(random_blur, p=blur),
-            partial(random_solarise, p=solarise),
-        )
-
-    first, second = zip(blur, solarise, strict=True)
+    colour = {
+        "flip": flip,
+        "jitter": jitter,
+        "strengths": (brightness, contrast, saturation, hue),
+        "grey": grey,
+    }
+    first, second = (
+        _colour_view(size, crop_scale, blur=b, solarise=s, **colour)
+        for b, s in zip(blur, solarise, strict=True)
+    )
     augment = views(
-        *view(*first),
-        second=None if first == second else view(*second),
+        *first,
+        second=second if _differ(blur, solarise) else None,
         size=size,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
@@ -308,32 +327,22 @@ def multi_crop(
     Raises:
       UsageError: an argument out of bounds.
     """
-
-    def view(size, scale, blur, solarise):
-        return (
-            partial(random_resized_crop, size=size, scale=scale),
-            partial(random_flip, p=flip),
-            partial(
-                colour_jitter,
-                brightness=brightness,
-                contrast=contrast,
-                saturation=saturation,
-                hue=hue,
-                p=jitter,
-            ),
-            partial(random_greyscale, p=grey),
-            partial(random_blur, p=blur),
-            partial(random_solarise, p=solarise),
-        )
-
+    colour = {
+        "flip": flip,
+        "jitter": jitter,
+        "strengths": (brightness, contrast, saturation, hue),
+        "grey": grey,
+    }
     first, second = (
-        view(size, crop_scale, *probabilities)
-        for probabilities in zip(blur, solarise, strict=True)
+        _colour_view(size, crop_scale, blur=b, solarise=s, **colour)
+        for b, s in zip(blur, solarise, strict=True)
     )
     augment = views(
         *first,
-        second=None if blur[0] == blur[1] and solarise[0] == solarise[1] else second,
-        local=view(local_size, local_scale, local_blur, 0.0),
+        second=second if _differ(blur, solarise) else None,
+        local=_colour_view(
+            local_size, local_scale, blur=local_blur, solarise=0.0, **colour
+        ),
         num_local=num_local,
         size=size,
         mean=IMAGENET_MEAN,

@@ -113,8 +113,7 @@ def read(
         raise UsageError(f"{command}: name a method first; there are: {names}")
     method = recipes.find(recipes.METHODS, argv[0], "method")
     prog = f"rl-jax {command} {method.__name__}"
-    choices = {role: recipes.ROLES[role] for role in recipes.roles(method)}
-    choices |= {"augment": recipes.AUGMENTS, "optimizer": recipes.OPTIMIZERS}
+    choices = _choices(method)
     chosen = _chosen(argv[1:], choices)
     kind = datasets.kind(method)
     name = chosen.data or datasets.default(kind)
@@ -122,21 +121,30 @@ def read(
     preset = presets.for_data(spec.factory, source.image_shape)
     preset = presets.for_method(preset, method.__name__)
     preset = presets.for_steps(preset, chosen.steps or preset.steps)
-    usual = preset.networks | {
-        "augment": preset.augment,
-        "optimizer": preset.optimizer,
+    factories = {
+        part: recipes.find(known, getattr(chosen, part) or _usual(preset, part), part)
+        for part, known in choices.items()
     }
-    factories = {}
-    for part, known in choices.items():
-        asked = getattr(chosen, part)
-        fallback = usual.get(part, known[0].__name__)
-        factories[part] = recipes.find(known, asked or fallback, part)
-    command_line = _command(
-        method, name, spec, preset, usual, choices, factories, more or {}, doc
+    flags = options.parse(
+        _command(method, name, spec, preset, factories, more or {}, doc),
+        prog=prog,
+        argv=argv[1:],
     )
-    flags = options.parse(command_line, prog=prog, argv=argv[1:])
     recipe = recipes.complete(_recipe(spec, tuple(factories), flags), source)
     return Asked(recipe, source, name, flags)
+
+
+def _choices(method: Callable) -> dict[str, tuple[Callable, ...]]:
+    """The factories there are for each part of a run of this method."""
+    choices = {role: recipes.ROLES[role] for role in recipes.roles(method)}
+    return choices | {"augment": recipes.AUGMENTS, "optimizer": recipes.OPTIMIZERS}
+
+
+def _usual(preset: presets.Preset, part: str) -> str:
+    """The name of the factory a part has unless asked otherwise."""
+    if part in ("augment", "optimizer"):
+        return getattr(preset, part)
+    return preset.networks.get(part, recipes.ROLES[part][0].__name__)
 
 
 def _chosen(argv: Sequence[str], choices: Mapping) -> argparse.Namespace:
@@ -155,16 +163,17 @@ def _int_or_none(text: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _command(method, name, spec, preset, usual, choices, factories, more, doc):
+def _command(method, name, spec, preset, factories, more, doc):
     """The function whose signature is the command's: run, method, then the parts."""
 
     def command(**arguments):
         return arguments
 
     def defaults(part: str) -> dict[str, Any]:
-        mine = usual.get(part, factories[part].__name__) == factories[part].__name__
+        mine = _usual(preset, part) == factories[part].__name__
         return preset.arguments.get(part, {}) if mine else {}
 
+    several = {k: known for k, known in _choices(method).items() if len(known) > 1}
     parameters = {
         "data": (str, name),
         "run_dir": (pathlib.Path | None, None),
@@ -180,8 +189,7 @@ def _command(method, name, spec, preset, usual, choices, factories, more, doc):
     }
     parameters |= {
         part: (options.choice(known), factories[part].__name__)
-        for part, known in choices.items()
-        if len(known) > 1
+        for part, known in several.items()
     }
     groups = {"method": (method, "", preset.arguments.get(method.__name__, {}))}
     groups |= {f"{part}_options": (f, part, defaults(part))
@@ -198,8 +206,7 @@ def _command(method, name, spec, preset, usual, choices, factories, more, doc):
     parts = "".join(
         f"  {part}: {WORDS.get(part, 'the network of that role')}; --{part}.NAME are "
         "its options.\n"
-        for part, known in choices.items()
-        if len(known) > 1
+        for part in several
     )
     command.__doc__ = DOC.format(summary=summary) + parts + doc
     return options.signature(command, parameters)

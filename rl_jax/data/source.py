@@ -172,7 +172,32 @@ def examples(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
         batch["image"] = np.stack([source.load(int(i)) for i in index])
     # After the images: reading one may show that its label is not to be trusted.
     batch["label"] = labels_at(source, index)
-    return batch | {name: rows[index] for name, rows in source.fields.items()}
+    shown = shown_at(source, index)
+    return batch | {name: rows[shown] for name, rows in source.fields.items()}
+
+
+def shown_at(source: Source, index: np.ndarray) -> np.ndarray:
+    """Whose image each example that has been loaded shows, its own or a stand-in's.
+
+    A file that cannot be decoded shows the next one in order that can be. What else
+    belongs to an image, its caption say, must be that of the image that is shown.
+
+    Args:
+      source: where they come from.
+      index: [B] int32.
+
+    Returns:
+      [B] int32.
+    """
+    if not isinstance(source.problems, Problems):
+        return index
+    shown = np.array(index)
+    for _ in range(source.size):
+        bad = source.problems.bad_at(shown)
+        if not bad.any():
+            break
+        shown[bad] = (shown[bad] + 1) % source.size
+    return shown
 
 
 def shapes(source: Source) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -209,13 +234,16 @@ def rows(source: Source, index: np.ndarray) -> Source:
     def load(i: int) -> np.ndarray:
         return source.load(int(index[i]))
 
+    shown = shown_at(source, index)
     return source._replace(
         size=len(index),
-        labels=None if source.labels is None else source.labels[index],
+        labels=None if source.labels is None else labels_at(source, index),
         images=None if source.images is None else source.images[index],
         load=load,
-        fields={name: v[index] for name, v in source.fields.items()},
+        fields={name: v[shown] for name, v in source.fields.items()},
         held_out=None,
+        # Files have other numbers here: what is known of them has been put to use.
+        problems=lambda: source.problems(),
     )
 
 
@@ -248,17 +276,22 @@ def resident(
 
     Returns:
       The source with `images` filled, or as it was where it does not fit. Labels of
-      undecodable files are -1.
+      undecodable files are -1, their fields those of the images shown for them.
 
     Raises:
       UsageError: too many files cannot be decoded.
     """
     if not in_memory(source) and fits(source, limit_bytes=limit_bytes):
         images = _decode_all(source, threads, progress)
+        everything = np.arange(source.size)
         labels = source.labels
         if labels is not None:
-            labels = labels_at(source, np.arange(source.size))
-        source = source._replace(images=images, labels=labels, load=images.__getitem__)
+            labels = labels_at(source, everything)
+        shown = shown_at(source, everything)
+        fields = {name: v[shown] for name, v in source.fields.items()}
+        source = source._replace(
+            images=images, labels=labels, fields=fields, load=images.__getitem__
+        )
     if source.held_out is not None:
         held = 0 if source.images is None else source.images.nbytes
         held_out = resident(

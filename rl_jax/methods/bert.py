@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.losses import weighted_cross_entropy
-from rl_jax.types import Aux, Batch, Method, Network
+from rl_jax.methods import inputs
+from rl_jax.types import MASK, PADDING, Aux, Batch, Method, Network
 
-PADDING, MASK, FIRST_WORD = 0, 2, 3
+FIRST_WORD = MASK + 1
 
 
 def bert(
@@ -138,14 +139,10 @@ def _tokens(batch: Batch) -> chex.Array:
     Raises:
       UsageError: where there are none, or several for each example.
     """
-    if "tokens" not in batch:
-        raise UsageError(
-            "bert: the batch has no tokens, it has "
-            f"{', '.join(sorted(batch))}; use data of texts"
-        )
-    if batch["tokens"].ndim != 2:
+    tokens = inputs.take("bert", batch, "tokens")
+    if tokens.ndim != 2:
         raise UsageError(
             "bert: expected tokens [B, L], one text for each example, got "
-            f"{batch['tokens'].shape}"
+            f"{tokens.shape}"
         )
-    return batch["tokens"]
+    return tokens

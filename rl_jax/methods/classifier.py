@@ -1,18 +1,9 @@
-"""A linear classifier on features: what supervised and pretext methods share."""
+"""Cross-entropy where some labels are unknown: what classifying methods share."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import optax
-
-from rl_jax import networks
-from rl_jax.errors import UsageError
-from rl_jax.types import Batch, Network
-
-
-def linear(classes: int) -> Network:
-    """The logits Wᵀh + b: [N, D] -> [N, classes]."""
-    return networks.projection_head(hidden=1, out=classes, layers=1, batch_norm=False)
 
 
 def cross_entropy(
@@ -39,19 +30,3 @@ def cross_entropy(
         ce = (1.0 - smoothing) * ce + smoothing * uniform
     hit = logits.argmax(-1) == label
     return jnp.sum(ce * known) / count, jnp.sum(hit & known) / count
-
-
-def first_image(factory: str, batch: Batch) -> chex.Array:
-    """The first view [B, H, W, C] where the batch has views, else its image.
-
-    Raises:
-      UsageError: without either.
-    """
-    if "views" in batch:
-        return batch["views"][:, 0]
-    if "image" not in batch:
-        raise UsageError(
-            f"{factory}: batch must have `image` or `views`, got {sorted(batch)}; use "
-            "a source of images"
-        )
-    return batch["image"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
-from rl_jax.methods import inputs
+from rl_jax.methods import arguments, inputs
 from rl_jax.methods.windows import cut
 from rl_jax.pairwise import Precision
 from rl_jax.types import Aux, Method, Network
@@ -51,17 +51,14 @@ def cpc(
       UsageError: for values out of range, a batch without `sequence`, or sequences of
         no more than `horizon` windows.
     """
-    if not 0 < temperature < math.inf:
-        raise UsageError(f"cpc: temperature must be > 0 and finite, got {temperature}")
-    for name, value in (("window", window), ("horizon", horizon)):
-        if value < 1:
-            raise UsageError(f"cpc: {name} must be at least 1, got {value}")
+    arguments.positive("cpc", temperature=temperature)
+    arguments.at_least("cpc", 1, window=window, horizon=horizon)
 
     def windows(batch):
-        inputs.require("cpc", batch, "sequence")
-        x = cut(batch["sequence"], window)
+        sequence = inputs.take("cpc", batch, "sequence")
+        x = cut(sequence, window)
         if x.shape[1] <= horizon:
-            steps = batch["sequence"].shape[1]
+            steps = sequence.shape[1]
             raise UsageError(
                 f"cpc: a horizon of {horizon} needs at least {horizon + 1} windows of "
                 f"{window} steps, got sequences of {steps}; use a smaller window or "
@@ -70,9 +67,7 @@ def cpc(
         return x
 
     def predictor(dim):
-        return networks.projection_head(
-            hidden=1, out=horizon * dim, layers=1, batch_norm=False
-        )
+        return networks.linear(out=horizon * dim)
 
     def forward(params, state, x, *, train):
         batch, times = x.shape[:2]

@@ -1,18 +1,16 @@
 """DINO: predict the prototypes a slowly moving teacher finds in another view."""
 
 import functools
-import math
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from rl_jax.errors import UsageError
 from rl_jax.losses import prototype_scores, swapped_cross_entropy
 from rl_jax.memory import cosine_decay, ema
+from rl_jax.methods import arguments, tower
 from rl_jax.methods import prototypes as shared
-from rl_jax.methods import tower
 from rl_jax.types import Aux, Method, Network, Params, State
 
 
@@ -85,26 +83,16 @@ def dino(
       UsageError: for values out of range, other than two large views, or an encoder
         that does not take the crops.
     """
-    for name, value in {
-        "student_temperature": student_temperature,
-        "teacher_temperature": teacher_temperature,
-        "warmup_temperature": warmup_temperature,
-    }.items():
-        if not 0 < value < math.inf:
-            raise UsageError(f"dino: {name} must be > 0 and finite, got {value}")
-    for name, value in {"centre_momentum": centre_momentum, "decay": decay}.items():
-        if not 0 <= value <= 1:
-            raise UsageError(f"dino: {name} must be in [0, 1], got {value}")
-    for name, value in {
-        "warmup_steps": warmup_steps,
-        "frozen_steps": frozen_steps,
-    }.items():
-        if value < 0:
-            raise UsageError(f"dino: {name} must be at least 0, got {value}")
-    if total_steps < 1:
-        raise UsageError(f"dino: total_steps must be at least 1, got {total_steps}")
-    if prototypes < 2:
-        raise UsageError(f"dino: prototypes must be at least 2, got {prototypes}")
+    arguments.positive(
+        "dino",
+        student_temperature=student_temperature,
+        teacher_temperature=teacher_temperature,
+        warmup_temperature=warmup_temperature,
+    )
+    arguments.shares("dino", centre_momentum=centre_momentum, decay=decay)
+    arguments.at_least("dino", 0, warmup_steps=warmup_steps, frozen_steps=frozen_steps)
+    arguments.at_least("dino", 1, total_steps=total_steps)
+    arguments.at_least("dino", 2, prototypes=prototypes)
 
     forward = functools.partial(tower.apply_crops, encoder, projector)
 

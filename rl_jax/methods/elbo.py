@@ -16,7 +16,8 @@ from rl_jax.losses import (
     gaussian_log_likelihood,
     gaussian_sample,
 )
-from rl_jax.methods import posterior
+from rl_jax.methods import arguments, posterior
+from rl_jax.methods.inputs import image
 from rl_jax.types import Aux, Batch, Method, Network, Params, State
 
 Likelihood = Literal["gaussian", "bernoulli"]
@@ -91,15 +92,11 @@ def evidence_bound(
         if value not in known:
             expected = ", ".join(known)
             raise UsageError(f"{name}: {what} must be one of {expected}, got {value!r}")
-    posterior.check_count(name, "latent", latent)
-    posterior.check_count(name, "beta_warmup", beta_warmup, least=0)
-    posterior.check_range(name, "variance", variance, zero=False)
-    posterior.check_range(name, "beta", beta, zero=True)
-    posterior.check_range(name, "free_bits", free, zero=True)
+    arguments.at_least(name, 1, latent=latent)
+    arguments.at_least(name, 0, beta_warmup=beta_warmup)
+    arguments.positive(name, variance=variance)
+    arguments.not_negative(name, beta=beta, free_bits=free)
     recognition = posterior.gaussian_encoder(encoder, latent=latent, offset=offset)
-
-    def image(batch):
-        return posterior.take(name, batch, "image", "use data with images")
 
     def decode(params, state, z, x, *, train):
         """Decoder's output in the shape of x: means, or logits."""
@@ -117,7 +114,7 @@ def evidence_bound(
         return gaussian_log_likelihood(x, out, math.log(variance))
 
     def init(rng, batch):
-        x = image(batch)
+        x = image(name, batch)
         rng_encoder, rng_decoder = jax.random.split(rng)
         params, state = recognition.init(rng_encoder, inputs(batch))
         z = jnp.zeros((len(x), latent), jnp.float32)
@@ -126,7 +123,7 @@ def evidence_bound(
         return params | prior.init(), ELBOState(state, jnp.zeros([], jnp.int32))
 
     def loss(params, state, batch, rng):
-        x = image(batch)
+        x = image(name, batch)
         q, nets = recognition.apply(params, state.networks, inputs(batch), train=True)
         z = gaussian_sample(rng, q.mean, q.log_variance, index=batch["index"])
         if estimator == "score_function":
@@ -152,7 +149,7 @@ def evidence_bound(
         return value, Aux(new, metrics, posterior.features(q))
 
     def encode(params, state, batch):
-        x = image(batch)
+        x = image(name, batch)
         q, _ = recognition.apply(params, state.networks, inputs(batch), train=False)
         out, _ = decode(params, state.networks, q.mean, x, train=False)
         if likelihood == "bernoulli":

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from rl_jax import losses
 from rl_jax.errors import UsageError
-from rl_jax.methods import inputs, windows
+from rl_jax.methods import arguments, inputs, windows
 from rl_jax.methods.joint_embedding import joint_embedding
 from rl_jax.pairwise import Precision
 from rl_jax.types import Method, Network
@@ -73,12 +73,8 @@ def info_nce(
         raise UsageError(
             f"info_nce: positives must be one of {known}, got {positives!r}"
         )
-    if not 0 < temperature < math.inf:
-        raise UsageError(
-            f"info_nce: temperature must be > 0 and finite, got {temperature}"
-        )
-    if window < 1:
-        raise UsageError(f"info_nce: window must be at least 1, got {window}")
+    arguments.positive("info_nce", temperature=temperature)
+    arguments.at_least("info_nce", 1, window=window)
     if len(gap) != 2 or not 0 <= gap[0] <= gap[1]:
         raise UsageError(f"info_nce: gap must be 0 <= least <= most, got {gap}")
 
@@ -91,7 +87,8 @@ def info_nce(
     method = joint_embedding(encoder, projector, criterion, micro_batch=micro_batch)
 
     def with_views(batch, rng):
-        inputs.require(f"info_nce ({positives} positives)", batch, *NEEDS[positives])
+        for name in NEEDS[positives]:
+            inputs.take(f"info_nce ({positives} positives)", batch, name)
         if positives == "temporal":
             return batch | {"views": windows.two(rng, batch, window=window, gap=gap)}
         if positives == "paired":

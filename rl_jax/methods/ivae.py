@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from rl_jax.errors import UsageError
+from rl_jax.methods import arguments
 from rl_jax.methods.elbo import Prior, evidence_bound
-from rl_jax.methods.posterior import check_count, take
+from rl_jax.methods.inputs import image, take
 from rl_jax.types import Method, Network
 
 NARROW = -3.0
@@ -44,17 +45,16 @@ def ivae(
       UsageError: for values out of range, a batch without u, or a decoder of another
         size than the images.
     """
-    check_count("ivae", "num_segments", num_segments)
+    arguments.at_least("ivae", 1, num_segments=num_segments)
 
     def segment(batch):
-        hint = "it is the segment of each example, [B] int, and data must supply it"
-        u = take("ivae", batch, "u", hint)
+        u = take("ivae", batch, "u")
         if u.ndim != 1 or not jnp.issubdtype(u.dtype, jnp.integer):
             raise UsageError(f"ivae: expected u [B] int, got {u.dtype} {u.shape}")
         return u
 
     def inputs(batch):
-        x = take("ivae", batch, "image", "use data with images")
+        x = image("ivae", batch)
         u = jax.nn.one_hot(segment(batch), num_segments, dtype=x.dtype)
         return jnp.concatenate([x.reshape(len(x), -1), u], axis=1)
 

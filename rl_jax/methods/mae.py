@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
-from rl_jax.types import Aux, Batch, Method, Network
+from rl_jax.methods import inputs
+from rl_jax.types import Aux, Method, Network
 
 
 def mae(
@@ -75,7 +76,7 @@ def mae(
             networks.Masked(tokens, seen.positions, masked),
             train=train,
         )
-        head = _output(patches.values.shape[-1])
+        head = networks.linear(out=patches.values.shape[-1])
         pixels, _ = head.apply(
             params["head"], {}, hidden.reshape(-1, hidden.shape[-1]), train=train
         )
@@ -84,7 +85,7 @@ def mae(
 
     def init(rng, batch):
         rng_encoder, rng_decoder, rng_head = jax.random.split(rng, 3)
-        image = _image(batch)
+        image = inputs.one_view("mae", batch)
         encoder_params, encoder_state = encoder.init(rng_encoder, image)
         params, state = {"encoder": encoder_params}, {"encoder": encoder_state}
         _, patches = cut(params, state, image)
@@ -100,13 +101,13 @@ def mae(
         params["decoder"], state["decoder"] = decoder.init(rng_decoder, x)
         run = functools.partial(decoder.apply, train=False)
         y, _ = jax.eval_shape(run, params["decoder"], state["decoder"], x)
-        head = _output(patches.values.shape[-1])
+        head = networks.linear(out=patches.values.shape[-1])
         row = jnp.zeros((1, y.shape[-1]), y.dtype)
         params["head"], _ = head.init(rng_head, row)
         return params, state
 
     def loss(params, state, batch, rng):
-        _, patches = cut(params, state, _image(batch))
+        _, patches = cut(params, state, inputs.one_view("mae", batch))
         order = random_orders(rng, batch["index"], patches.values.shape[1])
         tokens, pixels, state = forward(params, state, patches, order, train=True)
         target = _take(patches.values, order[:, -pixels.shape[1] :])
@@ -164,10 +165,6 @@ def random_orders(rng: chex.PRNGKey, index: chex.Array, count: int) -> chex.Arra
     return jax.vmap(one)(index)
 
 
-def _image(batch: Batch) -> chex.Array:
-    return batch["views"][:, 0] if "views" in batch else batch["image"]
-
-
 def _side_of_a_patch(tokens: tuple[int, ...], image: tuple[int, ...]) -> int:
     """In pixels, from the shapes of the encoder's output and of the images."""
     if len(tokens) != 3:
@@ -183,11 +180,6 @@ def _side_of_a_patch(tokens: tuple[int, ...], image: tuple[int, ...]) -> int:
             f"tokens for {height}×{width} pixels"
         )
     return patch
-
-
-def _output(size: int) -> Network:
-    """The linear layer from the decoder to the values of a patch."""
-    return networks.projection_head(hidden=1, out=size, layers=1, batch_norm=False)
 
 
 def _take(x: chex.Array, places: chex.Array) -> chex.Array:

@@ -1,7 +1,6 @@
 """Instance discrimination: find your own past among the past of others."""
 
 import functools
-import math
 from typing import NamedTuple
 
 import chex
@@ -12,7 +11,7 @@ from rl_jax import pairwise
 from rl_jax.errors import UsageError
 from rl_jax.losses import normalize
 from rl_jax.memory import ema
-from rl_jax.methods import inputs, tower
+from rl_jax.methods import arguments, inputs, tower
 from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.pairwise import Precision
 from rl_jax.types import Aux, Method, Network, State
@@ -77,18 +76,10 @@ def memory_bank(
         micro-batch that batch, devices or encoder do not allow. An index beyond the
         bank, which no shape tells, makes the loss NaN.
     """
-    if num_examples < 2:
-        raise UsageError(
-            f"memory_bank: num_examples must be at least 2, got {num_examples}"
-        )
-    if not 0 < temperature < math.inf:
-        raise UsageError(
-            f"memory_bank: temperature must be > 0 and finite, got {temperature}"
-        )
-    if not 0 <= momentum <= 1:
-        raise UsageError(f"memory_bank: momentum must be in [0, 1], got {momentum}")
-    if negatives < 1:
-        raise UsageError(f"memory_bank: negatives must be at least 1, got {negatives}")
+    arguments.at_least("memory_bank", 2, num_examples=num_examples)
+    arguments.positive("memory_bank", temperature=temperature)
+    arguments.shares("memory_bank", momentum=momentum)
+    arguments.at_least("memory_bank", 1, negatives=negatives)
     if micro_batch is not None:
         encoder = micro_batched(encoder, micro_batch)
 
@@ -96,13 +87,13 @@ def memory_bank(
         return tower.apply(encoder, projector, params, state, x, train=train)
 
     def init(rng, batch):
-        inputs.require("memory_bank", batch, "index")
-        if len(batch["index"]) > num_examples:
+        index = inputs.take("memory_bank", batch, "index")
+        if len(index) > num_examples:
             raise UsageError(
                 f"memory_bank: num_examples={num_examples} is less than the batch of "
-                f"{len(batch['index'])}; give the number of examples of the data"
+                f"{len(index)}; give the number of examples of the data"
             )
-        x = inputs.one_view(batch)
+        x = inputs.one_view("memory_bank", batch)
         params, state = tower.init(encoder, projector, rng, x)
         out, _ = jax.eval_shape(
             functools.partial(forward, train=False), params, state, x
@@ -116,11 +107,9 @@ def memory_bank(
         return jax.random.randint(rng, (negatives,), 0, num_examples)
 
     def loss(params, state, batch, rng):
-        inputs.require("memory_bank", batch, "index")
-        index = batch["index"]
-        out, network = forward(
-            params, state.network, inputs.one_view(batch), train=True
-        )
+        index = inputs.take("memory_bank", batch, "index")
+        x = inputs.one_view("memory_bank", batch)
+        out, network = forward(params, state.network, x, train=True)
         z, own, known = normalize(out["z"]), state.rows[index], state.seen[index]
 
         chosen = sample(rng)

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_jax import networks
-from rl_jax.errors import UsageError
-from rl_jax.types import Batch, Network
+from rl_jax.types import Network
 
 
 class Posterior(NamedTuple):
@@ -47,9 +46,7 @@ def gaussian_encoder(
       latent: d, dimensions of the code.
       offset: added to the log variance: narrow codes from the first step on.
     """
-    code = networks.projection_head(
-        hidden=1, out=2 * latent, layers=1, batch_norm=False
-    )
+    code = networks.linear(out=2 * latent)
 
     def init(rng, x):
         return networks.chain(encoder=encoder, code=code).init(rng, x)
@@ -83,47 +80,3 @@ def rates(kl: chex.Array) -> dict[str, chex.Array]:
     """
     active = jnp.sum(kl > 0.01).astype(jnp.float32)
     return {"rate": jnp.sum(kl), "active_units": active}
-
-
-def take(factory: str, batch: Batch, name: str, hint: str) -> chex.Array:
-    """An entry of the batch that a method cannot do without.
-
-    Raises:
-      UsageError: where the batch has none; or, of an image, one that is not [B, ...]
-        of a float dtype.
-    """
-    if name not in batch:
-        has = ", ".join(sorted(batch))
-        raise UsageError(f"{factory}: the batch has no {name}, only {has}; {hint}")
-    x = batch[name]
-    if name != "image":
-        return x
-    if x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise UsageError(
-            f"{factory}: expected image [B, ...] of a float dtype, got {x.dtype} "
-            f"{x.shape}; an augmentation turns bytes into numbers in [0, 1]"
-        )
-    return x
-
-
-def check_range(factory: str, name: str, value: chex.Numeric, *, zero: bool) -> None:
-    """Refuses a number that is negative, not finite or, unless `zero`, 0.
-
-    Raises:
-      UsageError: naming the argument; a traced number is not looked at.
-    """
-    if isinstance(value, jax.core.Tracer):
-        return
-    if not (0 <= value < jnp.inf) or (value == 0 and not zero):
-        sign = ">= 0" if zero else "> 0"
-        raise UsageError(f"{factory}: {name} must be {sign} and finite, got {value}")
-
-
-def check_count(factory: str, name: str, value: int, *, least: int = 1) -> None:
-    """Refuses a count below `least`.
-
-    Raises:
-      UsageError: naming the argument.
-    """
-    if value < least:
-        raise UsageError(f"{factory}: {name} must be at least {least}, got {value}")

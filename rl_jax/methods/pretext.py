@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
-from rl_jax.methods.classifier import cross_entropy, first_image, linear
+from rl_jax.methods import inputs
+from rl_jax.methods.classifier import cross_entropy
 from rl_jax.types import Aux, Method, Network
 
 
@@ -49,10 +50,10 @@ def pretext(encoder: Network, head: Network | None, task: Task) -> Method:
       of the first question, and metric `accuracy`, in [0, 1].
     """
     stages = {} if head is None else {"head": head}
-    top = networks.chain(**stages, classifier=linear(task.answers))
+    top = networks.chain(**stages, classifier=networks.linear(out=task.answers))
 
     def ask(rng, batch):
-        image = checked(task.name, first_image(task.name, batch))
+        image = checked(task.name, inputs.one_view(task.name, batch))
         rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, batch["index"])
         return task.ask(rngs, image)
 
@@ -83,7 +84,7 @@ def pretext(encoder: Network, head: Network | None, task: Task) -> Method:
         return value, Aux(state, {"accuracy": accuracy}, features)
 
     def encode(params, state, batch):
-        seen = task.look(checked(task.name, batch["image"]))
+        seen = task.look(checked(task.name, inputs.take(task.name, batch, "image")))
         h, _ = encoder.apply(
             params["encoder"],
             state["encoder"],

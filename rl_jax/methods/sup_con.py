@@ -1,13 +1,11 @@
 """SupCon: SimCLR whose positives are all views of a class."""
 
 import functools
-import math
 
 import jax.numpy as jnp
 
 from rl_jax import losses
-from rl_jax.errors import UsageError
-from rl_jax.methods import inputs, tower
+from rl_jax.methods import arguments, inputs, tower
 from rl_jax.methods.joint_embedding import joint_embedding
 from rl_jax.pairwise import Precision
 from rl_jax.types import Method, Network
@@ -42,10 +40,7 @@ def sup_con(
       UsageError: for a temperature that is not positive and finite, a batch without
         labels, or a micro-batch that batch, devices or encoder do not allow.
     """
-    if not 0 < temperature < math.inf:
-        raise UsageError(
-            f"sup_con: temperature must be > 0 and finite, got {temperature}"
-        )
+    arguments.positive("sup_con", temperature=temperature)
     compare = functools.partial(
         losses.sup_con, temperature=temperature, precision=precision
     )
@@ -60,7 +55,7 @@ def sup_con(
     )
 
     def loss(params, state, batch, rng):
-        inputs.require("sup_con", batch, "label")
+        inputs.take("sup_con", batch, "label")
         return method.loss(params, state, batch, rng)
 
     return method._replace(loss=loss)

@@ -1,13 +1,12 @@
 """Supervised training: the baseline, and the way to neural collapse."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
-from rl_jax.methods.classifier import cross_entropy, first_image, linear
+from rl_jax.methods import arguments, inputs
+from rl_jax.methods.classifier import cross_entropy
 from rl_jax.types import Aux, Method, Network
 
 
@@ -39,22 +38,17 @@ def supervised(
     Raises:
       UsageError: for values out of range; in use, for a batch without labels.
     """
-    if num_classes < 2:
-        raise UsageError(f"supervised: num_classes must be >= 2, got {num_classes}")
-    if not 0 <= feature_penalty < math.inf:
-        raise UsageError(
-            "supervised: feature_penalty must be >= 0 and finite, got "
-            f"{feature_penalty}"
-        )
+    arguments.at_least("supervised", 2, num_classes=num_classes)
+    arguments.not_negative("supervised", feature_penalty=feature_penalty)
     if not 0 <= label_smoothing < 1:
         raise UsageError(
             f"supervised: label_smoothing must be in [0, 1), got {label_smoothing}"
         )
-    classifier = linear(num_classes)
+    classifier = networks.linear(out=num_classes)
     network = networks.chain(encoder=encoder, classifier=classifier)
 
     def init(rng, batch):
-        return network.init(rng, first_image("supervised", batch))
+        return network.init(rng, inputs.one_view("supervised", batch))
 
     def forward(params, state, x, *, train):
         h, encoder_state = encoder.apply(
@@ -68,19 +62,13 @@ def supervised(
 
     def loss(params, state, batch, rng):
         del rng
-        if "label" not in batch:
-            raise UsageError(
-                f"supervised: batch must have `label`, got {sorted(batch)}; use a "
-                "source with labels"
-            )
-        x = first_image("supervised", batch)
+        label = inputs.take("supervised", batch, "label")
+        x = inputs.one_view("supervised", batch)
         out, state = forward(params, state, x, train=True)
-        ce, accuracy = cross_entropy(
-            out["logits"], batch["label"], smoothing=label_smoothing
-        )
+        ce, accuracy = cross_entropy(out["logits"], label, smoothing=label_smoothing)
         value = ce
         if feature_penalty:
-            known = batch["label"] >= 0
+            known = label >= 0
             squares = jnp.sum(jnp.square(out["h"].astype(jnp.float32)), axis=-1)
             mean_square = jnp.sum(squares * known) / jnp.maximum(known.sum(), 1)
             weights = sum(

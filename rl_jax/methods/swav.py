@@ -1,17 +1,15 @@
 """SwAV: predict the cluster of one view from another, clusters of equal size."""
 
 import functools
-import math
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from rl_jax.errors import UsageError
 from rl_jax.losses import prototype_scores, sinkhorn, swapped_cross_entropy
+from rl_jax.methods import arguments, tower
 from rl_jax.methods import prototypes as shared
-from rl_jax.methods import tower
 from rl_jax.types import Aux, Method, Network, State
 
 
@@ -68,17 +66,10 @@ def swav(
       UsageError: for values out of range, other than two large views, or an encoder
         that does not take the crops.
     """
-    for name, value in {"temperature": temperature, "epsilon": epsilon}.items():
-        if not 0 < value < math.inf:
-            raise UsageError(f"swav: {name} must be > 0 and finite, got {value}")
-    if sinkhorn_iterations < 1:
-        raise UsageError(
-            f"swav: sinkhorn_iterations must be at least 1, got {sinkhorn_iterations}"
-        )
-    if frozen_steps < 0:
-        raise UsageError(f"swav: frozen_steps must be at least 0, got {frozen_steps}")
-    if prototypes < 2:
-        raise UsageError(f"swav: prototypes must be at least 2, got {prototypes}")
+    arguments.positive("swav", temperature=temperature, epsilon=epsilon)
+    arguments.at_least("swav", 1, sinkhorn_iterations=sinkhorn_iterations)
+    arguments.at_least("swav", 0, frozen_steps=frozen_steps)
+    arguments.at_least("swav", 2, prototypes=prototypes)
 
     forward = functools.partial(tower.apply_crops, encoder, projector)
     assign = functools.partial(

@@ -1,7 +1,7 @@
 """VAE: a latent-variable model and its posterior, trained on a bound of log p(x)."""
 
 from rl_jax.methods.elbo import Estimator, Likelihood, evidence_bound
-from rl_jax.methods.posterior import take
+from rl_jax.methods.inputs import image
 from rl_jax.types import Method, Network
 
 
@@ -50,7 +50,7 @@ def vae(
     """
 
     def inputs(batch):
-        return take("vae", batch, "image", "use data with images")
+        return image("vae", batch)
 
     return evidence_bound(
         encoder,

@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from rl_jax import networks
 from rl_jax.losses import gaussian_kl, gaussian_sample, info_nce
-from rl_jax.methods import posterior, tower
+from rl_jax.methods import arguments, posterior, tower
+from rl_jax.methods.classifier import cross_entropy
+from rl_jax.methods.inputs import image, take
 from rl_jax.types import Aux, Method, Network
 
 
@@ -37,19 +38,14 @@ def vib(
     Raises:
       UsageError: for values out of range, or a batch without labels.
     """
-    posterior.check_count("vib", "num_classes", num_classes, least=2)
-    posterior.check_count("vib", "latent", latent)
-    posterior.check_range("vib", "beta", beta, zero=True)
+    arguments.at_least("vib", 2, num_classes=num_classes)
+    arguments.at_least("vib", 1, latent=latent)
+    arguments.not_negative("vib", beta=beta)
     recognition = posterior.gaussian_encoder(encoder, latent=latent)
-    classifier = networks.projection_head(
-        hidden=1, out=num_classes, layers=1, batch_norm=False
-    )
-
-    def image(batch):
-        return posterior.take("vib", batch, "image", "use data with images")
+    classifier = networks.linear(out=num_classes)
 
     def init(rng, batch):
-        x = image(batch)
+        x = image("vib", batch)
         rng_encoder, rng_classifier = jax.random.split(rng)
         params, state = recognition.init(rng_encoder, x)
         t = jnp.zeros((len(x), latent), jnp.float32)
@@ -58,30 +54,23 @@ def vib(
         return params, state
 
     def loss(params, state, batch, rng):
-        label = posterior.take("vib", batch, "label", "use data with labels")
-        q, new = recognition.apply(params, state, image(batch), train=True)
+        label, x = take("vib", batch, "label"), image("vib", batch)
+        q, new = recognition.apply(params, state, x, train=True)
         t = gaussian_sample(rng, q.mean, q.log_variance, index=batch["index"])
         logits, new["classifier"] = classifier.apply(
             params["classifier"], state["classifier"], t, train=True
         )
 
+        distortion, accuracy = cross_entropy(logits, label)
         known = label >= 0
         weight = known / jnp.maximum(known.sum(), 1)
-        log_likelihood = -optax.softmax_cross_entropy_with_integer_labels(
-            jnp.asarray(logits, jnp.float32), jnp.where(known, label, 0)
-        )
-        distortion = -jnp.sum(weight * log_likelihood)
-        kl = gaussian_kl(q.mean, q.log_variance)
-        rates = posterior.rates(weight @ kl)
-        metrics = rates | {
-            "distortion": distortion,
-            "accuracy": jnp.sum(weight * (logits.argmax(-1) == label)),
-        }
+        rates = posterior.rates(weight @ gaussian_kl(q.mean, q.log_variance))
+        metrics = rates | {"distortion": distortion, "accuracy": accuracy}
         value = distortion + beta * rates["rate"]
         return value, Aux(new, metrics, posterior.features(q))
 
     def encode(params, state, batch):
-        q, _ = recognition.apply(params, state, image(batch), train=False)
+        q, _ = recognition.apply(params, state, image("vib", batch), train=False)
         return {"h": q.h, "z": q.mean}
 
     return Method(init, loss, encode)
@@ -114,17 +103,17 @@ def contrastive_vib(
       UsageError: for values out of range, or a batch without two views.
     """
     name = "contrastive_vib"
-    posterior.check_count(name, "latent", latent)
-    posterior.check_range(name, "beta", beta, zero=True)
-    posterior.check_range(name, "temperature", temperature, zero=False)
+    arguments.at_least(name, 1, latent=latent)
+    arguments.not_negative(name, beta=beta)
+    arguments.positive(name, temperature=temperature)
     recognition = posterior.gaussian_encoder(encoder, latent=latent)
 
     def init(rng, batch):
-        views = posterior.take(name, batch, "views", "use an augmentation")
+        views = take(name, batch, "views")
         return recognition.init(rng, views[:, 0])
 
     def loss(params, state, batch, rng):
-        views = posterior.take(name, batch, "views", "use an augmentation")
+        views = take(name, batch, "views")
         x = tower.flatten_views(views)
         q, state = recognition.apply(params, state, x, train=True)
         mean, log_variance = (tower.split_views(s, 2) for s in (q.mean, q.log_variance))
@@ -137,7 +126,7 @@ def contrastive_vib(
         return value, Aux(state, metrics, posterior.features(q, views=2))
 
     def encode(params, state, batch):
-        x = posterior.take(name, batch, "image", "use data with images")
+        x = image(name, batch)
         q, _ = recognition.apply(params, state, x, train=False)
         return {"h": q.h, "z": q.mean}
 

@@ -2,7 +2,7 @@
 
 from rl_jax.networks.convnet import convnet
 from rl_jax.networks.decoders import conv_decoder, mlp_decoder
-from rl_jax.networks.heads import prediction_head, projection_head, task_head
+from rl_jax.networks.heads import linear, prediction_head, projection_head, task_head
 from rl_jax.networks.linen import chain, from_linen
 from rl_jax.networks.mlp import mlp
 from rl_jax.networks.norm import BatchNorm
@@ -21,6 +21,7 @@ __all__ = [
     "convnet",
     "from_linen",
     "gru",
+    "linear",
     "mae_decoder",
     "mean_of_tokens",
     "mlp",

@@ -128,3 +128,19 @@ def task_head(
             split=split,
         )
     )
+
+
+def linear(*, out: int) -> Network:
+    """A linear layer Wx + b, such as the last one of a classifier.
+
+    Args:
+      out: K, number of outputs.
+
+    Returns:
+      A network [B, D] -> [B, K] float32.
+
+    Raises:
+      UsageError: for `out` below 1.
+    """
+    check_sizes("linear", out=out)
+    return from_linen(MLP(features=(), out=out))

@@ -15,9 +15,8 @@ from rl_jax.networks.transformer import (
     check_transformer,
     embedding_init,
 )
-from rl_jax.types import Network, Params
+from rl_jax.types import PADDING, Network, Params
 
-PADDING = 0
 POOLS = ("mean", "first", "last", "none")
 
 

@@ -53,15 +53,12 @@ class Preset(NamedTuple):
 STANDARD_DIGITS = {"mean": DIGITS_MEAN, "std": DIGITS_STD}
 
 
-def of_clean_images(*, encoder: str = "mlp", decoder: str = "mlp_decoder"):
-    """What is otherwise for methods that reconstruct the image itself."""
-    change = Change(
-        augment="plain",
-        networks={"encoder": encoder, "decoder": decoder},
-        arguments={"optimizer": {"learning_rate": 1e-3}},
-    )
-    plain = Change(augment="plain", networks={"encoder": encoder})
-    return {"vae": change, "ivae": change, "vib": plain}
+RECONSTRUCTION = Change(
+    augment="plain",
+    networks={"encoder": "mlp", "decoder": "mlp_decoder"},
+    arguments={"optimizer": {"learning_rate": 1e-3}},
+)
+"""For methods that reconstruct the image itself, in [0, 1]."""
 
 
 def digits() -> Preset:
@@ -83,11 +80,13 @@ def digits() -> Preset:
         batch_size=256,
         log_every=10,
         checkpoint_every=50,
-        methods=of_clean_images() | DIGITS,
+        methods=DIGITS,
     )
 
 
 DIGITS = {
+    "vae": RECONSTRUCTION,
+    "vib": Change(augment="plain", networks={"encoder": "mlp"}),
     "simsiam": Change(arguments={"predictor": {"hidden": 64}}),
     "rotation": Change(augment="plain", arguments={"augment": STANDARD_DIGITS}),
     "jigsaw": Change(

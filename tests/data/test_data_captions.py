@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rl_jax.data import captioned, fingerprint, labels_at, pieces, resident
+from rl_jax.data import (
+    captioned,
+    examples,
+    fingerprint,
+    labels_at,
+    pieces,
+    resident,
+    rows,
+)
 from rl_jax.errors import UsageError
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -136,6 +144,34 @@ def test_csv_quoting(tmp_path):
 
 
 @pytest.mark.fault
+def test_a_stand_in_comes_with_its_own_caption(tmp_path):
+    """The image of another file beside this one's caption would be a false pair."""
+    colours(tmp_path)
+    for i in (3, 4):
+        (tmp_path / "green" / f"{i}.png").write_bytes(b"no image")
+    source = captioned(tmp_path, size=8, vocab_size=400, length=16, max_bad=0.2)
+    index = np.arange(source.size, dtype=np.int32)
+
+    def colour_and_caption(batch):
+        tokenizer = pieces(source.vocabulary)
+        for image, tokens in zip(batch["image"], batch["tokens"], strict=True):
+            yield tuple(image[4, 4]), tokenizer.decode(tokens).split()[1]
+
+    batches = [examples(source, index)]
+    held = resident(source, limit_bytes=1 << 20)
+    batches.append(examples(held, index))
+    batches.append(examples(rows(held, index[5:15]), index[:10]))
+    assert source.problems()["bad"] == 2
+    for batch in batches:
+        pairs = list(colour_and_caption(batch))
+        assert all(COLOURS[name] == shown for shown, name in pairs)
+    tokens = np.asarray(batches[0]["tokens"])
+    np.testing.assert_array_equal(tokens, batches[1]["tokens"])
+    np.testing.assert_array_equal(tokens, held.fields["tokens"])
+    np.testing.assert_array_equal(tokens[5:15], batches[2]["tokens"])
+    assert len(np.unique(tokens, axis=0)) == source.size - 2
+
+
 def test_undecodable_images(tmp_path, caplog):
     colours(tmp_path, count=50)
     (tmp_path / "green" / "7.png").write_bytes(b"<html>not found</html>")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_jax import types
 from rl_jax.data import (
     class_prompts,
     padded,
@@ -32,7 +33,8 @@ def tokenizer():
 
 
 def test_special_ids(tokenizer):
-    assert (PAD, UNK, MASK) == (0, 1, 2)
+    # Networks and methods, which see no data, have names of their own for these.
+    assert (PAD, UNK, MASK) == (types.PADDING, types.UNKNOWN, types.MASK) == (0, 1, 2)
     for vocabulary in (tokenizer.vocabulary, train_words(TEXTS).vocabulary):
         assert vocabulary[:3] == ("[PAD]", "[UNK]", "[MASK]")
         assert len(set(vocabulary)) == len(vocabulary)

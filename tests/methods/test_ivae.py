@@ -83,7 +83,7 @@ def test_refuses():
     method, data = small(), batch()
     params, state = method.init(jax.random.key(0), data)
     without = {k: v for k, v in data.items() if k != "u"}
-    with pytest.raises(UsageError, match="ivae: the batch has no u, only image, index"):
+    with pytest.raises(UsageError, match="ivae: the batch must have `u`, got"):
         method.encode(params, state, without)
     with pytest.raises(UsageError, match=r"expected u \[B\] int, got float32 \(6,\)"):
         method.loss(params, state, data | {"u": jnp.ones(B)}, jax.random.key(0))

@@ -320,11 +320,11 @@ def test_refuses_batches_it_cannot_use():
     def init(data):
         jax.eval_shape(method.init, jax.random.key(0), data)
 
-    with pytest.raises(UsageError, match="vae: the batch has no image, only index"):
+    with pytest.raises(UsageError, match="vae: the batch must have `image`, got"):
         init({"index": data["index"]})
     with pytest.raises(UsageError, match=r"float dtype, got uint8 \(6, 4, 2, 1\)"):
         init(data | {"image": data["image"].astype(jnp.uint8)})
     with pytest.raises(UsageError, match=r"\(6, 8\).*\(6, 3, 3, 1\).*9 numbers"):
         init(batch(shape=(3, 3, 1)))
-    with pytest.raises(UsageError, match="vae: the batch has no image"):
+    with pytest.raises(UsageError, match="vae: the batch must have `image`"):
         method.encode(params, state, {"index": data["index"]})

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from rl_jax import data, networks, train
+from rl_jax import data, methods, networks, train
 from rl_jax.augment import presets as augmentations
 from rl_jax.errors import UsageError
 from rl_jax.run import presets
@@ -98,6 +98,11 @@ def test_a_short_run_warms_up_for_a_tenth_of_it():
     assert preset.arguments["optimizer"]["warmup_steps"] == 10
     preset = presets.for_steps(presets.small_images(), 20_000)
     assert preset.arguments["optimizer"]["warmup_steps"] == 500
+
+
+def test_every_method_has_a_command():
+    """One whose networks had a name that no role has would be left out silently."""
+    assert {f.__name__ for f in recipes.METHODS} == {*methods.__all__} - {"with_probe"}
 
 
 PRESETS = (

@@ -1,0 +1,52 @@
+"""Checks of the arguments of methods; each names the factory and the argument."""
+
+import jax
+import jax.numpy as jnp
+
+from rl_jax.errors import UsageError
+
+
+def positive(factory: str, **values: float) -> None:
+    """Refuses numbers that are not > 0 and finite.
+
+    Raises:
+      UsageError: for the first of them.
+    """
+    for name, value in values.items():
+        _within(factory, name, value, "> 0 and finite", lambda v: 0 < v < jnp.inf)
+
+
+def not_negative(factory: str, **values: float) -> None:
+    """Refuses numbers that are not ≥ 0 and finite.
+
+    Raises:
+      UsageError: for the first of them.
+    """
+    for name, value in values.items():
+        _within(factory, name, value, ">= 0 and finite", lambda v: 0 <= v < jnp.inf)
+
+
+def shares(factory: str, **values: float) -> None:
+    """Refuses numbers outside [0, 1].
+
+    Raises:
+      UsageError: for the first of them.
+    """
+    for name, value in values.items():
+        _within(factory, name, value, "in [0, 1]", lambda v: 0 <= v <= 1)
+
+
+def at_least(factory: str, least: int, **counts: int) -> None:
+    """Refuses counts below `least`.
+
+    Raises:
+      UsageError: for the first of them.
+    """
+    for name, count in counts.items():
+        _within(factory, name, count, f"at least {least}", lambda n: n >= least)
+
+
+def _within(factory: str, name: str, value, expected: str, holds) -> None:
+    # A sweep may trace a number; nothing is known of it here.
+    if not isinstance(value, jax.core.Tracer) and not holds(value):
+        raise UsageError(f"{factory}: {name} must be {expected}, got {value}")
