@@ -41,7 +41,9 @@ def mae(
       A method for the first of `views` where there are any, else for `image`. `encode`
       names `h`, the mean of the tokens of the whole image, and `reconstruction`, where
       the same patches are taken out of every image and those predicted put in (their
-      own mean and deviation put back where these are not predicted).
+      own mean and deviation put back where these are not predicted). Metric:
+      `explained`, the share of the variance of each pixel over the batch; 0 or less
+      where the prediction is no better than the mean image.
 
     Raises:
       UsageError: for a share not in (0, 1); while tracing, for an encoder without a
@@ -110,11 +112,13 @@ def mae(
         _, patches = cut(params, state, inputs.one_view("mae", batch))
         order = random_orders(rng, batch["index"], patches.values.shape[1])
         tokens, pixels, state = forward(params, state, patches, order, train=True)
-        target = _take(patches.values, order[:, -pixels.shape[1] :])
+        target = patches.values
         if normalise_patches:
             target = losses.normalise_patches(target)
-        value = losses.squared_error(pixels, target)
-        spread = jnp.mean(jnp.var(target, axis=0))
+        spread = jnp.mean(jnp.var(target.astype(jnp.float32), axis=0))
+        value = losses.squared_error(
+            pixels, _take(target, order[:, -pixels.shape[1] :])
+        )
         metrics = {"explained": 1 - value / jnp.maximum(spread, 1e-12)}
         features = {"h": jnp.mean(tokens, axis=1, keepdims=True)}
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))
