@@ -147,9 +147,10 @@ def test_csv_quoting(tmp_path):
 def test_a_stand_in_comes_with_its_own_caption(tmp_path):
     """The image of another file beside this one's caption would be a false pair."""
     colours(tmp_path)
-    for i in (3, 4):
+    for i in (8, 9):  # the next is red
         (tmp_path / "green" / f"{i}.png").write_bytes(b"no image")
-    source = captioned(tmp_path, size=8, vocab_size=400, length=16, max_bad=0.2)
+    options = {"vocab_size": 400, "length": 16, "max_bad": 0.2}
+    source = captioned(tmp_path, size=8, held_out=0.0, **options)
     index = np.arange(source.size, dtype=np.int32)
 
     def colour_and_caption(batch):
@@ -160,7 +161,7 @@ def test_a_stand_in_comes_with_its_own_caption(tmp_path):
     batches = [examples(source, index)]
     held = resident(source, limit_bytes=1 << 20)
     batches.append(examples(held, index))
-    batches.append(examples(rows(held, index[5:15]), index[:10]))
+    batches.append(examples(rows(held, index[15:25]), index[:10]))
     assert source.problems()["bad"] == 2
     for batch in batches:
         pairs = list(colour_and_caption(batch))
@@ -168,7 +169,7 @@ def test_a_stand_in_comes_with_its_own_caption(tmp_path):
     tokens = np.asarray(batches[0]["tokens"])
     np.testing.assert_array_equal(tokens, batches[1]["tokens"])
     np.testing.assert_array_equal(tokens, held.fields["tokens"])
-    np.testing.assert_array_equal(tokens[5:15], batches[2]["tokens"])
+    np.testing.assert_array_equal(tokens[15:25], batches[2]["tokens"])
     assert len(np.unique(tokens, axis=0)) == source.size - 2
 
 
