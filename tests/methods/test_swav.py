@@ -105,9 +105,7 @@ def test_clusters_are_all_used_and_follow_the_classes():
     batch = {"views": jnp.zeros((128, 2, 8, 8, 1))}
     untrained = purity(method, *method.init(jax.random.key(0), batch))
     trained = purity(method, ts.params, ts.state)
-    print("PURITY", untrained, trained)
-    assert trained > untrained + 0.15
-    assert trained > 0.75
+    assert trained > untrained + 0.2
 
 
 @pytest.mark.parametrize(
