@@ -3,12 +3,12 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import losses as reference
+from training import on_digits
 
-from rl_jax import augment, data, methods, networks, train
+from rl_jax import augment, methods, networks, train
 from rl_jax.types import Network
 
 
@@ -106,34 +106,19 @@ def spread(stop_gradient, *, steps=400):
         networks.prediction_head(hidden=32, out=64),
         stop_gradient=stop_gradient,
     )
-    pieces = {
-        "method": method,
-        "augment": augment.digits(
+    _, metrics = on_digits(
+        method,
+        augment.digits(
             shift=1.0, rotate=0.0, shear=0.0, scale=(1.0, 1.0), brightness=0.3,
             noise=0.15, dropout=0.2,
         ),
-        "optimizer": train.sgd(
+        train.sgd(
             learning_rate=0.1, momentum=0.9, weight_decay=1e-4, total_steps=steps
         ),
-    }  # fmt: skip
-    images = jnp.asarray(data.digits().images)
-
-    @jax.jit
-    def run(rng):
-        def batch(t):
-            rng_t = jax.random.fold_in(rng, t)
-            index = jax.random.permutation(rng_t, len(images))[:256]
-            return {"index": index, "image": images[index]}
-
-        def one(ts, t):
-            ts, metrics = train.train_step(ts, batch(t), **pieces)
-            return ts, (metrics["z_std"], metrics["loss"])
-
-        start = train.init_train_state(rng, batch(0), **pieces)
-        _, history = jax.lax.scan(one, start, jnp.arange(steps))
-        return jax.tree.map(lambda x: x[-1], history)
-
-    return tuple(map(float, run(jax.random.key(0))))
+        steps=steps,
+        batch_size=256,
+    )  # fmt: skip
+    return float(metrics["z_std"][-1]), float(metrics["loss"][-1])
 
 
 def test_stop_gradient_keeps_the_embedding_spread():
