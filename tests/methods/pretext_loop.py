@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from reference import loop
 
 from rl_jax import data
 from rl_jax.methods.pretext import Task
@@ -35,25 +35,20 @@ def batch_of(image, label=None):
 def fit(method, image, label=None, *, steps, rate, seed=0, rows=BATCH):
     """Params and state after Adam, its rate falling to 0 along a cosine."""
     whole = batch_of(image, label)
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
-    def step(carry, t):
-        params, state, opt_state = carry
-        rng, rng_rows = jax.random.split(jax.random.fold_in(jax.random.key(seed), t))
+    def draw(rng):
+        rng_loss, rng_rows = jax.random.split(rng)
         index = jax.random.permutation(rng_rows, len(image))[:rows]
-        batch = {name: value[index] for name, value in whole.items()}
-        grads, aux = jax.grad(method.loss, has_aux=True)(params, state, batch, rng)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), aux.state, opt_state), None
+        return {name: value[index] for name, value in whole.items()}, rng_loss
 
     @jax.jit
-    def run():
-        start = {name: value[:rows] for name, value in whole.items()}
-        params, state = method.init(jax.random.key(seed), start)
-        carry = (params, state, optimizer.init(params))
-        return jax.lax.scan(step, carry, jnp.arange(steps))[0][:2]
+    def run(rng):
+        start = method.init(rng, {name: v[:rows] for name, v in whole.items()})
+        rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(steps))
+        optimizer = loop.cosine_adam(rate, steps)
+        return loop.scan(method, start, draw, rngs, optimizer=optimizer)[:2]
 
-    return run()
+    return run(jax.random.key(seed))
 
 
 def accuracy(method, trained, image, seed=100):

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from reference import loop
 
 from rl_jax import data, evaluate
 from rl_jax.augment import presets
@@ -17,22 +17,15 @@ def run(method, draw, rng, *, steps, rate=3e-3):
 
     draw: `(rng) -> batch`, called for every step inside the loop.
     """
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
-    params, state = method.init(rng, draw(rng))
 
-    def step(carry, t):
-        params, state, memory = carry
-        rng_b, rng_l = jax.random.split(jax.random.fold_in(rng, t))
-        (value, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
-            params, state, draw(rng_b), rng_l
-        )
-        updates, memory = optimizer.update(grads, memory, params)
-        params = optax.apply_updates(params, updates)
-        return (params, aux.state, memory), aux.metrics | {"loss": value}
+    def batch_and_key(rng):
+        rng_batch, rng_loss = jax.random.split(rng)
+        return draw(rng_batch), rng_loss
 
-    carry = (params, state, optimizer.init(params))
-    carry, metrics = jax.lax.scan(step, carry, jnp.arange(steps))
-    return carry[0], carry[1], metrics
+    start = method.init(rng, draw(rng))
+    rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(steps))
+    optimizer = loop.cosine_adam(rate, steps)
+    return loop.scan(method, start, batch_and_key, rngs, optimizer=optimizer)
 
 
 class Digits:

@@ -8,6 +8,31 @@ import optax
 from rl_jax import data
 
 
+def scan(method, start, draw, rngs, *, optimizer):
+    """Parameters, state and metrics [steps] after a step for each key of `rngs`.
+
+    Args:
+      method: what to train.
+      start: its parameters and state.
+      draw: `(rng) -> (batch, rng of the loss)`.
+      rngs: keys [steps].
+      optimizer: of the parameters.
+    """
+
+    def step(carry, rng):
+        params, state, memory = carry
+        batch, rng_loss = draw(rng)
+        grad = jax.value_and_grad(method.loss, has_aux=True)
+        (value, aux), grads = grad(params, state, batch, rng_loss)
+        updates, memory = optimizer.update(grads, memory, params)
+        params = optax.apply_updates(params, updates)
+        return (params, aux.state, memory), aux.metrics | {"loss": value}
+
+    carry = (*start, optimizer.init(start[0]))
+    (params, state, _), metrics = jax.lax.scan(step, carry, rngs)
+    return params, state, metrics
+
+
 def fit(method, examples, rng, *, optimizer, steps, batch_size):
     """Parameters and state after `steps` steps on batches drawn with replacement.
 
@@ -15,21 +40,15 @@ def fit(method, examples, rng, *, optimizer, steps, batch_size):
     """
     count = len(jax.tree.leaves(examples)[0])
     rng_init, rng_steps = jax.random.split(rng)
-    params, state = method.init(rng_init, {k: v[:2] for k, v in examples.items()})
+    start = method.init(rng_init, {k: v[:2] for k, v in examples.items()})
 
-    def step(carry, rng):
-        params, state, opt_state = carry
+    def draw(rng):
         rng_rows, rng_loss = jax.random.split(rng)
         rows = jax.random.randint(rng_rows, (batch_size,), 0, count)
-        batch = {k: v[rows] for k, v in examples.items()}
-        grad = jax.value_and_grad(method.loss, has_aux=True)
-        (_, aux), grads = grad(params, state, batch, rng_loss)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), aux.state, opt_state), None
+        return {k: v[rows] for k, v in examples.items()}, rng_loss
 
-    start = params, state, optimizer.init(params)
-    end, _ = jax.lax.scan(step, start, jax.random.split(rng_steps, steps))
-    return end[:2]
+    rngs = jax.random.split(rng_steps, steps)
+    return scan(method, start, draw, rngs, optimizer=optimizer)[:2]
 
 
 def cosine_adam(learning_rate, steps):
