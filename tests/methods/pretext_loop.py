@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from reference import loop
 
 from rl_jax import data
@@ -56,10 +55,6 @@ def accuracy(method, trained, image, seed=100):
     loss = jax.jit(method.loss)
     _, aux = loss(*trained, batch_of(image), jax.random.key(seed))
     return float(aux.metrics["accuracy"])
-
-
-def features(method, trained, image):
-    return np.asarray(jax.jit(method.encode)(*trained, batch_of(image))["h"])
 
 
 def shuffled(task: Task) -> Task:
