@@ -211,6 +211,22 @@ def records() -> Preset:
     )
 
 
+def strokes() -> Preset:
+    """For digits read row by row: eight steps, so windows are short."""
+    preset = records()
+    short = {
+        "cpc": {"window": 1},
+        "info_nce": {"window": 2, "gap": (0, 2)},
+    }
+    methods = dict(preset.methods)
+    for method, values in short.items():
+        change = methods[method]
+        own = change.arguments.get(method, {}) | values
+        arguments = change.arguments | {method: own}
+        methods[method] = change._replace(arguments=arguments)
+    return preset._replace(methods=methods)
+
+
 def for_data(factory: str, image_shape: tuple[int, ...]) -> Preset:
     """The preset for a data set, by the factory that makes it and its images' size.
 
@@ -218,6 +234,8 @@ def for_data(factory: str, image_shape: tuple[int, ...]) -> Preset:
     """
     if factory == data.digits.__name__:
         return digits()
+    if factory == data.strokes.__name__:
+        return strokes()
     if not image_shape:
         return records()
     size = min(image_shape[:2])

@@ -110,6 +110,7 @@ PRESETS = (
     presets.small_images(),
     presets.photographs(),
     presets.records(),
+    presets.strokes(),
 )
 
 
