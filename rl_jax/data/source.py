@@ -209,18 +209,15 @@ def shapes(source: Source) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
 
 
 def contents(source: Source) -> str:
-    """What one example is, in a few words: `images 8x8x1, tokens 6x12`."""
-    found = shapes(source)
-    del found["label"]
-    words = [
-        "x".join(map(str, shape)) if shape else "one number"
-        for shape, _ in found.values()
-    ]
-    names = ["images" if name == "image" else name for name in found]
-    ordered = sorted(
-        zip(names, words, strict=True), key=lambda each: each[0] != "images"
-    )
-    return ", ".join(f"{name} {shape}" for name, shape in ordered)
+    """What there are: `images 8x8x1, tokens 6x12`, or `examples of tokens 64`."""
+
+    def words(name, shape):
+        return f"{name} {'x'.join(map(str, shape))}".rstrip()
+
+    fields = [words(name, rows.shape[1:]) for name, rows in source.fields.items()]
+    if not source.image_shape:
+        return f"examples of {', '.join(fields)}"
+    return ", ".join([words("images", source.image_shape), *fields])
 
 
 def in_memory(source: Source) -> bool:

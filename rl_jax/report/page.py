@@ -125,7 +125,8 @@ def _facts(run: Record) -> str:
     for name, text in (("batch_size", "batch size"), ("seed", "seed")):
         value = run.recipe.get(name)
         said += [f"{text} {value:,}"] if isinstance(value, int) else []
-    said.append(words.factory(run, "encoder"))
+    if "encoder" in run.recipe:
+        said.append(words.factory(run, "encoder"))
     if isinstance(devices := run.environment.get("devices"), str):
         said.append(devices)
     stamp = training.last(run, "time")

@@ -109,7 +109,7 @@ def read(folder: pathlib.Path, *, name: str) -> Record:
     return Record(
         folder=folder,
         name=name,
-        recipe=content["recipe"],
+        recipe=_parts(content["recipe"]),
         command=str(content.get("command") or ""),
         environment=_dict(content.get("environment")),
         problems=_dict(notes.get("problems")),
@@ -173,6 +173,14 @@ def _json(path: pathlib.Path) -> dict[str, Any] | None:
             "newer rl_jax"
         )
     return content
+
+
+def _parts(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe whose networks stand among its parts, as in runs of before roles."""
+    nets = recipe.get("networks")
+    if not isinstance(nets, dict):
+        return recipe
+    return nets | {name: v for name, v in recipe.items() if name != "networks"}
 
 
 def _rows(path: pathlib.Path) -> list[Row]:

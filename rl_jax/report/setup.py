@@ -32,9 +32,6 @@ def flatten(content: dict[str, Any]) -> dict[tuple[str, str], str]:
     Values are written as JSON, strings without quotes.
     """
     out = {}
-    nets = content.get("networks")
-    if isinstance(nets, dict):
-        content = nets | {k: v for k, v in content.items() if k != "networks"}
     for part, value in content.items():
         if isinstance(value, dict) and isinstance(value.get("arguments"), dict):
             out[part, ""] = show(value.get("factory"))

@@ -25,9 +25,10 @@ def recipe(**changes) -> dict[str, Any]:
     return {
         "data": spec("digits"),
         "augment": spec("digits", max_shift=1),
-        "encoder": spec("convnet", widths=[8, 16]),
-        "projector": spec("projection_head", hidden=32, out=16),
-        "predictor": None,
+        "networks": {
+            "encoder": spec("convnet", widths=[8, 16]),
+            "projector": spec("projection_head", hidden=32, out=16),
+        },
         "method": spec("simclr", temperature=0.3),
         "optimizer": spec("adamw", learning_rate=0.003, warmup_steps=40),
         "steps": 100,

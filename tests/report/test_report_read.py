@@ -8,6 +8,7 @@ import pytest
 
 from rl_jax.errors import UsageError
 from rl_jax.report import read as reading
+from rl_jax.report import words
 from rl_jax.report.read import names, read
 
 
@@ -26,6 +27,17 @@ def test_what_is_absent_is_none(runs):
     run = read(runs(metrics=None, evaluation=None, figures=None, views=None), name="a")
     assert run.rows == []
     assert (run.evaluation, run.figures, run.views) == (None, None, None)
+
+
+def test_networks_are_parts_in_both_formats(runs):
+    """The first format had them among the parts, the page has them there still."""
+    folder = runs()
+    run = read(folder, name="a")
+    assert words.factory(run, "encoder") == "convnet"
+    content = json.loads((folder / "run.json").read_text())
+    content["recipe"] |= content["recipe"].pop("networks")
+    (folder / "run.json").write_text(json.dumps(content | {"format": 1}))
+    assert read(folder, name="a").recipe == run.recipe
 
 
 def test_a_folder_without_run_json_is_refused(tmp_path):
