@@ -63,7 +63,7 @@ def test_only_hidden_patches_count():
     def value(image):
         return method.loss(frozen, state, batch | {"image": image}, rng)[0]
 
-    grad = networks.patchify(jax.grad(value)(batch["image"]), 2)
+    grad = networks.patchify(jax.jit(jax.grad(value))(batch["image"]), 2)
     pixels = networks.patchify(batch["image"], 2)
     expected = 2 * pixels / (4 * 12 * 4)
     hidden = np.ones((4, 16, 1), bool)
