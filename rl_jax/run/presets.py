@@ -84,8 +84,30 @@ def digits() -> Preset:
     )
 
 
+NARROW = RECONSTRUCTION._replace(
+    arguments=RECONSTRUCTION.arguments | {"encoder": {"out": 16}}
+)
+"""The same, where nothing but the width of the code keeps a method from copying."""
+
+
 DIGITS = {
     "vae": RECONSTRUCTION,
+    "autoencoder": NARROW,
+    "denoising_autoencoder": RECONSTRUCTION,
+    "linear_autoencoder": Change(
+        augment="plain",
+        arguments={"optimizer": {"learning_rate": 1e-2}},
+        steps=1000,
+    ),
+    "sparse_autoencoder": Change(
+        augment="plain",
+        networks={"encoder": "mlp"},
+        arguments={
+            "encoder": {"features": (), "out": 256},
+            "optimizer": {"learning_rate": 3e-3},
+        },
+        steps=2000,
+    ),
     "vib": Change(augment="plain", networks={"encoder": "mlp"}),
     "simsiam": Change(arguments={"predictor": {"hidden": 64}}),
     "rotation": Change(augment="plain", arguments={"augment": STANDARD_DIGITS}),
