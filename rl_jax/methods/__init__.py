@@ -14,6 +14,7 @@ from rl_jax.methods.jigsaw import jigsaw
 from rl_jax.methods.mae import mae
 from rl_jax.methods.memory_bank import memory_bank
 from rl_jax.methods.moco import moco
+from rl_jax.methods.moco_v3 import moco_v3
 from rl_jax.methods.probe import with_probe
 from rl_jax.methods.rotation import rotation
 from rl_jax.methods.simclr import simclr
@@ -43,6 +44,7 @@ __all__ = [
     "mae",
     "memory_bank",
     "moco",
+    "moco_v3",
     "rotation",
     "simclr",
     "simsiam",

@@ -75,6 +75,7 @@ def digits() -> Preset:
             "simclr": {"temperature": 0.5},
             "moco": {"temperature": 0.2, "decay": 0.99, "queue_size": 1024},
             "byol": {"decay": 0.99},
+            "moco_v3": {"temperature": 0.2},
         },
         steps=400,
         batch_size=256,
