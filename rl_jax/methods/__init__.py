@@ -3,6 +3,7 @@
 from rl_jax.methods.barlow_twins import barlow_twins
 from rl_jax.methods.bert import bert
 from rl_jax.methods.byol import byol
+from rl_jax.methods.clip import clip
 from rl_jax.methods.context import context
 from rl_jax.methods.cpc import cpc
 from rl_jax.methods.dino import dino
@@ -14,6 +15,7 @@ from rl_jax.methods.memory_bank import memory_bank
 from rl_jax.methods.moco import moco
 from rl_jax.methods.probe import with_probe
 from rl_jax.methods.rotation import rotation
+from rl_jax.methods.siglip import siglip
 from rl_jax.methods.simclr import simclr
 from rl_jax.methods.simsiam import simsiam
 from rl_jax.methods.sup_con import sup_con
@@ -27,6 +29,7 @@ __all__ = [
     "barlow_twins",
     "bert",
     "byol",
+    "clip",
     "context",
     "contrastive_vib",
     "cpc",
@@ -38,6 +41,7 @@ __all__ = [
     "memory_bank",
     "moco",
     "rotation",
+    "siglip",
     "simclr",
     "simsiam",
     "sup_con",
