@@ -8,6 +8,7 @@ from rl_jax.report.read import Entry, Evaluation, Record, Score
 BASELINES = {"raw": "raw pixels", "random": "untrained h"}
 COLOURS = {"h": "c0", "z": "c1", "target_h": "c2", "raw": "base", "random": "base2"}
 _METHODS = {"simclr": "SimCLR", "byol": "BYOL", "moco": "MoCo", "simsiam": "SimSiam"}
+_METHODS |= {"clip": "CLIP", "siglip": "SigLIP"}
 
 
 def title(run: Record) -> str:
