@@ -4,6 +4,7 @@ from rl_jax.methods.autoencoder import autoencoder, linear_autoencoder
 from rl_jax.methods.barlow_twins import barlow_twins
 from rl_jax.methods.bert import bert
 from rl_jax.methods.byol import byol
+from rl_jax.methods.clip import clip
 from rl_jax.methods.context import context
 from rl_jax.methods.cpc import cpc
 from rl_jax.methods.denoising_autoencoder import denoising_autoencoder
@@ -17,6 +18,7 @@ from rl_jax.methods.moco import moco
 from rl_jax.methods.moco_v3 import moco_v3
 from rl_jax.methods.probe import with_probe
 from rl_jax.methods.rotation import rotation
+from rl_jax.methods.siglip import siglip
 from rl_jax.methods.simclr import simclr
 from rl_jax.methods.simsiam import simsiam
 from rl_jax.methods.sparse_autoencoder import sparse_autoencoder
@@ -32,6 +34,7 @@ __all__ = [
     "barlow_twins",
     "bert",
     "byol",
+    "clip",
     "context",
     "contrastive_vib",
     "cpc",
@@ -46,6 +49,7 @@ __all__ = [
     "moco",
     "moco_v3",
     "rotation",
+    "siglip",
     "simclr",
     "simsiam",
     "sparse_autoencoder",

@@ -90,6 +90,17 @@ NARROW = RECONSTRUCTION._replace(
 )
 """The same, where nothing but the width of the code keeps a method from copying."""
 
+SMALL_CAPTIONS = Change(
+    networks={"encoder": "mlp"},
+    arguments={
+        "augment": {"num_views": 1},
+        "text": {"length": 10, "width": 32, "depth": 1, "heads": 2},
+        "optimizer": {"learning_rate": 2e-3},
+    },
+    steps=600,
+    batch_size=128,
+)
+"""For images that a sentence or two describe; a caption is no view, nor needs two."""
 
 DIGITS = {
     "vae": RECONSTRUCTION,
@@ -149,6 +160,8 @@ DIGITS = {
     "supervised": Change(arguments={"augment": {"num_views": 1}}),
     "dino": Change(arguments={"dino": {"prototypes": 256, "decay": 0.99}}),
     "swav": Change(arguments={"swav": {"prototypes": 64}}),
+    "clip": SMALL_CAPTIONS,
+    "siglip": SMALL_CAPTIONS,
 }
 """What is otherwise on 8×8 digits: parts of the image need more pixels to be parts."""
 
