@@ -98,7 +98,7 @@ def learn_dictionary(
     atoms: int,
     penalty: float,
     batch_size: int = 64,
-    steps: int = 1000,
+    steps: int = 3000,
     code_steps: int = 50,
     positive: bool = False,
 ) -> Dictionary:
