@@ -54,18 +54,19 @@ def follow(
     decay: chex.Numeric,
     statistics: Statistics = "own",
 ) -> tuple[Params, State]:
-    """The target a step closer to the network, θ_k ← m·θ_k + (1 − m)·θ_q.
+    """The target a step closer to the network, θ_k ← m·θ_k + (1 − m)·θ_q: a constant.
+
+    The gradient of a loss ends here, and so does that of all the target then makes.
 
     Args:
       target, target_state: parameters and batch statistics of the target.
-      online, online_state: those of the network; no gradient reaches them.
+      online, online_state: those of the network.
       decay: m in [0, 1].
       statistics: "average" moves the batch statistics too.
     """
-    online, online_state = jax.lax.stop_gradient((online, online_state))
     if statistics == "average":
         target_state = ema(target_state, online_state, decay)
-    return ema(target, online, decay), target_state
+    return jax.lax.stop_gradient((ema(target, online, decay), target_state))
 
 
 def forward(
@@ -76,7 +77,7 @@ def forward(
     *,
     statistics: Statistics = "own",
 ):
-    """What the target makes of x, as a constant, and its batch statistics afterwards.
+    """What the target makes of x, and its batch statistics afterwards.
 
     Args:
       network: `(params, state, x, *, train) -> (out, state)`.
@@ -84,8 +85,7 @@ def forward(
       x: what the network takes.
       statistics: which of them normalise: of this batch, or the averages.
     """
-    out, state = network(target, target_state, x, train=statistics == "own")
-    return jax.lax.stop_gradient(out), state
+    return network(target, target_state, x, train=statistics == "own")
 
 
 def encode(network: Callable, params: Params, state, batch: Batch):

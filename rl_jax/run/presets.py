@@ -85,10 +85,21 @@ def digits() -> Preset:
     )
 
 
-NARROW = RECONSTRUCTION._replace(
-    arguments=RECONSTRUCTION.arguments | {"encoder": {"out": 16}}
+NARROW = Change(
+    augment="plain",
+    networks={"encoder": "mlp", "decoder": "mlp_decoder"},
+    arguments={
+        "encoder": {"out": 16, "batch_norm": False},
+        "optimizer": {"learning_rate": 3e-3},
+    },
+    steps=1000,
 )
-"""The same, where nothing but the width of the code keeps a method from copying."""
+"""For autoencoders: only the width of the code keeps them from copying."""
+
+WIDE = NARROW._replace(
+    arguments=NARROW.arguments | {"encoder": {"batch_norm": False}},
+)
+"""For those that may not copy anyway."""
 
 SMALL_CAPTIONS = Change(
     networks={"encoder": "mlp"},
@@ -105,7 +116,7 @@ SMALL_CAPTIONS = Change(
 DIGITS = {
     "vae": RECONSTRUCTION,
     "autoencoder": NARROW,
-    "denoising_autoencoder": RECONSTRUCTION,
+    "denoising_autoencoder": WIDE,
     "linear_autoencoder": Change(
         augment="plain",
         arguments={"optimizer": {"learning_rate": 1e-2}},
@@ -116,7 +127,7 @@ DIGITS = {
         networks={"encoder": "mlp"},
         arguments={
             "encoder": {"features": (), "out": 256},
-            "optimizer": {"learning_rate": 3e-3},
+            "optimizer": {"learning_rate": 1e-3},
         },
         steps=2000,
     ),
@@ -166,6 +177,19 @@ DIGITS = {
 """What is otherwise on 8×8 digits: parts of the image need more pixels to be parts."""
 
 
+AUTOENCODERS = (
+    "linear_autoencoder",
+    "autoencoder",
+    "denoising_autoencoder",
+    "sparse_autoencoder",
+)
+BY_ADAM = Change(
+    optimizer="adamw",
+    arguments={"optimizer": {"learning_rate": 1e-3, "warmup_steps": 500}},
+)
+"""For losses in the units of the image, whose gradients LARS would make too large."""
+
+
 def small_images(size: int = 32) -> Preset:
     """For images up to 64 pixels (CIFAR): ResNet-18 with a CIFAR stem, LARS."""
     return Preset(
@@ -185,6 +209,7 @@ def small_images(size: int = 32) -> Preset:
         batch_size=512,
         log_every=50,
         checkpoint_every=1000,
+        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM),
     )
 
 
@@ -206,6 +231,7 @@ def photographs(size: int = 256) -> Preset:
         batch_size=256,
         log_every=50,
         checkpoint_every=1000,
+        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM),
     )
 
 
@@ -231,6 +257,7 @@ def records() -> Preset:
                 batch_size=32,
             ),
             "cpc": Change(arguments={"encoder": {"batch_norm": False}}),
+            "autoencoder": Change(arguments={"encoder": {"out": 16}}),
             "ivae": Change(
                 networks={"decoder": "mlp_decoder"},
                 arguments={
