@@ -84,7 +84,7 @@ def digits() -> Preset:
     )
 
 
-SMALL_CAPTIONS = Change(
+CAPTIONED_DIGITS = Change(
     networks={"encoder": "mlp"},
     arguments={
         "augment": {"num_views": 1},
@@ -94,7 +94,27 @@ SMALL_CAPTIONS = Change(
     steps=600,
     batch_size=128,
 )
-"""For images that a sentence or two describe; a caption is no view, nor needs two."""
+"""One view: an image is compared with its text, not with itself."""
+
+
+AS_SEEN = {"crop_scale": (0.9, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
+"""Crops only, as CLIP has it: a caption may name a colour, or say left and right."""
+
+
+def captioned(augment: dict[str, Any], text: dict[str, Any], *, dim: int) -> Change:
+    """For methods of images and texts, with the optimizer of CLIP."""
+    adamw = {"learning_rate": 5e-4, "weight_decay": 0.2, "b2": 0.98}
+    own = {method: {"dim": dim} for method in ("clip", "siglip")}
+    return Change(
+        optimizer="adamw",
+        arguments={
+            "augment": AS_SEEN | augment,
+            "optimizer": adamw | {"warmup_steps": 500},
+            "text": text,
+            **own,
+        },
+    )
+
 
 DIGITS = {
     "vae": RECONSTRUCTION,
@@ -138,8 +158,8 @@ DIGITS = {
     "supervised": Change(arguments={"augment": {"num_views": 1}}),
     "dino": Change(arguments={"dino": {"prototypes": 256, "decay": 0.99}}),
     "swav": Change(arguments={"swav": {"prototypes": 64}}),
-    "clip": SMALL_CAPTIONS,
-    "siglip": SMALL_CAPTIONS,
+    "clip": CAPTIONED_DIGITS,
+    "siglip": CAPTIONED_DIGITS,
 }
 """What is otherwise on 8×8 digits: parts of the image need more pixels to be parts."""
 
@@ -163,6 +183,10 @@ def small_images(size: int = 32) -> Preset:
         batch_size=512,
         log_every=50,
         checkpoint_every=1000,
+        methods=dict.fromkeys(
+            ("clip", "siglip"),
+            captioned({"num_views": 1}, {"width": 128, "depth": 4}, dim=128),
+        ),
     )
 
 
@@ -184,6 +208,14 @@ def photographs(size: int = 256) -> Preset:
         batch_size=256,
         log_every=50,
         checkpoint_every=1000,
+        methods=dict.fromkeys(
+            ("clip", "siglip"),
+            captioned(
+                {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)},
+                {"width": 512, "depth": 12, "heads": 8, "causal": True, "pool": "last"},
+                dim=512,
+            ),
+        ),
     )
 
 
