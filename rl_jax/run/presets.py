@@ -73,8 +73,8 @@ def digits() -> Preset:
             "projector": {"hidden": 256, "out": 64},
             "predictor": {"hidden": 256},
             "simclr": {"temperature": 0.5},
-            "moco": {"temperature": 0.2, "decay": 0.99, "queue_size": 1024},
-            "byol": {"decay": 0.99},
+            "moco": {"temperature": 0.2, "decay": 0.95, "queue_size": 1024},
+            "byol": {"decay": 0.95},
             "moco_v3": {"temperature": 0.2},
         },
         steps=400,
@@ -84,6 +84,11 @@ def digits() -> Preset:
         methods=DIGITS,
     )
 
+
+SLOW = Change(
+    arguments={"optimizer": {"learning_rate": 1e-2}, "projector": {"out": 128}}
+)
+"""For methods that learn slower than contrast does."""
 
 NARROW = Change(
     augment="plain",
@@ -101,7 +106,7 @@ WIDE = NARROW._replace(
 )
 """For those that may not copy anyway."""
 
-SMALL_CAPTIONS = Change(
+CAPTIONED_DIGITS = Change(
     networks={"encoder": "mlp"},
     arguments={
         "augment": {"num_views": 1},
@@ -111,7 +116,27 @@ SMALL_CAPTIONS = Change(
     steps=600,
     batch_size=128,
 )
-"""For images that a sentence or two describe; a caption is no view, nor needs two."""
+"""One view: an image is compared with its text, not with itself."""
+
+
+AS_SEEN = {"crop_scale": (0.9, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
+"""Crops only, as CLIP has it: a caption may name a colour, or say left and right."""
+
+
+def captioned(augment: dict[str, Any], text: dict[str, Any], *, dim: int) -> Change:
+    """For methods of images and texts, with the optimizer of CLIP."""
+    adamw = {"learning_rate": 5e-4, "weight_decay": 0.2, "b2": 0.98}
+    own = {method: {"dim": dim} for method in ("clip", "siglip")}
+    return Change(
+        optimizer="adamw",
+        arguments={
+            "augment": AS_SEEN | augment,
+            "optimizer": adamw | {"warmup_steps": 500},
+            "text": text,
+            **own,
+        },
+    )
+
 
 DIGITS = {
     "vae": RECONSTRUCTION,
@@ -132,7 +157,12 @@ DIGITS = {
         steps=2000,
     ),
     "vib": Change(augment="plain", networks={"encoder": "mlp"}),
-    "simsiam": Change(arguments={"predictor": {"hidden": 64}}),
+    "moco": Change(arguments={"optimizer": {"learning_rate": 1e-2}}),
+    "byol": SLOW,
+    "moco_v3": SLOW,
+    "simsiam": SLOW,
+    "barlow_twins": SLOW,
+    "vicreg": SLOW,
     "rotation": Change(augment="plain", arguments={"augment": STANDARD_DIGITS}),
     "jigsaw": Change(
         augment="plain",
@@ -169,10 +199,10 @@ DIGITS = {
         batch_size=128,
     ),
     "supervised": Change(arguments={"augment": {"num_views": 1}}),
-    "dino": Change(arguments={"dino": {"prototypes": 256, "decay": 0.99}}),
+    "dino": Change(arguments={"dino": {"prototypes": 256, "decay": 0.95}}),
     "swav": Change(arguments={"swav": {"prototypes": 64}}),
-    "clip": SMALL_CAPTIONS,
-    "siglip": SMALL_CAPTIONS,
+    "clip": CAPTIONED_DIGITS,
+    "siglip": CAPTIONED_DIGITS,
 }
 """What is otherwise on 8×8 digits: parts of the image need more pixels to be parts."""
 
@@ -209,7 +239,14 @@ def small_images(size: int = 32) -> Preset:
         batch_size=512,
         log_every=50,
         checkpoint_every=1000,
+<<<<<<< HEAD
         methods=dict.fromkeys(AUTOENCODERS, BY_ADAM),
+=======
+        methods=dict.fromkeys(
+            ("clip", "siglip"),
+            captioned({"num_views": 1}, {"width": 128, "depth": 4}, dim=128),
+        ),
+>>>>>>> clip
     )
 
 
@@ -231,7 +268,18 @@ def photographs(size: int = 256) -> Preset:
         batch_size=256,
         log_every=50,
         checkpoint_every=1000,
+<<<<<<< HEAD
         methods=dict.fromkeys(AUTOENCODERS, BY_ADAM),
+=======
+        methods=dict.fromkeys(
+            ("clip", "siglip"),
+            captioned(
+                {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)},
+                {"width": 512, "depth": 12, "heads": 8, "causal": True, "pool": "last"},
+                dim=512,
+            ),
+        ),
+>>>>>>> clip
     )
 
 
