@@ -239,14 +239,11 @@ def small_images(size: int = 32) -> Preset:
         batch_size=512,
         log_every=50,
         checkpoint_every=1000,
-<<<<<<< HEAD
-        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM),
-=======
-        methods=dict.fromkeys(
+        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM)
+        | dict.fromkeys(
             ("clip", "siglip"),
             captioned({"num_views": 1}, {"width": 128, "depth": 4}, dim=128),
         ),
->>>>>>> clip
     )
 
 
@@ -268,10 +265,8 @@ def photographs(size: int = 256) -> Preset:
         batch_size=256,
         log_every=50,
         checkpoint_every=1000,
-<<<<<<< HEAD
-        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM),
-=======
-        methods=dict.fromkeys(
+        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM)
+        | dict.fromkeys(
             ("clip", "siglip"),
             captioned(
                 {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)},
@@ -279,7 +274,6 @@ def photographs(size: int = 256) -> Preset:
                 dim=512,
             ),
         ),
->>>>>>> clip
     )
 
 
