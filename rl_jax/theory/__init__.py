@@ -14,6 +14,13 @@ from rl_jax.theory.gaussian_bottleneck import (
     scalar_rate,
     scalar_relevance,
 )
+from rl_jax.theory.information import (
+    InfoNCEBound,
+    info_nce_bound,
+    log_density_ratio,
+    log_mean_ratio,
+    pair_information,
+)
 from rl_jax.theory.simplex import simplex_etf, simplex_gram
 from rl_jax.theory.sphere import info_nce_limit, log_mean_exp_cosine, uniformity_limit
 from rl_jax.theory.sufficiency import (
@@ -31,6 +38,7 @@ from rl_jax.theory.sufficiency import (
 
 __all__ = [
     "Bottleneck",
+    "InfoNCEBound",
     "Family",
     "GaussianBottleneck",
     "Sufficiency",
@@ -45,12 +53,16 @@ __all__ = [
     "gaussian_information",
     "gaussian_mean",
     "gaussian_sufficiency",
+    "info_nce_bound",
     "info_nce_limit",
     "likelihood_ratio_spread",
+    "log_density_ratio",
     "log_mean_exp_cosine",
+    "log_mean_ratio",
     "mixture_log_posterior",
     "mixture_statistic",
     "mutual_information",
+    "pair_information",
     "scalar_rate",
     "scalar_relevance",
     "simplex_etf",
