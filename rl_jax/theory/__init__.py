@@ -12,7 +12,10 @@ from rl_jax.theory.dictionary import (
     learn_dictionary,
     sparse_coding_error,
 )
-from rl_jax.theory.gaussian import canonical_correlations, gaussian_information
+from rl_jax.theory.gaussian import (
+    canonical_correlations,
+    gaussian_information,
+)
 from rl_jax.theory.gaussian_bottleneck import (
     GaussianBottleneck,
     gaussian_bottleneck,
@@ -20,7 +23,18 @@ from rl_jax.theory.gaussian_bottleneck import (
     scalar_rate,
     scalar_relevance,
 )
-from rl_jax.theory.pca import linear_autoencoder_error, pca_floor, pca_projector
+from rl_jax.theory.information import (
+    InfoNCEBound,
+    info_nce_bound,
+    log_density_ratio,
+    log_mean_ratio,
+    pair_information,
+)
+from rl_jax.theory.pca import (
+    linear_autoencoder_error,
+    pca_floor,
+    pca_projector,
+)
 from rl_jax.theory.score import (
     Mixture,
     denoiser_score,
@@ -29,8 +43,15 @@ from rl_jax.theory.score import (
     mixture_score,
     tweedie,
 )
-from rl_jax.theory.simplex import simplex_etf, simplex_gram
-from rl_jax.theory.sphere import info_nce_limit, log_mean_exp_cosine, uniformity_limit
+from rl_jax.theory.simplex import (
+    simplex_etf,
+    simplex_gram,
+)
+from rl_jax.theory.sphere import (
+    info_nce_limit,
+    log_mean_exp_cosine,
+    uniformity_limit,
+)
 from rl_jax.theory.sufficiency import (
     Family,
     Sufficiency,
@@ -49,6 +70,7 @@ __all__ = [
     "Dictionary",
     "Family",
     "GaussianBottleneck",
+    "InfoNCEBound",
     "Mixture",
     "Sufficiency",
     "bayes_risk",
@@ -64,17 +86,21 @@ __all__ = [
     "gaussian_information",
     "gaussian_mean",
     "gaussian_sufficiency",
+    "info_nce_bound",
     "info_nce_limit",
     "learn_dictionary",
     "likelihood_ratio_spread",
     "linear_autoencoder_error",
+    "log_density_ratio",
     "log_mean_exp_cosine",
+    "log_mean_ratio",
     "mixture_log_density",
     "mixture_log_posterior",
     "mixture_posterior_mean",
     "mixture_score",
     "mixture_statistic",
     "mutual_information",
+    "pair_information",
     "pca_floor",
     "pca_projector",
     "scalar_rate",
