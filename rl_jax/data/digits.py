@@ -46,12 +46,13 @@ def digits(*, captions: bool = False) -> Source:
 
 
 def _captioned(source: Source) -> Source:
-    prompts = digit_prompts().seen
-    rows = prompts[source.labels]
+    prompts = digit_prompts()
+    rows = prompts.seen[source.labels]
     rows.flags.writeable = False
     return source._replace(
         fields={"tokens": rows},
         vocabulary=vocabulary(),
-        prompts=prompts,
+        prompts=prompts.seen,
+        unseen_prompts=prompts.unseen,
         digest=functools.partial(digest, source.images, source.labels, rows),
     )

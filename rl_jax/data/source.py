@@ -51,6 +51,8 @@ class Source(NamedTuple):
       vocabulary: the token of each id, where there are `tokens`.
       prompts: int32 [C, T, L]: T texts that name each class, for zero-shot
         classification; or None.
+      unseen_prompts: int32 [C, T', L]: the same by templates that no caption has; or
+        None.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Source(NamedTuple):
     fields: Mapping[str, np.ndarray] = {}
     vocabulary: tuple[str, ...] = ()
     prompts: np.ndarray | None = None
+    unseen_prompts: np.ndarray | None = None
 
 
 class Problems:

@@ -10,11 +10,15 @@ from rl_jax.evaluate.neighbours import nearest
 from rl_jax.evaluate.neural_collapse import NeuralCollapse, neural_collapse
 from rl_jax.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
 from rl_jax.evaluate.regression import logistic
+from rl_jax.evaluate.retrieval import Recall, retrieval_recall
+from rl_jax.evaluate.zero_shot import class_embeddings, zero_shot, zero_shot_accuracy
 
 __all__ = [
     "NeuralCollapse",
     "Probe",
     "ProbeResult",
+    "Recall",
+    "class_embeddings",
     "collapse_verdict",
     "fit_probe",
     "knn",
@@ -29,5 +33,8 @@ __all__ = [
     "pca_2d",
     "rank_me",
     "raw_pixels",
+    "retrieval_recall",
     "tsne",
+    "zero_shot",
+    "zero_shot_accuracy",
 ]

@@ -227,6 +227,8 @@ def _result(run: Record, *, several: bool) -> Markup:
         text = " ".join([text, *(f"Note: {note}." for note in evaluation.notes)])
         out += [tag("p.note", text), results.geometry([run])]
         out += [headline.verdict(evaluation)] if several else []
+    name = f"{run.name}: " if several else ""
+    out += [tag("p", f"{name}{line}.") for line in evaluation.said]
     return escape(out)
 
 

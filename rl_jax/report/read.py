@@ -44,7 +44,7 @@ class Entry(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """`evaluation.json`."""
+    """`evaluation.json`; said: its sentences on what the texts of the data tell."""
 
     step: int
     evaluated: str
@@ -57,6 +57,7 @@ class Evaluation(NamedTuple):
     verdict: str
     notes: list[str]
     reason: str | None
+    said: list[str]
 
 
 class Figures(NamedTuple):
@@ -232,6 +233,7 @@ def _evaluation(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
             verdict=str(content["verdict"]),
             notes=[str(note) for note in content.get("notes", ())],
             reason=None if reason is None else str(reason),
+            said=[str(line) for line in content.get("said", ())],
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _broken(folder / "evaluation.json", repr(error)) from None

@@ -17,6 +17,7 @@ from rl_jax.run.encode import encode
 from rl_jax.run.load import Run, load
 from rl_jax.run.recipe import num_classes
 from rl_jax.run.split import Part, columns, split
+from rl_jax.run.texts import said, with_texts
 
 FORMAT = 1
 DRAWS = 10
@@ -79,6 +80,10 @@ def evaluate_run(
     }
     result["verdict"] = _verdict(trained.get("z", trained["h"])[1])
     result["held_out"] = held_out_metrics(run, test_part)
+    if "text" in run.recipe.networks:
+        result["texts"] = with_texts(run, test_part, everything["z"][1])
+        result["said"] = said(result["texts"])
+        poll()
     shares, result["notes"], reason = columns(
         fit_part.labels, test_part.labels, source.class_names
     )
@@ -182,7 +187,8 @@ def _representations(run: Run, fit_part: Part, test_part: Part) -> dict[str, tup
         if raw is not None:
             found["raw"] = raw
         sides.append(found)
-    names = [name for name, value in sides[0].items() if value.ndim == 2]
+    # A text that goes with an image is no representation of it.
+    names = [k for k, value in sides[0].items() if value.ndim == 2 and k != "text"]
     return {name: (sides[0][name], sides[1][name]) for name in names}
 
 
@@ -284,7 +290,7 @@ def table(result: dict[str, Any]) -> str:
             f"{name}: RankMe {g['rank_me']:.1f} of {g['dim']}, std {g['std']:.2f}"
             for name, g in result["geometry"].items()
         )
-        rest = [*_held_out(result), *_notes(result)]
+        rest = [*result.get("said", ()), *_held_out(result), *_notes(result)]
         return "\n".join([result["reason"], rank, result["verdict"], *rest])
     shares = result["labels_per_class"]
     head = ["accuracy"]
@@ -304,9 +310,8 @@ def table(result: dict[str, Any]) -> str:
         for row in rows
     ]
     lines.insert(1, "-" * len(lines[0]))
-    return "\n".join(
-        [*lines, "", _caption(result), *_held_out(result), *_notes(result)]
-    )
+    lines += ["", _caption(result), *result.get("said", ())]
+    return "\n".join([*lines, *_held_out(result), *_notes(result)])
 
 
 def _held_out(result: dict[str, Any]) -> list[str]:

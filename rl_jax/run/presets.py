@@ -73,8 +73,8 @@ def digits() -> Preset:
             "projector": {"hidden": 256, "out": 64},
             "predictor": {"hidden": 256},
             "simclr": {"temperature": 0.5},
-            "moco": {"temperature": 0.2, "decay": 0.99, "queue_size": 1024},
-            "byol": {"decay": 0.99},
+            "moco": {"temperature": 0.2, "decay": 0.95, "queue_size": 1024},
+            "byol": {"decay": 0.95},
             "moco_v3": {"temperature": 0.2},
         },
         steps=400,
@@ -85,10 +85,84 @@ def digits() -> Preset:
     )
 
 
+SLOW = Change(
+    arguments={"optimizer": {"learning_rate": 1e-2}, "projector": {"out": 128}}
+)
+"""For methods that learn slower than contrast does."""
+
+NARROW = Change(
+    augment="plain",
+    networks={"encoder": "mlp", "decoder": "mlp_decoder"},
+    arguments={
+        "encoder": {"out": 16, "batch_norm": False},
+        "optimizer": {"learning_rate": 3e-3},
+    },
+    steps=1000,
+)
+"""For autoencoders: only the width of the code keeps them from copying."""
+
+WIDE = NARROW._replace(
+    arguments=NARROW.arguments | {"encoder": {"batch_norm": False}},
+)
+"""For those that may not copy anyway."""
+
+CAPTIONED_DIGITS = Change(
+    networks={"encoder": "mlp"},
+    arguments={
+        "augment": {"num_views": 1},
+        "text": {"length": 10, "width": 32, "depth": 1, "heads": 2},
+        "optimizer": {"learning_rate": 2e-3},
+    },
+    steps=600,
+    batch_size=128,
+)
+"""One view: an image is compared with its text, not with itself."""
+
+
+AS_SEEN = {"crop_scale": (0.9, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
+"""Crops only, as CLIP has it: a caption may name a colour, or say left and right."""
+
+
+def captioned(augment: dict[str, Any], text: dict[str, Any], *, dim: int) -> Change:
+    """For methods of images and texts, with the optimizer of CLIP."""
+    adamw = {"learning_rate": 5e-4, "weight_decay": 0.2, "b2": 0.98}
+    own = {method: {"dim": dim} for method in ("clip", "siglip")}
+    return Change(
+        optimizer="adamw",
+        arguments={
+            "augment": AS_SEEN | augment,
+            "optimizer": adamw | {"warmup_steps": 500},
+            "text": text,
+            **own,
+        },
+    )
+
+
 DIGITS = {
     "vae": RECONSTRUCTION,
+    "autoencoder": NARROW,
+    "denoising_autoencoder": WIDE,
+    "linear_autoencoder": Change(
+        augment="plain",
+        arguments={"optimizer": {"learning_rate": 1e-2}},
+        steps=1000,
+    ),
+    "sparse_autoencoder": Change(
+        augment="plain",
+        networks={"encoder": "mlp"},
+        arguments={
+            "encoder": {"features": (), "out": 256},
+            "optimizer": {"learning_rate": 1e-3},
+        },
+        steps=2000,
+    ),
     "vib": Change(augment="plain", networks={"encoder": "mlp"}),
-    "simsiam": Change(arguments={"predictor": {"hidden": 64}}),
+    "moco": Change(arguments={"optimizer": {"learning_rate": 1e-2}}),
+    "byol": SLOW,
+    "moco_v3": SLOW,
+    "simsiam": SLOW,
+    "barlow_twins": SLOW,
+    "vicreg": SLOW,
     "rotation": Change(augment="plain", arguments={"augment": STANDARD_DIGITS}),
     "jigsaw": Change(
         augment="plain",
@@ -125,10 +199,25 @@ DIGITS = {
         batch_size=128,
     ),
     "supervised": Change(arguments={"augment": {"num_views": 1}}),
-    "dino": Change(arguments={"dino": {"prototypes": 256, "decay": 0.99}}),
+    "dino": Change(arguments={"dino": {"prototypes": 256, "decay": 0.95}}),
     "swav": Change(arguments={"swav": {"prototypes": 64}}),
+    "clip": CAPTIONED_DIGITS,
+    "siglip": CAPTIONED_DIGITS,
 }
 """What is otherwise on 8×8 digits: parts of the image need more pixels to be parts."""
+
+
+AUTOENCODERS = (
+    "linear_autoencoder",
+    "autoencoder",
+    "denoising_autoencoder",
+    "sparse_autoencoder",
+)
+BY_ADAM = Change(
+    optimizer="adamw",
+    arguments={"optimizer": {"learning_rate": 1e-3, "warmup_steps": 500}},
+)
+"""For losses in the units of the image, whose gradients LARS would make too large."""
 
 
 def small_images(size: int = 32) -> Preset:
@@ -150,6 +239,11 @@ def small_images(size: int = 32) -> Preset:
         batch_size=512,
         log_every=50,
         checkpoint_every=1000,
+        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM)
+        | dict.fromkeys(
+            ("clip", "siglip"),
+            captioned({"num_views": 1}, {"width": 128, "depth": 4}, dim=128),
+        ),
     )
 
 
@@ -171,6 +265,15 @@ def photographs(size: int = 256) -> Preset:
         batch_size=256,
         log_every=50,
         checkpoint_every=1000,
+        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM)
+        | dict.fromkeys(
+            ("clip", "siglip"),
+            captioned(
+                {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)},
+                {"width": 512, "depth": 12, "heads": 8, "causal": True, "pool": "last"},
+                dim=512,
+            ),
+        ),
     )
 
 
@@ -196,6 +299,7 @@ def records() -> Preset:
                 batch_size=32,
             ),
             "cpc": Change(arguments={"encoder": {"batch_norm": False}}),
+            "autoencoder": Change(arguments={"encoder": {"out": 16}}),
             "ivae": Change(
                 networks={"decoder": "mlp_decoder"},
                 arguments={

@@ -1,0 +1,93 @@
+"""Classification by texts that name the classes; nothing is trained."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rl_jax.errors import UsageError
+from rl_jax.losses.normalize import normalize
+
+
+def class_embeddings(prompts: chex.Array) -> chex.Array:
+    """One embedding for each class (Radford et al. 2021, arXiv:2103.00020, 3.1.4).
+
+    w_c = normalise(mean_t normalise(u_ct)): every template counts the same, however
+    long its embedding is.
+
+    Args:
+      prompts: [C, T, D], the texts u of T templates for each of C classes; normalised
+        here, in float32.
+
+    Returns:
+      float32 [C, D], rows of unit length.
+
+    Raises:
+      UsageError: for another rank, or without classes or templates.
+    """
+    prompts = jnp.asarray(prompts)
+    if prompts.ndim != 3 or 0 in prompts.shape:
+        raise UsageError(
+            f"zero_shot: expected prompts [C, T, D], not empty, got {prompts.shape}"
+        )
+    return _class_embeddings(prompts)
+
+
+def zero_shot(images: chex.Array, prompts: chex.Array) -> chex.Array:
+    """The class whose texts are nearest to an image (arXiv:2103.00020, 3.1.2).
+
+    argmax_c cos(z, w_c), w the `class_embeddings`; equal cosines go to the lower class.
+
+    Args:
+      images: [N, D] of any float dtype; their length does not matter.
+      prompts: [C, T, D] as in `class_embeddings`.
+
+    Returns:
+      int32 [N], predicted classes.
+
+    Raises:
+      UsageError: for shapes that do not fit together.
+    """
+    images, classes = jnp.asarray(images), class_embeddings(prompts)
+    if images.ndim != 2 or not len(images) or images.shape[1] != classes.shape[1]:
+        raise UsageError(
+            f"zero_shot: expected images [N, {classes.shape[1]}] and prompts [C, T, "
+            f"{classes.shape[1]}], got {images.shape} and {jnp.shape(prompts)}"
+        )
+    return _nearest(images, classes)
+
+
+def zero_shot_accuracy(
+    images: chex.Array, prompts: chex.Array, labels: chex.Array
+) -> float:
+    """Share of images whose `zero_shot` prediction is right, in [0, 1].
+
+    Args:
+      images, prompts: see `zero_shot`.
+      labels: int [N]; only compared with the predictions.
+
+    Returns:
+      The accuracy, a float.
+
+    Raises:
+      UsageError: as `zero_shot`, or for labels that are not one for each image.
+    """
+    labels, count = np.asarray(labels), len(images)
+    if labels.shape != (count,):
+        raise UsageError(
+            f"zero_shot_accuracy: labels must be [{count}], one for each image, got "
+            f"{labels.shape}"
+        )
+    return float(np.mean(np.asarray(zero_shot(images, prompts)) == labels))
+
+
+@jax.jit
+def _class_embeddings(prompts):
+    return normalize(jnp.mean(normalize(prompts), axis=1))
+
+
+@jax.jit
+def _nearest(images, classes):
+    # Full products: on some devices the default rounds, and classes may be close.
+    cosines = jnp.matmul(normalize(images), classes.T, precision="highest")
+    return jnp.argmax(cosines, axis=1).astype(jnp.int32)
