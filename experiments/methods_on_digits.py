@@ -29,7 +29,7 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 NAME = "methods_on_digits"
 
 ENCODER = ("--encoder", "convnet", "--encoder.widths", "32", "64", "128")
-BUDGET = ("--steps", "300", "--batch-size", "128")
+STEPS, BATCH = 300, 128
 COLUMNS = (("probe", 1), ("probe", 10), ("probe", None), ("knn", 10), ("knn", None))
 DRAWS = 10
 
@@ -42,7 +42,8 @@ class Row(NamedTuple):
       method: its factory.
       arguments: flags of `rl-jax pretrain METHOD`, after encoder and budget.
       encoder: flags of the encoder, where it must be another one; () is the preset's.
-      note: what is otherwise.
+      note: what the encoder is otherwise.
+      steps: the same for all that share the encoder.
     """
 
     group: str
@@ -50,10 +51,17 @@ class Row(NamedTuple):
     arguments: tuple[str, ...] = ()
     encoder: tuple[str, ...] = ENCODER
     note: str = ""
+    steps: int = STEPS
 
     def command(self) -> list[str]:
         """What follows `rl-jax pretrain`."""
-        return [self.method, *self.encoder, *BUDGET, *self.arguments, "--no-probe"]
+        budget = ("--steps", str(self.steps), "--batch-size", str(BATCH))
+        return [self.method, *self.encoder, *budget, *self.arguments, "--no-probe"]
+
+    def otherwise(self) -> str:
+        """The note with the steps where they are others; "" where all is the same."""
+        steps = f"{self.steps:,} steps" if self.steps != STEPS else ""
+        return ", ".join(part for part in (self.note, steps) if part)
 
 
 ROWS = (
@@ -74,16 +82,16 @@ ROWS = (
     Row("clustering", "swav"),
     Row("captions", "clip"),
     Row("captions", "siglip"),
-    Row("reconstruction", "linear_autoencoder", encoder=()),
+    Row("reconstruction", "linear_autoencoder", (), (), "linear, of 16 codes", 1000),
     Row("reconstruction", "autoencoder"),
     Row("reconstruction", "denoising_autoencoder"),
-    Row("reconstruction", "sparse_autoencoder"),
+    Row("reconstruction", "sparse_autoencoder", (), (), "linear, of 256 codes", 1000),
     Row("reconstruction", "vae"),
-    Row("reconstruction", "mae", encoder=(), note="vision transformer"),
+    Row("reconstruction", "mae", (), (), "vision transformer of 16 patches", 600),
     Row("pretext", "rotation"),
-    Row("pretext", "jigsaw", encoder=(), note="perceptron on 9 tiles of 12×12 pixels"),
-    Row("pretext", "context", encoder=(), note="perceptron on patches of 24×24 pixels"),
-    Row("sequences", "cpc", ("--data", "strokes"), (), "digits as 8 rows of pixels"),
+    Row("pretext", "jigsaw", (), (), "perceptron of a ninth of 12×12 pixels", 1000),
+    Row("pretext", "context", (), (), "perceptron of patches of 24×24 pixels", 1000),
+    Row("sequences", "cpc", ("--data", "strokes"), (), "perceptron of rows of pixels"),
 )
 """Every method that digits can be given to; `bert` needs text, `ivae` segments."""
 
@@ -160,6 +168,7 @@ def _train(row: Row, seed: int) -> dict[str, Any]:
     out = _measure(source, *h)
     out["seconds_per_step"] = (times[-1] - times[0]) / steps
     out["seconds_trained"] = trained - start
+    out["cores"] = os.cpu_count()
     out["dim"] = h[0].shape[1]
     out["last"] = {name: logged[-1][name] for name in ("loss", "accuracy")
                    if name in logged[-1]}  # fmt: skip
@@ -238,10 +247,11 @@ def _baselines(seeds: int) -> dict[str, Any]:
 
 def page(found: dict[str, Any], seeds: int) -> str:
     """The table in Markdown, and what its columns mean."""
-    head = ["method", "learns from", *(_title(*c) for c in COLUMNS), "ms/step"]
-    lines = [("raw pixels", "–"), ("PCA", "–"), ("untrained", "–")]
+    head = ["h of [width]", "learns from", *(_title(*c) for c in COLUMNS), "ms/step"]
+    lines = [("raw pixels", ""), ("PCA", ""), ("untrained", "")]
     lines += [(row.method, row.group) for row in ROWS]
-    noted = {row.method: k for k, row in enumerate((r for r in ROWS if r.note), 1)}
+    noted = [row for row in ROWS if row.otherwise()]
+    mark = {row.method: f" ({k})" for k, row in enumerate(noted, 1)}
     rows = []
     for name, group in lines:
         runs = [found[f"{name} {k}"] for k in range(seeds) if f"{name} {k}" in found]
@@ -249,23 +259,23 @@ def page(found: dict[str, Any], seeds: int) -> str:
             continue
         cells = [_cell([r[_column(*c)] for r in runs]) for c in COLUMNS]
         steps = [1e3 * r["seconds_per_step"] for r in runs if "seconds_per_step" in r]
-        label = f"`{name}`" if "seconds_per_step" in runs[0] else name
-        label += f" [{runs[0]['dim']}]" + (f" {noted[name]})" if name in noted else "")
-        rows.append([label, group, *cells, f"{np.median(steps):.0f}" if steps else "–"])
-    notes = " ".join(f"{k}) {row.note};" for row, k in _noted())
-    slowest = max((r.get("seconds_trained", 0) for r in found.values()), default=0)
-    total = sum(r.get("seconds_trained", 0) for r in found.values())
+        label = (f"`{name}`" if steps else name) + f" [{runs[0]['dim']}]"
+        last = f"{np.median(steps):.0f}" if steps else ""
+        rows.append([label + mark.get(name, ""), group, *cells, last])
+    timed = [r for r in found.values() if "seconds_trained" in r]
+    seconds = [r["seconds_trained"] for r in timed]
+    notes = "; ".join(f"({k}) {row.otherwise()}" for k, row in enumerate(noted, 1))
     text = (
-        f"{' '.join(BUDGET[0:2])[2:]}, batch {BUDGET[3]}, encoder convnet "
-        f"{'-'.join(ENCODER[3:])}; mean ± standard deviation over {seeds} seeds of "
-        f"training, each over {DRAWS} draws of labels; h [width]. {notes} "
-        f"Slowest run {slowest:.0f} s, all {total / 60:.0f} minutes of training."
+        f"{STEPS} steps of {BATCH} images, a convolutional network of "
+        f"{'-'.join(ENCODER[-3:])} channels, except {notes}. Accuracy on "
+        f"500 held-out digits: logistic probe and k-NN with 1, 10 and all labels per "
+        f"class, each the mean over {DRAWS} draws of labels; ± is the standard "
+        f"deviation over {seeds} seeds of training. Training took "
+        f"{np.median(seconds):.0f} s (median) and at most {max(seconds):.0f} s a run "
+        f"with compilation, {sum(seconds) / 60:.0f} minutes in all, on "
+        f"{timed[0]['cores']} CPU cores."
     )
     return f"{_markdown(head, rows)}\n\n{text}\n"
-
-
-def _noted() -> list[tuple[Row, int]]:
-    return [(row, k) for k, row in enumerate((r for r in ROWS if r.note), 1)]
 
 
 def _title(kind: str, share: int | None) -> str:

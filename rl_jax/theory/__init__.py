@@ -30,11 +30,7 @@ from rl_jax.theory.information import (
     log_mean_ratio,
     pair_information,
 )
-from rl_jax.theory.pca import (
-    linear_autoencoder_error,
-    pca_floor,
-    pca_projector,
-)
+from rl_jax.theory.pca import linear_autoencoder_error, pca_floor, pca_projector
 from rl_jax.theory.score import (
     Mixture,
     denoiser_score,

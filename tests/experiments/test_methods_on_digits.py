@@ -29,10 +29,13 @@ def test_page_is_made_from_the_results():
 @pytest.fixture
 def small(monkeypatch):
     """Two methods, two steps, one draw of labels."""
-    rows = [row for row in table.ROWS if row.method in ("supervised", "vae")]
+    small = ("--encoder", "mlp", "--encoder.features", "8")
+    rows = [
+        row._replace(steps=2, encoder=small)
+        for row in table.ROWS
+        if row.method in ("supervised", "vae")
+    ]
     monkeypatch.setattr(table, "ROWS", tuple(rows))
-    monkeypatch.setattr(table, "BUDGET", ("--steps", "2", "--batch-size", "32"))
-    monkeypatch.setattr(table, "ENCODER", ("--encoder.features", "8"))
     monkeypatch.setattr(table, "DRAWS", 1)
     monkeypatch.setattr(table, "enable_compilation_cache", lambda: None)
 
@@ -59,6 +62,7 @@ def test_goes_on_where_it_stopped(small, monkeypatch, tmp_path, capsys):
     assert second["vae 0"] == first["vae 0"]
     assert "| `supervised` [" in capsys.readouterr().out
 
-    monkeypatch.setattr(table, "BUDGET", ("--steps", "3", "--batch-size", "32"))
+    longer = [row._replace(steps=3) for row in table.ROWS]
+    monkeypatch.setattr(table, "ROWS", tuple(longer))
     table.main([*where, "--only", "vae"])
     assert trained == ["supervised", "vae"]  # other settings are another run

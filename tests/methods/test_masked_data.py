@@ -5,10 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from reference import loop
 
 from rl_jax import data, evaluate, methods, networks
+from rl_jax.augment.presets import DIGITS_MEAN, DIGITS_STD
 from rl_jax.types import MASK, PADDING
 
 
@@ -30,7 +32,10 @@ def mixed(image):
 def test_mae_on_digits():
     """Mean-pooled probe above the untrained encoder; loss below the variance."""
     method = mae()
-    train, held = loop.digits()
+    train, held = (
+        side | {"image": (side["image"] - DIGITS_MEAN) / DIGITS_STD}
+        for side in loop.digits()
+    )
 
     def probe(params, state):
         encode = jax.jit(method.encode)
@@ -41,7 +46,9 @@ def test_mae_on_digits():
 
     @functools.partial(jax.jit, static_argnames="steps")
     def run(examples, rng, *, steps):
-        optimizer = loop.cosine_adam(2e-3, steps)
+        # With Adam's usual 0.999 it learns half as fast.
+        rate = optax.warmup_cosine_decay_schedule(0.0, 2e-3, 100, steps)
+        optimizer = optax.adam(rate, b2=0.95)
         return loop.fit(
             method, examples, rng, optimizer=optimizer, steps=steps, batch_size=128
         )
