@@ -18,6 +18,7 @@ from rl_jax.losses.masked import (
     weighted_cross_entropy,
 )
 from rl_jax.losses.normalize import normalize
+from rl_jax.losses.reconstruction import kl_sparsity, l1, squared_distance
 from rl_jax.losses.redundancy import (
     barlow_twins,
     barlow_twins_terms,
@@ -43,6 +44,8 @@ __all__ = [
     "gaussian_log_likelihood",
     "gaussian_sample",
     "info_nce",
+    "kl_sparsity",
+    "l1",
     "negative_cosine",
     "normalise_patches",
     "normalize",
@@ -51,6 +54,7 @@ __all__ = [
     "prototype_scores",
     "sigmoid",
     "sinkhorn",
+    "squared_distance",
     "squared_error",
     "sup_con",
     "swapped_cross_entropy",

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from rl_jax.errors import UsageError
 from rl_jax.losses import negative_cosine
-from rl_jax.memory import cosine_decay, ema
-from rl_jax.methods import tower
+from rl_jax.methods import momentum, tower
 from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network, Params, State
 
@@ -22,7 +21,7 @@ class BYOLState(NamedTuple):
       online: batch statistics of encoder and projector.
       predictor: batch statistics of the predictor.
       target: parameters of the target network, the moving average.
-      target_state: batch statistics of the target network, from its own forward passes.
+      target_state: batch statistics of the target network.
       step: int32, steps taken; drives the decay.
     """
 
@@ -40,6 +39,7 @@ def byol(
     *,
     total_steps: int,
     decay: float = 0.996,
+    target_statistics: momentum.Statistics = "own",
     micro_batch: int | None = None,
 ) -> Method:
     """Bootstrap your own latent (Grill et al. 2020, arXiv:2006.07733).
@@ -56,6 +56,7 @@ def byol(
       predictor: q, z to predictions; online network only.
       total_steps: T of the decay schedule.
       decay: τ₀ in [0, 1].
+      target_statistics: batch statistics of the target network, as in `moco`.
       micro_batch: examples whose activations of the encoder are held at a time, as in
         `simclr`; None: all.
 
@@ -70,11 +71,13 @@ def byol(
         raise UsageError(f"byol: decay must be in [0, 1], got {decay}")
     if total_steps < 1:
         raise UsageError(f"byol: total_steps must be at least 1, got {total_steps}")
+    momentum.check("byol", target_statistics)
     if micro_batch is not None:
         encoder = micro_batched(encoder, micro_batch, views=2)
 
-    def forward(params, state, x, *, train):
-        return tower.apply(encoder, projector, params, state, x, train=train)
+    forward = functools.partial(tower.apply, encoder, projector)
+    follow = functools.partial(momentum.follow, statistics=target_statistics)
+    see = functools.partial(momentum.forward, forward, statistics=target_statistics)
 
     def init(rng, batch):
         rng_tower, rng_predictor = jax.random.split(rng)
@@ -92,20 +95,20 @@ def byol(
     def loss(params, state, batch, rng):
         del rng
         online = {name: p for name, p in params.items() if name != "predictor"}
-        tau = cosine_decay(
-            jnp.maximum(state.step - 1, 0), start=decay, total_steps=total_steps
+        tau = momentum.decay_before(state.step, start=decay, total_steps=total_steps)
+        target, target_state = follow(
+            state.target, state.target_state, online, state.online, decay=tau
         )
-        target = ema(state.target, jax.lax.stop_gradient(online), tau)
 
         x = tower.flatten_views(batch["views"])
         out, online_state = forward(online, state.online, x, train=True)
         p, head_state = predictor.apply(
             params["predictor"], state.predictor, out["z"], train=True
         )
-        goal, target_state = forward(target, state.target_state, x, train=True)
+        goal, target_state = see(target, target_state, x)
 
         p = tower.split_views(p, 2)
-        goal = tower.split_views(jax.lax.stop_gradient(goal["z"]), 2)
+        goal = tower.split_views(goal["z"], 2)
         a = negative_cosine(p[:, 0], goal[:, 1])
         b = negative_cosine(p[:, 1], goal[:, 0])
         value = (2 + 2 * a) + (2 + 2 * b)
@@ -117,10 +120,4 @@ def byol(
         aux = Aux(state, {"ema_decay": tau}, jax.lax.stop_gradient(features))
         return value, aux
 
-    def encode(params, state, batch):
-        x = batch["image"]
-        out, _ = forward(params, state.online, x, train=False)
-        target, _ = forward(state.target, state.target_state, x, train=False)
-        return out | {"target_h": target["h"]}
-
-    return Method(init, loss, encode)
+    return Method(init, loss, functools.partial(momentum.encode, forward))

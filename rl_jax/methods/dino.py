@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from rl_jax.losses import prototype_scores, swapped_cross_entropy
-from rl_jax.memory import cosine_decay, ema
-from rl_jax.methods import arguments, tower
+from rl_jax.memory import ema
+from rl_jax.methods import arguments, momentum, tower
 from rl_jax.methods import prototypes as shared
 from rl_jax.types import Aux, Method, Network, Params, State
 
@@ -116,18 +116,17 @@ def dino(
 
     def loss(params, state, batch, rng):
         del rng
-        tau = cosine_decay(
-            jnp.maximum(state.step - 1, 0), start=decay, total_steps=total_steps
+        tau = momentum.decay_before(state.step, start=decay, total_steps=total_steps)
+        target, target_state = momentum.follow(
+            state.target, state.target_state, params, state.online, decay=tau
         )
-        target = ema(state.target, jax.lax.stop_gradient(params), tau)
 
         out, online = forward(params, state.online, batch, train=True)
         large = {"views": batch["views"]}
-        goal, target_state = forward(target, state.target_state, large, train=True)
+        goal, target_state = momentum.forward(forward, target, target_state, large)
         weights = shared.frozen(params["prototypes"], state.step, frozen_steps)
         student = prototype_scores(out["z"], weights)
         teacher = prototype_scores(goal["z"], target["prototypes"])
-        teacher = jax.lax.stop_gradient(teacher)
 
         sharp = temperature(state.step)
         q = jax.nn.softmax((teacher - state.centre[None, None]) / sharp, axis=-1)
@@ -143,11 +142,5 @@ def dino(
         state = DINOState(online, target, target_state, centre, state.step + 1)
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))
 
-    def encode(params, state, batch):
-        x = batch["image"]
-        apply = functools.partial(tower.apply, encoder, projector, train=False)
-        out, _ = apply(params, state.online, x)
-        target, _ = apply(state.target, state.target_state, x)
-        return out | {"target_h": target["h"]}
-
-    return Method(init, loss, encode)
+    image_forward = functools.partial(tower.apply, encoder, projector)
+    return Method(init, loss, functools.partial(momentum.encode, image_forward))

@@ -18,6 +18,7 @@ from rl_jax.losses import (
 )
 from rl_jax.methods import arguments, posterior
 from rl_jax.methods.inputs import image
+from rl_jax.methods.reconstruction import in_shape_of
 from rl_jax.types import Aux, Batch, Method, Network, Params, State
 
 Likelihood = Literal["gaussian", "bernoulli"]
@@ -101,12 +102,7 @@ def evidence_bound(
     def decode(params, state, z, x, *, train):
         """Decoder's output in the shape of x: means, or logits."""
         out, state = decoder.apply(params["decoder"], state["decoder"], z, train=train)
-        if out.size != x.size:
-            raise UsageError(
-                f"{name}: the decoder returns {out.shape}, which cannot be images "
-                f"{x.shape}; give it an output of {math.prod(x.shape[1:])} numbers"
-            )
-        return jnp.asarray(out, jnp.float32).reshape(x.shape), state
+        return in_shape_of(name, out, x), state
 
     def log_likelihood(x, out):
         if likelihood == "bernoulli":

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from rl_jax.errors import UsageError
 from rl_jax.losses import info_nce, normalize
-from rl_jax.memory import Queue, ema, empty_queue, enqueue
-from rl_jax.methods import tower
+from rl_jax.memory import Queue, empty_queue, enqueue
+from rl_jax.methods import momentum, tower
 from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.pairwise import Precision
 from rl_jax.types import Aux, Method, Network, Params, State
@@ -22,7 +22,7 @@ class MoCoState(NamedTuple):
     Attributes:
       online: batch statistics of the query network.
       target: parameters of the key network, the moving average.
-      target_state: batch statistics of the key network, from its own forward passes.
+      target_state: batch statistics of the key network.
       queue: normalised keys of past steps, newest over oldest.
     """
 
@@ -41,6 +41,7 @@ def moco(
     queue_size: int = 65536,
     symmetric: bool = False,
     split: int = 1,
+    target_statistics: momentum.Statistics = "own",
     micro_batch: int | None = None,
     precision: Precision | None = None,
 ) -> Method:
@@ -68,6 +69,10 @@ def moco(
       symmetric: both views serve as query and as key, the loss is the mean of the two.
       split: k, that of the networks; it divides B. Without effect on networks whose
         rows do not meet.
+      target_statistics: batch statistics of the key network. "own": those of its batch,
+        as the authors have it. "average": the moving average of the query network's,
+        with which it normalises (EMAN, arXiv:2101.08482): nothing leaks, and `split`
+        does not matter to the keys.
       micro_batch: examples whose activations of the encoder are held at a time, as in
         `simclr`; None: all.
       precision: of the similarities, as in `simclr`.
@@ -87,11 +92,13 @@ def moco(
         raise UsageError(f"moco: queue_size must be at least 1, got {queue_size}")
     if split < 1:
         raise UsageError(f"moco: split must be at least 1, got {split}")
+    momentum.check("moco", target_statistics)
     if micro_batch is not None:
         encoder = micro_batched(encoder, micro_batch)
 
-    def forward(params, state, x, *, train):
-        return tower.apply(encoder, projector, params, state, x, train=train)
+    forward = functools.partial(tower.apply, encoder, projector)
+    follow = functools.partial(momentum.follow, statistics=target_statistics)
+    see = functools.partial(momentum.forward, forward, statistics=target_statistics)
 
     def init(rng, batch):
         x = batch["views"][:, 0]
@@ -106,18 +113,17 @@ def moco(
         del rng
         tower.check_views(batch["views"])
         views = [batch["views"][:, 0], batch["views"][:, 1]]
-        target = ema(state.target, jax.lax.stop_gradient(params), decay)
-        online, target_state = state.online, state.target_state
-
-        queries, keys = [], []
+        online, queries, keys = state.online, [], []
         for x in views if symmetric else views[:1]:
             out, online = forward(params, online, x, train=True)
             queries.append(out)
+
+        target, target_state = follow(
+            state.target, state.target_state, params, online, decay=decay
+        )
         for x in reversed(views) if symmetric else views[1:]:
-            dealt = tower.deal(x, split)
-            out, target_state = forward(target, target_state, dealt, train=True)
-            k = tower.deal(jax.lax.stop_gradient(out["z"]), len(x) // split)
-            keys.append(normalize(k))
+            out, target_state = see(target, target_state, tower.deal(x, split))
+            keys.append(normalize(tower.deal(out["z"], len(x) // split)))
 
         against_queue = functools.partial(
             info_nce,
@@ -138,10 +144,4 @@ def moco(
         state = MoCoState(online, target, target_state, queue)
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))
 
-    def encode(params, state, batch):
-        x = batch["image"]
-        out, _ = forward(params, state.online, x, train=False)
-        target, _ = forward(state.target, state.target_state, x, train=False)
-        return out | {"target_h": target["h"]}
-
-    return Method(init, loss, encode)
+    return Method(init, loss, functools.partial(momentum.encode, forward))

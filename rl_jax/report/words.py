@@ -7,8 +7,27 @@ from rl_jax.report.read import Entry, Evaluation, Record, Score
 
 BASELINES = {"raw": "raw pixels", "random": "untrained h"}
 COLOURS = {"h": "c0", "z": "c1", "target_h": "c2", "raw": "base", "random": "base2"}
-_METHODS = {"simclr": "SimCLR", "byol": "BYOL", "moco": "MoCo", "simsiam": "SimSiam"}
-_METHODS |= {"clip": "CLIP", "siglip": "SigLIP"}
+_METHODS = {
+    "barlow_twins": "Barlow Twins",
+    "bert": "BERT",
+    "byol": "BYOL",
+    "clip": "CLIP",
+    "cpc": "CPC",
+    "dino": "DINO",
+    "info_nce": "InfoNCE",
+    "ivae": "iVAE",
+    "mae": "MAE",
+    "moco": "MoCo",
+    "moco_v3": "MoCo v3",
+    "siglip": "SigLIP",
+    "simclr": "SimCLR",
+    "simsiam": "SimSiam",
+    "sup_con": "SupCon",
+    "swav": "SwAV",
+    "vae": "VAE",
+    "vib": "VIB",
+    "vicreg": "VICReg",
+}
 
 
 def title(run: Record) -> str:

@@ -273,7 +273,7 @@ def num_classes(source: data.Source) -> int:
 
 def write(recipe: Recipe, path: pathlib.Path, **notes) -> None:
     """Writes a recipe and notes about it (versions, command) to `path`, atomically."""
-    content = {"format": FORMAT, "recipe": _to_json(recipe)} | notes
+    content = {"format": FORMAT, "recipe": as_json(recipe)} | notes
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(draft, path)
@@ -317,7 +317,9 @@ def _spec(value: dict[str, Any]) -> Spec:
     return Spec(value["factory"], arguments)
 
 
-def _to_json(recipe: Recipe) -> dict[str, Any]:
+def as_json(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as nested dicts, which `json.dumps` takes."""
+
     def plain(value):
         if isinstance(value, Spec):
             return value._asdict()

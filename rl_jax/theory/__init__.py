@@ -6,7 +6,16 @@ from rl_jax.theory.bottleneck import (
     discrete_curve,
     mutual_information,
 )
-from rl_jax.theory.gaussian import canonical_correlations, gaussian_information
+from rl_jax.theory.dictionary import (
+    Dictionary,
+    fista,
+    learn_dictionary,
+    sparse_coding_error,
+)
+from rl_jax.theory.gaussian import (
+    canonical_correlations,
+    gaussian_information,
+)
 from rl_jax.theory.gaussian_bottleneck import (
     GaussianBottleneck,
     gaussian_bottleneck,
@@ -14,8 +23,31 @@ from rl_jax.theory.gaussian_bottleneck import (
     scalar_rate,
     scalar_relevance,
 )
-from rl_jax.theory.simplex import simplex_etf, simplex_gram
-from rl_jax.theory.sphere import info_nce_limit, log_mean_exp_cosine, uniformity_limit
+from rl_jax.theory.information import (
+    InfoNCEBound,
+    info_nce_bound,
+    log_density_ratio,
+    log_mean_ratio,
+    pair_information,
+)
+from rl_jax.theory.pca import linear_autoencoder_error, pca_floor, pca_projector
+from rl_jax.theory.score import (
+    Mixture,
+    denoiser_score,
+    mixture_log_density,
+    mixture_posterior_mean,
+    mixture_score,
+    tweedie,
+)
+from rl_jax.theory.simplex import (
+    simplex_etf,
+    simplex_gram,
+)
+from rl_jax.theory.sphere import (
+    info_nce_limit,
+    log_mean_exp_cosine,
+    uniformity_limit,
+)
 from rl_jax.theory.sufficiency import (
     Family,
     Sufficiency,
@@ -31,13 +63,18 @@ from rl_jax.theory.sufficiency import (
 
 __all__ = [
     "Bottleneck",
+    "Dictionary",
     "Family",
     "GaussianBottleneck",
+    "InfoNCEBound",
+    "Mixture",
     "Sufficiency",
     "bayes_risk",
     "canonical_correlations",
+    "denoiser_score",
     "discrete_bottleneck",
     "discrete_curve",
+    "fista",
     "gamma",
     "gaussian",
     "gaussian_bottleneck",
@@ -45,15 +82,28 @@ __all__ = [
     "gaussian_information",
     "gaussian_mean",
     "gaussian_sufficiency",
+    "info_nce_bound",
     "info_nce_limit",
+    "learn_dictionary",
     "likelihood_ratio_spread",
+    "linear_autoencoder_error",
+    "log_density_ratio",
     "log_mean_exp_cosine",
+    "log_mean_ratio",
+    "mixture_log_density",
     "mixture_log_posterior",
+    "mixture_posterior_mean",
+    "mixture_score",
     "mixture_statistic",
     "mutual_information",
+    "pair_information",
+    "pca_floor",
+    "pca_projector",
     "scalar_rate",
     "scalar_relevance",
     "simplex_etf",
     "simplex_gram",
+    "sparse_coding_error",
+    "tweedie",
     "uniformity_limit",
 ]

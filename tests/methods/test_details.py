@@ -209,6 +209,34 @@ def test_byol_equals_the_paper():
             )
 
 
+@pytest.mark.parametrize(("tau0", "cosine"), [(0.5, True), (0.5, False), (0.0, False)])
+def test_moco_v3_equals_the_paper(tau0, cosine):
+    """The authors' order: the target moves with the step's decay, then makes keys."""
+    total, tau = 6, 0.3
+    method = methods.moco_v3(
+        ENCODER, PROJECTOR, PREDICTOR, total_steps=total, temperature=tau, decay=tau0,
+        cosine=cosine,
+    )  # fmt: skip
+    target = None
+    for t, (params, value, aux) in enumerate(walk(method, 5, move)):
+        online = {k: v for k, v in params.items() if k != "predictor"}
+        m = 1 - (1 - tau0) * (np.cos(np.pi * t / total) + 1) / 2 if cosine else tau0
+        target = online if target is None else jax.tree.map(
+            lambda k, q, m=m: m * k + (1 - m) * q, target, online
+        )  # fmt: skip
+        a, b = np.moveaxis(np.asarray(batch(t)["views"], np.float64), 1, 0)
+        expected = 0.0
+        for x, y in ((a, b), (b, a)):
+            q, k = embed(online, x) @ params["predictor"], embed(target, y)
+            expected += 2 * tau * reference.info_nce(q, k, temperature=tau)[0]
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+        assert float(aux.metrics["ema_decay"]) == pytest.approx(m, abs=1e-7)
+        for name in online:
+            # Without momentum the target is the network itself, bit for bit.
+            close = {"rtol": 1e-4, "atol": 1e-6} if tau0 else {"rtol": 0.0, "atol": 0}
+            np.testing.assert_allclose(aux.state.target[name], target[name], **close)
+
+
 def test_probe_leaves_the_method_alone():
     """Loss, gradient and state of the method are bit for bit those without a probe."""
     plain = methods.simclr(ENCODER, PROJECTOR)
@@ -239,6 +267,11 @@ def test_probe_does_not_count_unknown_labels():
     assert probed.loss(params, state, none, None)[1].metrics["probe_loss"] == 0
 
 
+def moco_v3(**options):
+    parts = ENCODER, PROJECTOR, PREDICTOR
+    return methods.moco_v3(*parts, **{"total_steps": 6} | options)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -251,6 +284,14 @@ def test_probe_does_not_count_unknown_labels():
             lambda: methods.byol(ENCODER, PROJECTOR, PREDICTOR, total_steps=0),
             "total_steps must be at least 1, got 0",
         ),
+        (
+            lambda: methods.moco(ENCODER, PROJECTOR, target_statistics="both"),
+            "moco: target_statistics must be one of own, average, got 'both'",
+        ),
+        (lambda: moco_v3(temperature=0.0), "moco_v3: temperature must be > 0"),
+        (lambda: moco_v3(decay=1.1), r"moco_v3: decay must be in \[0, 1\], got 1.1"),
+        (lambda: moco_v3(total_steps=0), "moco_v3: total_steps must be at least 1"),
+        (lambda: moco_v3(target_statistics="both"), "moco_v3: target_statistics"),
     ],
 )
 def test_refuses_values_out_of_range(make, message):

@@ -116,3 +116,30 @@ def covariances(rng, dim_x, dim_y):
     root = rng.normal(size=(dim_x + dim_y, dim_x + dim_y + 2))
     sigma = root @ root.T / root.shape[1]
     return sigma[:dim_x, :dim_x], sigma[dim_x:, dim_x:], sigma[:dim_x, dim_x:]
+
+
+def log_density_ratio(x, y, rho):
+    """Log p(x, y) / p(x)p(y) of standard normal pairs [P], from their covariances."""
+    total = 0.0
+    for a, b, r in zip(x, y, rho, strict=True):
+        z, sigma = np.array([a, b]), np.array([[1.0, r], [r, 1.0]])
+        joint = -0.5 * z @ np.linalg.inv(sigma) @ z
+        joint -= 0.5 * np.log(np.linalg.det(sigma))
+        total += joint + 0.5 * (a**2 + b**2)
+    return total
+
+
+def gaussian_pair_nce(rho, *, order=60):
+    """The InfoNCE bound of one pair and two candidates, by Gauss-Hermite quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(order)
+    weights = weights / weights.sum()
+    x, noise, other = np.meshgrid(nodes, nodes, nodes, indexing="ij")
+    mass = np.einsum("i,j,k->ijk", weights, weights, weights)
+    own = rho * x + np.sqrt(1 - rho**2) * noise
+
+    def ratio(y):
+        square = rho**2 * (x**2 + y**2) - 2 * rho * x * y
+        return -0.5 * np.log(1 - rho**2) - 0.5 * square / (1 - rho**2)
+
+    own, other = ratio(own), ratio(other)
+    return np.sum(mass * (own - np.logaddexp(own, other) + np.log(2)))

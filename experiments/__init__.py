@@ -1,0 +1,1 @@
+"""Claims and comparisons as programs that print what they find."""

@@ -1,0 +1,53 @@
+"""Which preset fits, and what it says of a method and of a length."""
+
+from rl_jax import data
+from rl_jax.run.presets.digits import digits
+from rl_jax.run.presets.images import photographs, small_images
+from rl_jax.run.presets.preset import Change, Preset
+from rl_jax.run.presets.records import records, strokes
+
+
+def for_data(factory: str, image_shape: tuple[int, ...]) -> Preset:
+    """The preset for a data set, by the factory that makes it and its images' size.
+
+    Never by the data's own name, which is the user's: a folder may be called digits.
+    """
+    if factory == data.digits.__name__:
+        return digits()
+    if factory == data.strokes.__name__:
+        return strokes()
+    if not image_shape:
+        return records()
+    size = min(image_shape[:2])
+    return small_images(size) if size <= 64 else photographs(size)
+
+
+def for_method(preset: Preset, method: str) -> Preset:
+    """The preset with what it has otherwise for a method."""
+    change = preset.methods.get(method, Change())
+    chosen = preset.networks | change.networks
+    differ = {role for role in chosen if chosen[role] != preset.networks.get(role)}
+    for part in ("augment", "optimizer"):
+        if getattr(change, part) not in (None, getattr(preset, part)):
+            differ.add(part)
+    arguments = {k: v for k, v in preset.arguments.items() if k not in differ}
+    for part, values in change.arguments.items():
+        arguments[part] = arguments.get(part, {}) | values
+    return preset._replace(
+        augment=change.augment or preset.augment,
+        optimizer=change.optimizer or preset.optimizer,
+        networks=chosen,
+        arguments=arguments,
+        steps=change.steps or preset.steps,
+        batch_size=change.batch_size or preset.batch_size,
+        methods={},
+    )
+
+
+def for_steps(preset: Preset, steps: int) -> Preset:
+    """The preset for a run of another length: warm-up is at most a tenth of it."""
+    optimizer = dict(preset.arguments.get("optimizer", {}))
+    if "warmup_steps" in optimizer:
+        optimizer["warmup_steps"] = min(optimizer["warmup_steps"], steps // 10)
+    arguments = preset.arguments | {"optimizer": optimizer}
+    return preset._replace(arguments=arguments, steps=steps)

@@ -1,0 +1,93 @@
+"""Settings for other images, by their size."""
+
+from typing import Any
+
+from rl_jax.run.presets.preset import Change, Preset
+
+AS_SEEN = {"crop_scale": (0.9, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
+"""Crops only, as CLIP has it: a caption may name a colour, or say left and right."""
+
+
+def captioned(augment: dict[str, Any], text: dict[str, Any], *, dim: int) -> Change:
+    """For methods of images and texts, with the optimizer of CLIP."""
+    adamw = {"learning_rate": 5e-4, "weight_decay": 0.2, "b2": 0.98}
+    own = {method: {"dim": dim} for method in ("clip", "siglip")}
+    return Change(
+        optimizer="adamw",
+        arguments={
+            "augment": AS_SEEN | augment,
+            "optimizer": adamw | {"warmup_steps": 500},
+            "text": text,
+            **own,
+        },
+    )
+
+
+AUTOENCODERS = (
+    "linear_autoencoder",
+    "autoencoder",
+    "denoising_autoencoder",
+    "sparse_autoencoder",
+)
+BY_ADAM = Change(
+    optimizer="adamw",
+    arguments={"optimizer": {"learning_rate": 1e-3, "warmup_steps": 500}},
+)
+"""For losses in the units of the image, whose gradients LARS would make too large."""
+
+
+def small_images(size: int = 32) -> Preset:
+    """For images up to 64 pixels (CIFAR): ResNet-18 with a CIFAR stem, LARS."""
+    return Preset(
+        augment="cifar",
+        optimizer="lars",
+        networks={"encoder": "resnet"},
+        arguments={
+            "encoder": {"depth": 18, "stem": "cifar"},
+            "augment": {"size": size},
+            "optimizer": {"learning_rate": 1.0, "warmup_steps": 500},
+            "projector": {"hidden": 512, "out": 128},
+            "predictor": {"hidden": 512},
+            "simclr": {"temperature": 0.5},
+            "moco": {"temperature": 0.1, "decay": 0.99, "queue_size": 4096},
+        },
+        steps=20_000,
+        batch_size=512,
+        log_every=50,
+        checkpoint_every=1000,
+        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM)
+        | dict.fromkeys(
+            ("clip", "siglip"),
+            captioned({"num_views": 1}, {"width": 128, "depth": 4}, dim=128),
+        ),
+    )
+
+
+def photographs(size: int = 256) -> Preset:
+    """For larger images: ResNet-50 on crops of 7/8 of their side, LARS."""
+    return Preset(
+        augment="imagenet",
+        optimizer="lars",
+        networks={"encoder": "resnet"},
+        arguments={
+            "encoder": {"depth": 50, "stem": "imagenet"},
+            "augment": {"size": size * 7 // 8},
+            "optimizer": {"learning_rate": 0.3, "warmup_steps": 1000},
+            "projector": {"hidden": 2048, "out": 128},
+            "predictor": {"hidden": 4096},
+            "simclr": {"temperature": 0.1},
+        },
+        steps=100_000,
+        batch_size=256,
+        log_every=50,
+        checkpoint_every=1000,
+        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM)
+        | dict.fromkeys(
+            ("clip", "siglip"),
+            captioned(
+                {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)},
+                {"width": 512, "depth": 12, "heads": 8, "causal": True, "pool": "last"},
+                dim=512,
+            ),
+        ),
+    )

@@ -1,0 +1,68 @@
+"""The table of all methods: complete, resumable, and the one the README shows."""
+
+import json
+import pathlib
+
+import pytest
+
+from experiments import methods_on_digits as table
+from rl_jax import methods
+
+README = pathlib.Path(__file__).parents[2] / "README.md"
+WITHOUT_DIGITS = {"bert", "ivae", "with_probe"}
+
+
+def test_every_method_has_a_row():
+    assert {row.method for row in table.ROWS} == set(methods.__all__) - WITHOUT_DIGITS
+
+
+def test_readme_shows_what_the_script_wrote():
+    written = (table.RESULTS / f"{table.NAME}.md").read_text()
+    assert written.strip() in README.read_text()
+
+
+def test_page_is_made_from_the_results():
+    found = json.loads((table.RESULTS / f"{table.NAME}.json").read_text())
+    assert table.page(found, 3) == (table.RESULTS / f"{table.NAME}.md").read_text()
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Two methods, two steps, one draw of labels."""
+    small = ("--encoder", "mlp", "--encoder.features", "8")
+    rows = [
+        row._replace(steps=2, encoder=small)
+        for row in table.ROWS
+        if row.method in ("supervised", "vae")
+    ]
+    monkeypatch.setattr(table, "ROWS", tuple(rows))
+    monkeypatch.setattr(table, "DRAWS", 1)
+    monkeypatch.setattr(table, "enable_compilation_cache", lambda: None)
+
+
+@pytest.mark.slow
+def test_goes_on_where_it_stopped(small, monkeypatch, tmp_path, capsys):
+    where = ["--out", str(tmp_path), "--seeds", "1"]
+    table.main([*where, "--only", "vae"])
+    first = json.loads((tmp_path / f"{table.NAME}.json").read_text())
+    assert {"vae 0", "raw pixels 0", "PCA 0", "untrained 0"} == set(first)
+    assert "supervised" not in capsys.readouterr().out
+
+    trained = []
+    train = table._train
+
+    def count(row, seed):
+        trained.append(row.method)
+        return train(row, seed)
+
+    monkeypatch.setattr(table, "_train", count)
+    table.main(where)
+    assert trained == ["supervised"]
+    second = json.loads((tmp_path / f"{table.NAME}.json").read_text())
+    assert second["vae 0"] == first["vae 0"]
+    assert "| `supervised` [" in capsys.readouterr().out
+
+    longer = [row._replace(steps=3) for row in table.ROWS]
+    monkeypatch.setattr(table, "ROWS", tuple(longer))
+    table.main([*where, "--only", "vae"])
+    assert trained == ["supervised", "vae"]  # other settings are another run
