@@ -17,6 +17,7 @@ def test_images_labels_and_split_are_those_without_captions(source):
     assert plain.fields == {}
     assert plain.vocabulary == ()
     assert plain.prompts is None
+    assert plain.unseen_prompts is None
     for one, two in ((source, plain), (source.held_out, plain.held_out)):
         np.testing.assert_array_equal(one.images, two.images)
         np.testing.assert_array_equal(one.labels, two.labels)
@@ -47,6 +48,8 @@ def test_prompts(source):
     assert prompts.unseen.shape == (10, 2, 10)
     np.testing.assert_array_equal(source.prompts, prompts.seen)
     np.testing.assert_array_equal(source.held_out.prompts, prompts.seen)
+    np.testing.assert_array_equal(source.unseen_prompts, prompts.unseen)
+    np.testing.assert_array_equal(source.held_out.unseen_prompts, prompts.unseen)
     tokenizer = words(source.vocabulary)
     for label, name in enumerate(NAMES):
         for template, row in zip(UNSEEN, prompts.unseen[label], strict=True):

@@ -99,3 +99,22 @@ def tsne_divergence(p, y):
     q /= q.sum()
     on = p > 0
     return np.sum(p[on] * np.log(p[on] / q[on]))
+
+
+def zero_shot(images, prompts):
+    """The class whose mean unit text, made unit again, is nearest to the image."""
+    classes = unit_rows(np.stack([unit_rows(texts).mean(0) for texts in prompts]))
+    return (unit_rows(images) @ classes.T).argmax(1)
+
+
+def recall(images, texts, captions, k):
+    """Shares of images and of texts with a partner among their k nearest."""
+    cosines = unit_rows(images) @ unit_rows(texts).T
+    owners = [{i for i, row in enumerate(captions) if m in row}
+              for m in range(len(texts))]  # fmt: skip
+    to_text = [bool({*np.argsort(-row)[:k].tolist()} & {*own})
+               for row, own in zip(cosines, np.asarray(captions).tolist(), strict=True)
+               ]  # fmt: skip
+    to_image = [bool({*np.argsort(-row)[:k].tolist()} & own)
+                for row, own in zip(cosines.T, owners, strict=True)]  # fmt: skip
+    return np.mean(to_text), np.mean(to_image)

@@ -171,6 +171,18 @@ def test_a_run_without_labels_says_why(runs):
     assert "linear-probe accuracy" not in seen
 
 
+def test_what_texts_tell_is_a_line_each(runs):
+    said = ["zero-shot accuracy: 0.978 with <6>", "recall@1/5: 0.900/1.000"]
+    content = runs.evaluation(said=said)
+    text = page(runs("one", evaluation=content))
+    assert "<p>zero-shot accuracy: 0.978 with &lt;6&gt;.</p>" in text
+    assert "<p>recall@1/5: 0.900/1.000.</p>" in text
+    bare = runs.evaluation(said=said, table=[], labels_per_class=[], reason="none")
+    text = page(runs("two", evaluation=content), runs("three", evaluation=bare))
+    assert "<p>two: recall@1/5: 0.900/1.000.</p>" in text
+    assert "<p>three: recall@1/5: 0.900/1.000.</p>" in text
+
+
 @pytest.mark.parametrize("metrics", [None, []])
 def test_a_run_that_has_only_started_says_what_to_do(runs, metrics):
     folder = runs("my run", metrics=metrics, evaluation=None, figures=None, views=None)

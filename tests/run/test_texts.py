@@ -1,0 +1,154 @@
+"""What a run with captions is measured by: zero-shot and retrieval, and where."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from reference import evaluate as reference
+
+from rl_jax import data, report, train
+from rl_jax.cli import main
+from rl_jax.cli.recipe import read
+from rl_jax.run import encode, evaluation, pretrain
+from rl_jax.run import recipe as recipes
+from rl_jax.run.load import Run
+from rl_jax.run.split import split
+from rl_jax.run.texts import said, with_texts
+
+SMALL = [
+    *("--batch-size", "16", "--encoder", "mlp", "--encoder.features", "8"),
+    *("--encoder.out", "8", "--text.width", "8", "--dim", "6"),
+]
+
+
+def run_of(*argv):
+    """A run at its first state."""
+    asked = read("pretrain", ["clip", *SMALL, *argv])
+    built = recipes.build(asked.recipe, asked.source)
+    state = pretrain.initial(asked.recipe, built)()
+    return Run(asked.recipe, {}, built, 0, state, state, None)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return run_of()
+
+
+def embedded(run, tokens):
+    source = data.records({"tokens": tokens}, vocabulary=run.parts.source.vocabulary)
+    return encode(run.parts.method, run.parts.augment, run.state, source)["text"]
+
+
+def test_with_texts_equals_the_reference(digits):
+    _, part, _ = split(digits.parts.source)
+    held, prompts = part.source, data.digit_prompts()
+    z = encode(digits.parts.method, digits.parts.augment, digits.state, held)["z"]
+    found = with_texts(digits, part, z)
+    for row, tokens in zip(found["zero_shot"], prompts, strict=True):
+        u = embedded(digits, tokens.reshape(-1, 10)).reshape(10, -1, 6)
+        expected = np.mean(reference.zero_shot(z, u) == held.labels)
+        assert row["accuracy"] == pytest.approx(expected)
+        assert (row["templates"], row["images"]) == (tokens.shape[1], 500)
+    # Each digit's captions are the same, so there are 60 and not 3,000.
+    retrieval = found["retrieval"]
+    assert (retrieval["images"], retrieval["texts"]) == (500, 60)
+    u = embedded(digits, prompts.seen.reshape(-1, 10))
+    captions = 6 * held.labels[:, None] + np.arange(6)
+    for k in (1, 5):
+        to_text, to_image = reference.recall(z, u, captions, k)
+        assert retrieval["image_to_text"][str(k)] == pytest.approx(to_text)
+        assert retrieval["text_to_image"][str(k)] == pytest.approx(to_image)
+
+
+def test_evaluation_writes_says_and_shows_it(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "load", lambda folder, say: digits)
+    score = {"all": {"mean": 0.5, "std": None, "draws": 1}}
+    measured = {"probe": score, "knn": score}
+    monkeypatch.setattr(evaluation, "columns", lambda *labels: ([None], [], None))
+    monkeypatch.setattr(evaluation, "_measure", lambda *arguments: measured)
+    monkeypatch.setattr(evaluation, "_write_figures", lambda *arguments: None)
+    result = evaluation.evaluate_run(tmp_path, say=lambda line: None)
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert written["texts"] == result["texts"]
+    assert written["said"] == said(result["texts"])
+    first, second = written["said"]
+    accuracy = written["texts"]["zero_shot"][0]["accuracy"]
+    assert first.startswith(
+        f"zero-shot accuracy: {accuracy:.3f} with 6 prompts a class"
+    )
+    assert "with 2 that no caption has (500 images, 10 classes)" in first
+    assert second.endswith("(500 images, 60 different texts)")
+    assert f"{first}\n{second}" in evaluation.table(result)
+    # A text is no representation of the image it belongs to.
+    names = {row["representation"] for row in result["table"]}
+    assert names == {"h", "z", "random", "raw"}
+    recipes.write(digits.recipe, tmp_path / "run.json")
+    page = report.write([tmp_path], tmp_path / "report.html").read_text()
+    assert f"<p>{first}.</p>" in page
+    assert f"<p>{second}.</p>" in page
+
+
+def folder(path, *, captions=True, labels=True):
+    rng = np.random.default_rng(0)
+    lines = ["image,caption"]
+    for i in range(60):
+        name = ("cat", "dog")[i % 2]
+        where = f"{name}/{i}.png" if labels else f"{i}.png"
+        (path / where).parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 100, (8, 8, 3)) + 100 * (i % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(path / where)
+        lines.append(f"{where},this is the {name} number {i % 10}")
+    if captions:
+        (path / "captions.csv").write_text("\n".join(lines))
+    return str(path)
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_folder_with_captions(tmp_path, labels):
+    """Its classes are named by sub-folders; without any there is retrieval only."""
+    where = folder(tmp_path, labels=labels)
+    run = run_of("--data", where, "--data.size", "8")
+    _, part, _ = split(run.parts.source)
+    z = encode(run.parts.method, run.parts.augment, run.state, part.source)["z"]
+    found = with_texts(run, part, z)
+    assert [row["templates"] for row in found["zero_shot"]] == [3] * labels
+    assert found["retrieval"]["images"] == 6
+    assert len(said(found)) == 1 + labels
+
+
+@pytest.mark.parametrize("method", ["clip", "siglip"])
+def test_a_folder_without_captions_is_refused(tmp_path, capsys, method):
+    where = folder(tmp_path, captions=False)
+    with pytest.raises(SystemExit) as stopped:
+        main(["pretrain", method, "--data", where])
+    assert stopped.value.code == 2
+    out = capsys.readouterr()
+    assert "captioned: expected one of captions.csv and captions.jsonl in" in out.err
+    assert len(out.err.strip().splitlines()) == 1
+    assert not out.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["clip", "siglip"])
+def test_the_preset_of_digits_tells_them_apart(method):
+    recipe, source, _, _ = read("pretrain", [method])
+    built = recipes.build(recipe, source)
+    state = train.fit(
+        built.method,
+        source,
+        augment=built.augment,
+        optimizer=built.optimizer,
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        mesh=train.data_mesh(jax.devices()[:1]),
+    )
+    run = Run(recipe, {}, built, recipe.steps, state, state, None)
+    _, part, _ = split(run.parts.source)
+    z = encode(run.parts.method, run.parts.augment, run.state, part.source)["z"]
+    known, unseen = with_texts(run, part, z)["zero_shot"]
+    print(method, known["accuracy"], unseen["accuracy"])
+    assert known["accuracy"] >= 0.95
+    assert unseen["accuracy"] >= 0.9
