@@ -1,6 +1,24 @@
 """Evaluation of frozen features: arrays in, numbers out, from any framework."""
 
 from rl_jax.evaluate.baselines import raw_pixels
+from rl_jax.evaluate.calibration import (
+    Reliability,
+    Temperature,
+    brier_score,
+    expected_calibration_error,
+    fit_temperature,
+    maximum_calibration_error,
+    negative_log_likelihood,
+    reliability,
+)
+from rl_jax.evaluate.conformal import (
+    Coverage,
+    PredictionSets,
+    aps_sets,
+    conformal_quantile,
+    lac_sets,
+    set_coverage,
+)
 from rl_jax.evaluate.disentanglement import mean_correlation
 from rl_jax.evaluate.embedding import pca_2d, tsne
 from rl_jax.evaluate.geometry import collapse_verdict, normalized_std, rank_me
@@ -14,26 +32,40 @@ from rl_jax.evaluate.retrieval import Recall, retrieval_recall
 from rl_jax.evaluate.zero_shot import class_embeddings, zero_shot, zero_shot_accuracy
 
 __all__ = [
+    "Coverage",
     "NeuralCollapse",
+    "PredictionSets",
     "Probe",
     "ProbeResult",
     "Recall",
+    "Reliability",
+    "Temperature",
+    "aps_sets",
+    "brier_score",
     "class_embeddings",
     "collapse_verdict",
+    "conformal_quantile",
+    "expected_calibration_error",
     "fit_probe",
+    "fit_temperature",
     "knn",
     "knn_accuracy",
     "label_draws",
+    "lac_sets",
     "linear_probe",
     "logistic",
+    "maximum_calibration_error",
     "mean_correlation",
     "nearest",
+    "negative_log_likelihood",
     "neural_collapse",
     "normalized_std",
     "pca_2d",
     "rank_me",
     "raw_pixels",
+    "reliability",
     "retrieval_recall",
+    "set_coverage",
     "tsne",
     "zero_shot",
     "zero_shot_accuracy",
