@@ -19,20 +19,31 @@ from rl_jax.evaluate.conformal import (
     lac_sets,
     set_coverage,
 )
+from rl_jax.evaluate.dci import DCI, dci
 from rl_jax.evaluate.disentanglement import mean_correlation
 from rl_jax.evaluate.embedding import pca_2d, tsne
+from rl_jax.evaluate.factor_vae import factor_vae_score
 from rl_jax.evaluate.geometry import collapse_verdict, normalized_std, rank_me
+from rl_jax.evaluate.guarantee import (
+    Guarantee,
+    contrastive_guarantee,
+    sampled_guarantee,
+)
 from rl_jax.evaluate.knn import knn, knn_accuracy
 from rl_jax.evaluate.labels import label_draws
+from rl_jax.evaluate.mig import mutual_information_gap
 from rl_jax.evaluate.neighbours import nearest
 from rl_jax.evaluate.neural_collapse import NeuralCollapse, neural_collapse
 from rl_jax.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
 from rl_jax.evaluate.regression import logistic
 from rl_jax.evaluate.retrieval import Recall, retrieval_recall
+from rl_jax.evaluate.sap import separated_predictability
 from rl_jax.evaluate.zero_shot import class_embeddings, zero_shot, zero_shot_accuracy
 
 __all__ = [
     "Coverage",
+    "DCI",
+    "Guarantee",
     "NeuralCollapse",
     "PredictionSets",
     "Probe",
@@ -45,7 +56,10 @@ __all__ = [
     "class_embeddings",
     "collapse_verdict",
     "conformal_quantile",
+    "contrastive_guarantee",
+    "dci",
     "expected_calibration_error",
+    "factor_vae_score",
     "fit_probe",
     "fit_temperature",
     "knn",
@@ -56,6 +70,7 @@ __all__ = [
     "logistic",
     "maximum_calibration_error",
     "mean_correlation",
+    "mutual_information_gap",
     "nearest",
     "negative_log_likelihood",
     "neural_collapse",
@@ -65,6 +80,8 @@ __all__ = [
     "raw_pixels",
     "reliability",
     "retrieval_recall",
+    "sampled_guarantee",
+    "separated_predictability",
     "set_coverage",
     "tsne",
     "zero_shot",
