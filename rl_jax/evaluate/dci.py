@@ -13,7 +13,7 @@ from rl_jax.theory import fista
 
 _STEPS = 1000
 _FALSE_ALARM = 1e-3
-"""D and C are relative to all importance: a single weight of chance would make them 1."""
+"""D and C are relative to all importance: one weight of chance would make them 1."""
 _TREES, _DEPTH = 50, 12
 
 
@@ -61,10 +61,11 @@ def dci(
       regressor: "lasso", R = |W|: sees what is linear. "forest", R the decrease of
         variance at the splits of a random forest of scikit-learn: any shape, also
         factors that are names, at some seconds for thousands of examples.
-      penalty: of the lasso ½‖s − zW‖²/m + penalty·‖W‖₁ over the m = n/2 examples of
-        the fit. None: the height that the correlations of a code and factors that are
-        independent pass once in a thousand times, a normal quantile over √m.
-      seed: of the halves for fit and R², and of the forest.
+      penalty: of the lasso ½‖s − zW‖²/n + penalty·‖W‖₁. None: the height that the
+        correlations of a code and factors that are independent pass once in a thousand
+        times, a normal quantile over √n.
+      seed: of the forest, and of the halves: importance is that of all examples, R² of
+        a fit to one half on the other.
 
     Returns:
       A `DCI`.
@@ -78,19 +79,18 @@ def dci(
         raise UsageError(f"dci: regressor must be lasso or forest, got {regressor!r}")
     if len(z) < 4:
         raise UsageError(f"dci: needs at least 4 examples, got {len(z)}")
-    if penalty is None:
-        tail = _FALSE_ALARM / (2 * z.shape[1] * s.shape[1])
-        penalty = -float(ndtri(tail)) / math.sqrt(len(z) // 2)
-    if not 0 < penalty < math.inf:
+    if penalty is not None and not 0 < penalty < math.inf:
         raise UsageError(f"dci: penalty must be > 0 and finite, got {penalty}")
     z, s = standard(z), standard(s)
     # Rows may stand in the order of a factor.
     order = np.random.default_rng(seed).permutation(len(z))
     fit, held = order[: len(z) // 2], order[len(z) // 2 :]
     if regressor == "lasso":
-        importance, predicted = _lasso(z[fit], s[fit], z[held], penalty)
+        importance, _ = _lasso(z, s, z[:1], penalty)
+        _, predicted = _lasso(z[fit], s[fit], z[held], penalty)
     else:
-        importance, predicted = _forest(z[fit], s[fit], z[held], seed)
+        importance, _ = _forest(z, s, z[:1], seed)
+        _, predicted = _forest(z[fit], s[fit], z[held], seed)
     spread = np.square(s[held] - s[held].mean(0)).sum(0)
     missed = np.square(s[held] - predicted).sum(0)
     # A factor may be constant in the half that scores.
@@ -117,6 +117,9 @@ def _concentration(importance: np.ndarray) -> float:
 
 def _lasso(z, s, held, penalty):
     """|W| [d, k], and the factors of the held-out codes."""
+    if penalty is None:
+        tail = _FALSE_ALARM / (2 * z.shape[1] * s.shape[1])
+        penalty = -float(ndtri(tail)) / math.sqrt(len(z))
     mean, level = z.mean(0), s.mean(0)
     z, s, held = z - mean, s - level, held - mean
     root = math.sqrt(len(z))

@@ -205,7 +205,8 @@ def _checked(name, features, labels, priors) -> _Population:
             f"{name}: expected features [n, D] and int labels [n], got "
             f"{features.shape} and {labels.dtype} {labels.shape}"
         )
-    if not isinstance(features, core.Tracer) and not jnp.isfinite(features).all():
+    traced = isinstance(features, core.Tracer)
+    if not traced and not np.isfinite(np.asarray(features, np.float64)).all():
         raise UsageError(f"{name}: features must be finite, got NaN or inf")
     if labels.min() < 0:
         raise UsageError(

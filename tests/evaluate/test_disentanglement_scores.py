@@ -81,9 +81,9 @@ def test_order_scale_sign_and_shift_change_nothing(name):
     assert SCORES[name](moved, s) == pytest.approx(found, abs=tolerance)
     order = np.random.default_rng(3).permutation(N)
     # Other halves and other batches for those that draw.
-    drawn = 0 if name in ("mig", "sap") else 0.08
+    drawn = {"informativeness": 0.03, "factor_vae": 0.08}.get(name, 1e-5)
     shuffled = SCORES[name](z[order], s[order][:, [1, 2, 0]])
-    assert shuffled == pytest.approx(found, abs=drawn + 1e-9)
+    assert shuffled == pytest.approx(found, abs=drawn)
 
 
 def test_two_dimensions_of_one_factor_leave_no_gap():
@@ -138,9 +138,8 @@ def test_the_perfect_category_scores_what_chance_leaves():
 def test_the_lasso_is_that_of_scikit_learn():
     s = factors()
     z = turned(s) + s + noise(0, N, 3)
-    found = evaluate.dci(z, s, penalty=0.05, seed=3)
-    fit = np.random.default_rng(3).permutation(N)[: N // 2]
-    x, y = (((a - a.mean(0)) / a.std(0))[fit] for a in (z, s))
+    found = evaluate.dci(z, s, penalty=0.05)
+    x, y = ((a - a.mean(0)) / a.std(0) for a in (z, s))
     expected = Lasso(alpha=0.05, tol=1e-10, max_iter=100_000).fit(x, y).coef_.T
     np.testing.assert_allclose(found.importance, np.abs(expected), atol=1e-5)
     for score, table in (
