@@ -60,7 +60,7 @@ def dci(
       s: [n, k] true factors, k ≥ 2, as numbers; standardised here.
       regressor: "lasso", R = |W|: sees what is linear. "forest", R the decrease of
         variance at the splits of a random forest of scikit-learn: any shape, also
-        factors that are names, at some seconds for thousands of examples.
+        factors that are names; slow, its time grows as n·d·k.
       penalty: of the lasso ½‖s − zW‖²/n + penalty·‖W‖₁. None: the height that the
         correlations of a code and factors that are independent pass once in a thousand
         times, a normal quantile over √n.

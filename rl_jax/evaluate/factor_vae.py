@@ -4,7 +4,7 @@ import chex
 import numpy as np
 
 from rl_jax.errors import UsageError
-from rl_jax.evaluate.factors import checked_bins, checked_factors, in_bins
+from rl_jax.evaluate.factors import checked_bins, checked_factors, in_bins, standard
 
 _CHUNK = 2**22
 """Values of codes held at a time."""
@@ -69,15 +69,13 @@ def factor_vae_score(
         place = rng.integers(count[value], size=(len(value), batch_size))
         batches[held == j] = order[np.cumsum(count)[value] - count[value] + place]
 
-    spread = z.max(0) - z.min(0)
-    scaled = (z - z.min(0)) / np.where(spread > 0, spread, 1.0)
-    variance = np.where(spread > 0, scaled.var(0), 1.0)
+    constant, scaled = z.max(0) == z.min(0), standard(z)
     at_a_time = max(_CHUNK // (batch_size * z.shape[1]), 1)
     still = np.empty(2 * votes, int)
     for start in range(0, 2 * votes, at_a_time):
         part = slice(start, start + at_a_time)
-        relative = scaled[batches[part]].var(1) / variance
-        still[part] = np.where(spread > 0, relative, np.inf).argmin(1)
+        variance = scaled[batches[part]].var(1)
+        still[part] = np.where(constant[None], np.inf, variance).argmin(1)
 
     table = np.zeros((z.shape[1], factors.shape[1]), int)
     np.add.at(table, (still[:votes], held[:votes]), 1)
