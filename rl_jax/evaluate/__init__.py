@@ -1,39 +1,72 @@
 """Evaluation of frozen features: arrays in, numbers out, from any framework."""
 
+from rl_jax.evaluate.alignment import AlignmentUniformity, alignment_uniformity
 from rl_jax.evaluate.baselines import raw_pixels
+from rl_jax.evaluate.cka import cka_map, linear_cka, minibatch_cka
+from rl_jax.evaluate.classes import ClassGeometry, class_geometry
 from rl_jax.evaluate.disentanglement import mean_correlation
 from rl_jax.evaluate.embedding import pca_2d, tsne
-from rl_jax.evaluate.geometry import collapse_verdict, normalized_std, rank_me
+from rl_jax.evaluate.geometry import (
+    collapse_verdict,
+    effective_rank,
+    normalized_std,
+    rank_me,
+)
+from rl_jax.evaluate.hubness import Hubness, hubness
 from rl_jax.evaluate.knn import knn, knn_accuracy
 from rl_jax.evaluate.labels import label_draws
+from rl_jax.evaluate.median_distance import median_distance
 from rl_jax.evaluate.neighbours import nearest
 from rl_jax.evaluate.neural_collapse import NeuralCollapse, neural_collapse
 from rl_jax.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
+from rl_jax.evaluate.rbf_cka import rbf_cka
 from rl_jax.evaluate.regression import logistic
 from rl_jax.evaluate.retrieval import Recall, retrieval_recall
+from rl_jax.evaluate.similarity import (
+    SimilarityHistogram,
+    SoftmaxSharpness,
+    similarity_histogram,
+    softmax_sharpness,
+)
 from rl_jax.evaluate.zero_shot import class_embeddings, zero_shot, zero_shot_accuracy
 
 __all__ = [
+    "AlignmentUniformity",
+    "ClassGeometry",
+    "Hubness",
     "NeuralCollapse",
     "Probe",
     "ProbeResult",
     "Recall",
+    "SimilarityHistogram",
+    "SoftmaxSharpness",
+    "alignment_uniformity",
+    "cka_map",
     "class_embeddings",
+    "class_geometry",
     "collapse_verdict",
+    "effective_rank",
     "fit_probe",
+    "hubness",
     "knn",
     "knn_accuracy",
     "label_draws",
+    "linear_cka",
     "linear_probe",
     "logistic",
     "mean_correlation",
+    "median_distance",
+    "minibatch_cka",
     "nearest",
     "neural_collapse",
     "normalized_std",
     "pca_2d",
     "rank_me",
     "raw_pixels",
+    "rbf_cka",
     "retrieval_recall",
+    "similarity_histogram",
+    "softmax_sharpness",
     "tsne",
     "zero_shot",
     "zero_shot_accuracy",
