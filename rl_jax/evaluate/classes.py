@@ -152,5 +152,5 @@ def _fisher(within, between):
     total = values.sum() + along.sum()
     spreads = values > _RANK * jnp.maximum(values[-1], _RANK * total)
     ratio = jnp.sum(jnp.where(spreads, along / jnp.where(spreads, values, 1.0), 0.0))
-    left = jnp.where(spreads, 0.0, along).sum() / jnp.maximum(along.sum(), 1e-300)
-    return jnp.where(spreads.any(), ratio, jnp.inf), left
+    left = jnp.where(spreads, 0.0, along / jnp.maximum(along.sum(), 1e-300)).sum()
+    return jnp.where(spreads.any(), ratio, jnp.inf), jnp.minimum(left, 1.0)

@@ -68,7 +68,8 @@ def linear_terms(
             block = [_block(x, first, size) for x in layers]
             if units is None:
                 units = [_unit(x, count) for x in block]
-            sums = _add(sums, block, units, count, tables=tables)
+            new = _of_block(block, units, count, tables=tables)
+            sums = new if sums is None else _add(sums, new)
         widths = tuple(x.shape[1] for x in layers)
         return jax.tree.map(np.asarray, _terms(sums, n, tables=tables, widths=widths))
 
@@ -138,19 +139,23 @@ def _moved(rows, unit):
     return (rows.astype(jnp.float64) - unit.mean[None]) / unit.scale
 
 
-@functools.partial(jax.jit, static_argnames="tables", donate_argnums=0)
-def _add(sums, block, units, count, *, tables):
+@functools.partial(jax.jit, static_argnames="tables")
+def _of_block(block, units, count, *, tables):
     inside = jnp.arange(len(block[0]))[:, None] < count
     rows = [
         jnp.where(inside, _moved(x, unit), 0.0).astype(jnp.float32)
         for x, unit in zip(block, units, strict=True)
     ]
     squares = [jnp.sum(jnp.square(x.astype(jnp.float64)), axis=1) for x in rows]
-    new = [
+    return [
         _products(*([v[i] for i in group] for group in table for v in (rows, squares)))
         for table in tables
     ]
-    return new if sums is None else jax.tree.map(jnp.add, sums, new)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add(sums, new):
+    return jax.tree.map(jnp.add, sums, new)
 
 
 def _products(xs, ps, ys, qs):

@@ -87,9 +87,9 @@ def similarity_histogram(
 def softmax_sharpness(
     a: chex.Array, b: chex.Array | None = None, *, temperature: float
 ) -> SoftmaxSharpness:
-    """Entropy and peak of softmax_j cos(a_i, b_j)/τ (Wang & Liu, arXiv:2012.09740).
+    """Entropy and peak of softmax(cosines/τ) (Wang & Liu 2021, arXiv:2012.09740).
 
-    Candidates are all K = n rows of b, the positive among them; without b the
+    Of row i, over cos(a_i, b_j). Candidates are all K = n rows of b, the positive among them; without b the
     K = n − 1 other rows of a. The entropy is H = log Z − ⟨s⟩, and the mean logit ⟨s⟩
     under the softmax is κ ∂log Z/∂κ, κ = 1/τ: nothing is held (`pairwise.logsumexp`).
 
