@@ -89,7 +89,7 @@ def softmax_sharpness(
 ) -> SoftmaxSharpness:
     """Entropy and peak of softmax(cosines/τ) (Wang & Liu 2021, arXiv:2012.09740).
 
-    Of each row i, over cos(a_i, b_j). Candidates are all K rows of b, the positive among
+    Of row i, over cos(a_i, b_j). Candidates are all K rows of b, the positive among
     them; without b the K = n − 1 other rows of a. The entropy is H = log Z − ⟨s⟩, and
     the mean logit ⟨s⟩ under the softmax is κ ∂log Z/∂κ, κ = 1/τ: nothing is held
     (`pairwise.logsumexp`).
