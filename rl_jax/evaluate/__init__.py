@@ -1,5 +1,6 @@
 """Evaluation of frozen features: arrays in, numbers out, from any framework."""
 
+from rl_jax.evaluate.alignment import AlignmentUniformity, alignment_uniformity
 from rl_jax.evaluate.baselines import raw_pixels
 from rl_jax.evaluate.calibration import (
     Reliability,
@@ -11,6 +12,8 @@ from rl_jax.evaluate.calibration import (
     negative_log_likelihood,
     reliability,
 )
+from rl_jax.evaluate.cka import cka_map, linear_cka, minibatch_cka
+from rl_jax.evaluate.classes import ClassGeometry, class_geometry
 from rl_jax.evaluate.conformal import (
     Coverage,
     PredictionSets,
@@ -23,53 +26,80 @@ from rl_jax.evaluate.dci import DCI, dci
 from rl_jax.evaluate.disentanglement import mean_correlation
 from rl_jax.evaluate.embedding import pca_2d, tsne
 from rl_jax.evaluate.factor_vae import factor_vae_score
-from rl_jax.evaluate.geometry import collapse_verdict, normalized_std, rank_me
+from rl_jax.evaluate.geometry import (
+    collapse_verdict,
+    effective_rank,
+    normalized_std,
+    rank_me,
+)
 from rl_jax.evaluate.guarantee import (
     Guarantee,
     contrastive_guarantee,
     sampled_guarantee,
 )
+from rl_jax.evaluate.hubness import Hubness, hubness
 from rl_jax.evaluate.knn import knn, knn_accuracy
 from rl_jax.evaluate.labels import label_draws
+from rl_jax.evaluate.median_distance import median_distance
 from rl_jax.evaluate.mig import mutual_information_gap
 from rl_jax.evaluate.neighbours import nearest
 from rl_jax.evaluate.neural_collapse import NeuralCollapse, neural_collapse
 from rl_jax.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
+from rl_jax.evaluate.rbf_cka import rbf_cka
 from rl_jax.evaluate.regression import logistic
 from rl_jax.evaluate.retrieval import Recall, retrieval_recall
 from rl_jax.evaluate.sap import separated_predictability
+from rl_jax.evaluate.similarity import (
+    SimilarityHistogram,
+    SoftmaxSharpness,
+    similarity_histogram,
+    softmax_sharpness,
+)
 from rl_jax.evaluate.zero_shot import class_embeddings, zero_shot, zero_shot_accuracy
 
 __all__ = [
+    "AlignmentUniformity",
+    "ClassGeometry",
     "Coverage",
     "DCI",
     "Guarantee",
+    "Hubness",
     "NeuralCollapse",
     "PredictionSets",
     "Probe",
     "ProbeResult",
     "Recall",
     "Reliability",
+    "SimilarityHistogram",
+    "SoftmaxSharpness",
     "Temperature",
+    "alignment_uniformity",
     "aps_sets",
     "brier_score",
+    "cka_map",
     "class_embeddings",
+    "class_geometry",
     "collapse_verdict",
     "conformal_quantile",
     "contrastive_guarantee",
     "dci",
+    "effective_rank",
     "expected_calibration_error",
     "factor_vae_score",
     "fit_probe",
     "fit_temperature",
+    "hubness",
     "knn",
     "knn_accuracy",
     "label_draws",
     "lac_sets",
+    "linear_cka",
     "linear_probe",
     "logistic",
     "maximum_calibration_error",
     "mean_correlation",
+    "median_distance",
+    "minibatch_cka",
     "mutual_information_gap",
     "nearest",
     "negative_log_likelihood",
@@ -78,11 +108,14 @@ __all__ = [
     "pca_2d",
     "rank_me",
     "raw_pixels",
+    "rbf_cka",
     "reliability",
     "retrieval_recall",
     "sampled_guarantee",
     "separated_predictability",
     "set_coverage",
+    "similarity_histogram",
+    "softmax_sharpness",
     "tsne",
     "zero_shot",
     "zero_shot_accuracy",

@@ -31,6 +31,30 @@ def rank_me(z: chex.Array) -> chex.Array:
 
 
 @jax.jit
+def effective_rank(z: chex.Array) -> chex.Array:
+    """Effective rank of the covariance (Roy & Vetterli 2007, EUSIPCO): exp H(λ/Σλ).
+
+    λ are the eigenvalues of the covariance and H(p) = −Σ p log p. Where `rank_me` has
+    the singular values of the matrix as it is, this has the squares of those of the
+    centred one: small directions and the mean count for less.
+
+    Args:
+      z: [n, D] embeddings of any float dtype.
+
+    Returns:
+      Scalar float32 in [1, min(n − 1, D)]: D where all directions spread the same, 1
+      when all rows are on one line, or equal.
+    """
+    chex.assert_rank(z, 2)
+    z = z.astype(jnp.float32)
+    z = z - z.mean(0, keepdims=True)
+    z = z / jnp.maximum(jnp.abs(z).max(), jnp.finfo(jnp.float32).tiny)
+    variance = jnp.square(jnp.linalg.svd(z, compute_uv=False))
+    p = variance / jnp.maximum(variance.sum(), jnp.finfo(jnp.float32).tiny)
+    return jnp.exp(jax.scipy.special.entr(p).sum())
+
+
+@jax.jit
 def normalized_std(z: chex.Array) -> chex.Array:
     """The collapse meter (Chen & He 2021, arXiv:2011.10566): √D · mean_d std(z/‖z‖)_d.
 

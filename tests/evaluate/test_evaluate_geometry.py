@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from reference import comparison
 from reference import evaluate as reference
 
 from rl_jax import evaluate
@@ -37,6 +38,27 @@ def test_rank_equals_the_reference_and_is_invariant():
         assert float(evaluate.rank_me(same)) == pytest.approx(target, rel=1e-5)
     # Not centred: the mean is part of the matrix.
     assert abs(float(evaluate.rank_me(z - z.mean(0))) - target) > 0.1
+
+
+def test_effective_rank_by_hand():
+    """Variances 9 : 1 where `rank_me` has 3 : 1, and no mean."""
+    z = np.float32([[3, 0], [-3, 0], [0, 1], [0, -1]]) + 100
+    p = np.array([0.9, 0.1])
+    target = np.exp(-np.sum(p * np.log(p)))
+    assert float(evaluate.effective_rank(z)) == pytest.approx(target, rel=1e-5)
+    assert float(evaluate.effective_rank(np.eye(5))) == pytest.approx(4, rel=1e-5)
+    line = np.outer(np.arange(9.0), [1.0, 2.0]) + 7
+    assert float(evaluate.effective_rank(line)) == pytest.approx(1, abs=1e-5)
+    assert float(evaluate.effective_rank(np.ones((4, 3)))) == 1.0
+
+
+def test_effective_rank_equals_the_reference_and_is_invariant():
+    z = normals(1, 40, 7) * np.float32([5, 4, 3, 2, 1, 0.1, 0.01]) + 1
+    target = comparison.effective_rank(z)
+    rotation = np.linalg.qr(normals(2, 7, 7))[0]
+    for same in (z, z[::-1].copy(), 1e-20 * z, 1e20 * z, z @ rotation, z + 5):
+        found = float(evaluate.effective_rank(np.float32(same)))
+        assert found == pytest.approx(target, rel=1e-4)
 
 
 def test_spread_equals_the_reference_and_ignores_length():

@@ -170,6 +170,24 @@ def test_tiles_equal_reference(size, block_size, implementation, name):
     )
 
 
+def test_a_shift_is_taken_off_every_entry_but_the_diagonal():
+    x, y = features(97)
+    xx, xy, yy, x_rows, y_rows = reference.moments(x, y, **KERNELS["rbf"])
+    s, t, pairs = 0.3, 0.9, 97 * 96
+    target = (
+        xx - 2 * s * x_rows.sum() + pairs * s**2,
+        xy - t * x_rows.sum() - s * y_rows.sum() + pairs * s * t,
+        yy - 2 * t * y_rows.sum() + pairs * t**2,
+        x_rows - 96 * s,
+        y_rows - 96 * t,
+    )
+    for block_size in (None, 16):
+        actual = pairwise.moments(
+            x, y, **KERNELS["rbf"], shift_x=s, shift_y=t, block_size=block_size
+        )
+        check(actual, target, tolerance=5e-6)
+
+
 def test_more_rows_than_a_default_tile():
     check_equal_reference(1031, "mixed")
 

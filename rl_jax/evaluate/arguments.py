@@ -1,0 +1,84 @@
+"""Checks of the arrays that are compared; each names the function and the array."""
+
+import chex
+import jax.numpy as jnp
+
+from rl_jax.errors import UsageError
+
+
+def features(function: str, *, least: int = 1, **arrays: chex.Array) -> int:
+    """Refuses what is not [n, D] of the same n ≥ `least` rows, finite.
+
+    Returns:
+      n.
+
+    Raises:
+      UsageError: for the first array that does not fit.
+    """
+    rows = same_rows(function, least=least, **arrays)
+    for name, x in arrays.items():
+        if not bool(jnp.isfinite(jnp.asarray(x)).all()):
+            raise UsageError(
+                f"{function}: {name} must be finite, got NaN or inf; the encoder has "
+                "diverged"
+            )
+    return rows
+
+
+def same_rows(function: str, *, least: int = 1, **arrays: chex.Array) -> int:
+    """As `features`, by the shapes alone: nothing is read.
+
+    Returns:
+      n.
+
+    Raises:
+      UsageError: for the first array that does not fit.
+    """
+    rows = None
+    for name, x in arrays.items():
+        if x.ndim != 2 or not x.shape[1] or x.shape[0] < least:
+            raise UsageError(
+                f"{function}: {name} must be [n, D] with n >= {least} and D >= 1, got "
+                f"{x.shape}"
+            )
+        rows = x.shape[0] if rows is None else rows
+        if x.shape[0] != rows:
+            raise UsageError(
+                f"{function}: all features must be of the same rows, got {rows} and, "
+                f"in {name}, {x.shape[0]}"
+            )
+    assert rows is not None
+    return rows
+
+
+def directions(function: str, *, least: int = 1, **arrays: chex.Array) -> int:
+    """As `features`, and refuses rows of length zero, which have no direction.
+
+    Returns:
+      n.
+
+    Raises:
+      UsageError: for the first array that does not fit.
+    """
+    rows = features(function, least=least, **arrays)
+    for name, x in arrays.items():
+        zero = ~(jnp.asarray(x) != 0).any(1)
+        if bool(zero.any()):
+            raise UsageError(
+                f"{function}: row {int(zero.argmax())} of {name} is zero and has no "
+                "cosine; leave it out"
+            )
+    return rows
+
+
+def same_width(function: str, **arrays: chex.Array) -> None:
+    """Refuses [n, D] of different D, which have no inner products.
+
+    Raises:
+      UsageError: naming all of them.
+    """
+    if len({x.shape[1] for x in arrays.values()}) > 1:
+        shapes = " and ".join(str(x.shape) for x in arrays.values())
+        raise UsageError(
+            f"{function}: {' and '.join(arrays)} must be of one width, got {shapes}"
+        )
