@@ -116,6 +116,7 @@ def accuracy(method, params, state):
     return evaluate.linear_probe(h, labels[0], held, labels[1]).mean
 
 
+@pytest.mark.slow
 def test_learns_the_speed_of_a_rotation():
     encoder = networks.mlp(features=(64,), out=32, batch_norm=False)
     method = methods.cpc(encoder, networks.gru(hidden=32), window=8, horizon=3)

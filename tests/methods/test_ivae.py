@@ -138,6 +138,7 @@ def score(name, seed, *, dim, segments, steps, shuffled=False):
     return found
 
 
+@pytest.mark.slow
 def test_finds_three_sources():
     """A VAE does not, and neither does an iVAE told the wrong segments."""
     setting = {"dim": 3, "segments": 20, "steps": 2000}

@@ -164,6 +164,7 @@ def test_refuses_a_bank_smaller_than_the_batch():
         method.init(jax.random.key(0), given)
 
 
+@pytest.mark.slow
 def test_learns_from_its_past():
     encoder = networks.mlp(features=(128,), out=64)
     head = networks.projection_head(hidden=64, out=32, batch_norm=False)
