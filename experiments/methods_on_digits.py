@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from rl_jax import data, evaluate, run, train
@@ -115,33 +114,36 @@ def main(argv: Sequence[str] | None = None) -> None:
         if chosen.only and row.method not in chosen.only:
             continue
         for seed in range(chosen.seeds):
-            settings = _settings(row.command(), seed)
+            asked = _ask(row, seed)
+            settings = _settings(asked)
             key = f"{row.method} {seed}"
             if found.get(key, {}).get("settings") != settings:
-                found[key] = _train(row, seed) | {"settings": settings}
+                found[key] = _train(asked) | {"settings": settings}
                 _write(path, json.dumps(found, indent=1) + "\n")
                 print(_line(key, found[key]), file=sys.stderr)
-    for key, measure in _baselines(chosen.seeds).items():
-        if key not in found:
-            found[key] = measure()
-            _write(path, json.dumps(found, indent=1) + "\n")
+    # They cost a few seconds, and have no settings by which to tell old from new.
+    found |= _baselines(chosen.seeds)
+    _write(path, json.dumps(found, indent=1) + "\n")
     text = page(found, chosen.seeds)
     _write(path.with_suffix(".md"), text)
     print(text)
 
 
-def _settings(command: Sequence[str], seed: int) -> dict[str, Any]:
-    """The recipe in full, as JSON: a changed default means another run."""
-    asked = commands.read("pretrain", [*command, "--seed", str(seed)])
+def _ask(row: Row, seed: int) -> commands.Asked:
+    """What the command line makes of a row."""
+    asked = commands.read("pretrain", [*row.command(), "--seed", str(seed)])
     assert asked is not None
+    return asked
+
+
+def _settings(asked: commands.Asked) -> dict[str, Any]:
+    """The recipe in full, as JSON: a changed default means another run."""
     return json.loads(json.dumps(recipes.as_json(asked.recipe)))
 
 
-def _train(row: Row, seed: int) -> dict[str, Any]:
+def _train(asked: commands.Asked) -> dict[str, Any]:
     """One method and seed: trained, encoded, measured."""
     start = time.perf_counter()
-    asked = commands.read("pretrain", [*row.command(), "--seed", str(seed)])
-    assert asked is not None
     recipe, source = asked.recipe, asked.source
     parts = recipes.build(recipe, source)
     logged: list[dict[str, float]] = []
@@ -211,14 +213,13 @@ def _column(kind: str, share: int | None) -> str:
 
 
 def _baselines(seeds: int) -> dict[str, Any]:
-    """`{key: () -> result}` of what needs no training."""
+    """`{key: result}` of what needs no training."""
     source = data.digits()
     sides = _sides(source)
     raw = [evaluate.raw_pixels(side.images) for side in sides]
 
     def untrained(seed):
-        asked = commands.read("pretrain", [*ROWS[0].command(), "--seed", str(seed)])
-        assert asked is not None
+        asked = _ask(ROWS[0], seed)
         parts = recipes.build(asked.recipe, asked.source)
         init = train.initial_state(
             parts.method,
@@ -239,9 +240,9 @@ def _baselines(seeds: int) -> dict[str, Any]:
         return _measure(source, *((x - centre) @ axes for x in raw)) | {"dim": width}
 
     return {
-        "raw pixels 0": lambda: _measure(source, *raw) | {"dim": raw[0].shape[1]},
-        "PCA 0": pca,
-        **{f"untrained {k}": lambda k=k: untrained(k) for k in range(seeds)},
+        "raw pixels 0": _measure(source, *raw) | {"dim": raw[0].shape[1]},
+        "PCA 0": pca(),
+        **{f"untrained {k}": untrained(k) for k in range(seeds)},
     }
 
 
@@ -317,5 +318,4 @@ def _write(path: pathlib.Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", 1)
     main()

@@ -11,6 +11,7 @@ from jax import lax
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
+from rl_jax.evaluate.labels import classes_of
 from rl_jax.pairwise import tiles
 
 _ROWS = 1024
@@ -68,16 +69,7 @@ def class_geometry(features: chex.Array, labels: chex.Array) -> ClassGeometry:
             f"class_geometry: labels must be int [{n}], one for each row, got "
             f"{labels.dtype} {labels.shape}"
         )
-    if labels.min() < 0:
-        raise UsageError(
-            f"class_geometry: labels must be >= 0, got {labels.min()}; leave "
-            "unlabelled rows out"
-        )
-    classes, labels = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise UsageError(
-            f"class_geometry: expected two classes or more, got only {classes[0]}"
-        )
+    classes, labels = classes_of("class_geometry", labels)
     x = np.asarray(features)
     if (x == x[:1]).all():
         raise UsageError(

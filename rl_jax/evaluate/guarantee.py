@@ -165,14 +165,19 @@ def _exact(population):
     real = jnp.arange(rows.shape[1])[None] < counts[:, None]
     positive = real / counts[:, None].astype(f.dtype)
 
+    together = min(max(_TILE // len(f), 1), rows.shape[1])
+
     @jax.checkpoint
     def row(i):
         scores = jnp.matmul(f, f[i], precision="highest")
-        own = scores[rows[labels[i]]]
-        losses = _loss(own[:, None] - scores[None])
-        return weight[i] * (positive[labels[i]] @ losses @ weight)
 
-    at_a_time = max(_TILE // (rows.shape[1] * len(f)), 1)
+        def against_all(own):
+            return _loss(own - scores) @ weight
+
+        losses = lax.map(against_all, scores[rows[labels[i]]], batch_size=together)
+        return weight[i] * (positive[labels[i]] @ losses)
+
+    at_a_time = max(_TILE // (together * len(f)), 1)
     return lax.map(row, jnp.arange(len(f)), batch_size=at_a_time).sum()
 
 

@@ -53,6 +53,29 @@ def label_draws(
     return np.stack(chosen).astype(np.int32)
 
 
+def classes_of(function: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes that occur, in order, and for each example which of them: int [n].
+
+    Args:
+      function: named in the message.
+      labels: int [n], >= 0.
+
+    Raises:
+      UsageError: for labels < 0, or fewer than two classes.
+    """
+    if labels.min() < 0:
+        raise UsageError(
+            f"{function}: labels must be >= 0, got {labels.min()}; leave unlabelled "
+            "rows out"
+        )
+    classes, place = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise UsageError(
+            f"{function}: expected two classes or more, got only {classes[0]}"
+        )
+    return classes, place
+
+
 def fold_weights(labels: np.ndarray, folds: int) -> np.ndarray:
     """Stratified folds as weights: float32 [folds + 1, n], the last one all ones.
 

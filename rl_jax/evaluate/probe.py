@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rl_jax.errors import UsageError
-from rl_jax.evaluate.labels import fold_weights, label_draws
+from rl_jax.evaluate.labels import classes_of, fold_weights, label_draws
 from rl_jax.evaluate.regression import logistic_path
 
 FOLDS = 5
@@ -139,16 +139,7 @@ def fit_probe(
             "linear_probe: features must be finite, got NaN or inf; the encoder has "
             "diverged"
         )
-    if labels.min() < 0:
-        raise UsageError(
-            f"linear_probe: labels must be >= 0, got {labels.min()}; leave unlabelled "
-            "rows out"
-        )
-    classes, labels = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise UsageError(
-            f"linear_probe: expected two classes or more, got only {classes[0]}"
-        )
+    classes, labels = classes_of("linear_probe", labels)
     if labels_per_class is None:
         chosen = np.arange(len(x))[None]
     else:

@@ -51,9 +51,9 @@ def test_goes_on_where_it_stopped(small, monkeypatch, tmp_path, capsys):
     trained = []
     train = table._train
 
-    def count(row, seed):
-        trained.append(row.method)
-        return train(row, seed)
+    def count(asked):
+        trained.append(asked.recipe.method.factory)
+        return train(asked)
 
     monkeypatch.setattr(table, "_train", count)
     table.main(where)

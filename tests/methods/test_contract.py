@@ -54,8 +54,8 @@ class Trained:
             return value, sum(jnp.sum(v) for v in jax.tree.leaves(aux.features))
 
         (value, total), back = jax.vjp(values, params)
-        zero, one = jnp.zeros_like(total), jnp.ones_like(value)
-        return value, back((one, zero))[0], back((0 * one, zero + 1))[0]
+        zero, one = jnp.zeros_like(total), jnp.ones_like(total)
+        return value, back((one, zero))[0], back((zero, one))[0]
 
 
 NAMES = [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from reference import losses as reference
+from reference.networks import linear
 
 from rl_jax import methods, train
 from rl_jax.errors import UsageError
@@ -13,20 +14,6 @@ from rl_jax.methods import tower
 from rl_jax.types import Network
 
 B, D = 4, 3
-
-
-def linear(d_in, d_out, seed):
-    """A linear network without state, so that a step can be written out by hand."""
-
-    def init(rng, x):
-        del rng, x
-        return 0.5 * jax.random.normal(jax.random.key(seed), (d_in, d_out)), {}
-
-    def apply(params, state, x, *, train, rng=None):
-        del train, rng
-        return x.reshape(len(x), -1) @ params, state
-
-    return Network(init, apply)
 
 
 ENCODER, PROJECTOR = linear(5, 4, 1), linear(4, D, 2)

@@ -10,28 +10,14 @@ import pytest
 from reference import assert_close, loop
 from reference import losses as reference
 from reference.machine import make_mesh, share
+from reference.networks import linear
 
 from rl_jax import data, evaluate, methods, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods.clip import held_exp
 from rl_jax.methods.image_text import one_of
-from rl_jax.types import Network
 
 B, D = 16, 4
-
-
-def linear(d_in, d_out, seed):
-    """A linear network of numbers or tokens, so that a step can be written by hand."""
-
-    def init(rng, x):
-        del rng, x
-        return 0.5 * jax.random.normal(jax.random.key(seed), (d_in, d_out)), {}
-
-    def apply(params, state, x, *, train, rng=None):
-        del train, rng
-        return x.reshape(len(x), -1).astype(jnp.float32) @ params, state
-
-    return Network(init, apply)
 
 
 WIDE, NARROW = linear(6, 5, 1), linear(3, 7, 2)

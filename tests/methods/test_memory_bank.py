@@ -6,26 +6,12 @@ import numpy as np
 import pytest
 import scanned
 from reference.memory import memory_bank as reference
+from reference.networks import linear
 
 from rl_jax import methods, networks
 from rl_jax.errors import UsageError
-from rl_jax.types import Network
 
 N, TAU = 12, 0.3
-
-
-def linear(d_in, d_out, seed):
-    """A linear network without state, so that a step can be written out by hand."""
-
-    def init(rng, x):
-        del rng, x
-        return 0.5 * jax.random.normal(jax.random.key(seed), (d_in, d_out)), {}
-
-    def apply(params, state, x, *, train, rng=None):
-        del train, rng
-        return x @ params, state
-
-    return Network(init, apply)
 
 
 PARTS = (linear(5, 4, 1), linear(4, 3, 2))
