@@ -161,7 +161,7 @@ def _train(asked: commands.Asked) -> dict[str, Any]:
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
-        log_every=25,
+        log_every=max(recipe.steps // 12, 1),
         on_log=log,
     )
     trained = time.perf_counter()
