@@ -38,6 +38,13 @@ from rl_jax.evaluate.guarantee import (
     sampled_guarantee,
 )
 from rl_jax.evaluate.hubness import Hubness, hubness
+from rl_jax.evaluate.intervals import (
+    Difference,
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    wilson_interval,
+)
 from rl_jax.evaluate.knn import knn, knn_accuracy
 from rl_jax.evaluate.labels import label_draws
 from rl_jax.evaluate.median_distance import median_distance
@@ -62,8 +69,10 @@ __all__ = [
     "ClassGeometry",
     "Coverage",
     "DCI",
+    "Difference",
     "Guarantee",
     "Hubness",
+    "Interval",
     "NeuralCollapse",
     "PredictionSets",
     "Probe",
@@ -75,6 +84,7 @@ __all__ = [
     "Temperature",
     "alignment_uniformity",
     "aps_sets",
+    "bootstrap_interval",
     "brier_score",
     "cka_map",
     "class_embeddings",
@@ -105,6 +115,7 @@ __all__ = [
     "negative_log_likelihood",
     "neural_collapse",
     "normalized_std",
+    "paired_difference",
     "pca_2d",
     "rank_me",
     "raw_pixels",
@@ -117,6 +128,7 @@ __all__ = [
     "similarity_histogram",
     "softmax_sharpness",
     "tsne",
+    "wilson_interval",
     "zero_shot",
     "zero_shot_accuracy",
 ]
