@@ -55,6 +55,7 @@ from rl_jax.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
 from rl_jax.evaluate.rbf_cka import rbf_cka
 from rl_jax.evaluate.regression import logistic
 from rl_jax.evaluate.retrieval import Recall, retrieval_recall
+from rl_jax.evaluate.ridge import RegressionResult, Ridge, ridge, ridge_probe, ridge_r2
 from rl_jax.evaluate.sap import separated_predictability
 from rl_jax.evaluate.similarity import (
     SimilarityHistogram,
@@ -78,7 +79,9 @@ __all__ = [
     "Probe",
     "ProbeResult",
     "Recall",
+    "RegressionResult",
     "Reliability",
+    "Ridge",
     "SimilarityHistogram",
     "SoftmaxSharpness",
     "Temperature",
@@ -122,6 +125,9 @@ __all__ = [
     "rbf_cka",
     "reliability",
     "retrieval_recall",
+    "ridge",
+    "ridge_probe",
+    "ridge_r2",
     "sampled_guarantee",
     "separated_predictability",
     "set_coverage",

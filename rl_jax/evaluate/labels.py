@@ -53,6 +53,31 @@ def label_draws(
     return np.stack(chosen).astype(np.int32)
 
 
+def class_labels(function: str, name: str, labels, rows: int) -> np.ndarray:
+    """Int [rows] ≥ 0, one label for each row.
+
+    Args:
+      function, name: of the measure and of the argument, for the message.
+      labels: what was given.
+      rows: how many there must be.
+
+    Raises:
+      UsageError: for another shape or dtype, or labels < 0.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (rows,) or not np.issubdtype(labels.dtype, np.integer):
+        raise UsageError(
+            f"{function}: {name} must be int [{rows}], one for each row, got "
+            f"{labels.dtype} {list(labels.shape)}"
+        )
+    if rows and labels.min() < 0:
+        raise UsageError(
+            f"{function}: {name} must be >= 0, got {labels.min()}; leave unlabelled "
+            "rows (-1) out"
+        )
+    return labels
+
+
 def classes_of(function: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The classes that occur, in order, and for each example which of them: int [n].
 

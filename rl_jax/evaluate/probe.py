@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate.axes import to_axes
 from rl_jax.evaluate.labels import classes_of, fold_weights, label_draws
 from rl_jax.evaluate.regression import logistic_path
 
@@ -116,7 +117,7 @@ def fit_probe(
     free bias absorbs any mean). From 5 labels per class on, the l2 of `L2_GRID` with
     the least cross-entropy in 5 stratified folds of the draw is taken; below,
     `L2_FEW_LABELS`. All draws, folds and strengths are one compiled computation in
-    min(n, D) dimensions (`_rotate`).
+    min(n, D) dimensions (`to_axes`).
 
     Args:
       train_x, train_y: [n, D] features and int [n] labels >= 0.
@@ -150,7 +151,7 @@ def fit_probe(
     std = _deviation(x)
     means = np.stack([x[i].mean(0, dtype=np.float64) for i in chosen])
     drawn = zip(chosen, means, strict=True)
-    rotated, bases = zip(*(_rotate((x[i] - m) / std) for i, m in drawn), strict=True)
+    rotated, bases = zip(*(to_axes((x[i] - m) / std) for i, m in drawn), strict=True)
     n = chosen.shape[1]
     width = _width(n, rotated[0].shape[1])
     path = logistic_path(
@@ -183,23 +184,6 @@ def _deviation(x: np.ndarray) -> np.ndarray:
     std = x.std(0)
     # Below this a float32 column is rounding noise around its mean.
     return np.where(std > 1e-6 * np.abs(x.mean(0)), std, 1.0)
-
-
-def _rotate(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`(x V, V)`: the principal axes V [D, min(n, D)] of float64 x with mean 0.
-
-    The gradient by W is xᵀ(…), so the solution lies in the span of the rows, which V
-    spans with orthonormal columns (or zero ones, where the rank is lower). The penalty
-    does not see V: the minimum is the same as in D dimensions.
-    """
-    if len(x) >= x.shape[1]:
-        basis = np.linalg.eigh(x.T @ x)[1]
-        return x @ basis, basis
-    squares, vectors = np.linalg.eigh(x @ x.T)
-    real = squares > 1e-12 * squares[-1]
-    sigma = np.sqrt(np.where(real, squares, 1.0))
-    basis = x.T @ (vectors * (real / sigma))
-    return vectors * (real * sigma), basis
 
 
 def _width(n: int, dim: int) -> int:
