@@ -17,19 +17,29 @@ Run = Annotated[pathlib.Path, tyro.conf.Positional]
 def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
     """What follows training: the table, and the page last but one line."""
     from rl_jax import report as pages
-    from rl_jax.run import evaluation
+    from rl_jax.run import evaluation, summary
     from rl_jax.run.signals import Interrupts
 
     result = None
-    hint = f"rl-jax evaluate {shlex.quote(str(folder))}"
-    with Interrupts(hint) as interrupts:
+    again = f"rl-jax evaluate {shlex.quote(str(folder))}"
+    with Interrupts(again) as interrupts:
         if evaluate:
             poll = functools.partial(interrupts.poll, "before it was evaluated")
-            result = evaluation.evaluate_run(folder, poll=poll)
+            result = evaluation.evaluate_run(
+                folder, skip=evaluation.LONG, say=_quiet, poll=poll
+            )
         page = pages.write([folder], folder / "report.html")
     print(f"page: {page}")
     if result is not None:
-        print(f"\n{evaluation.table(result)}")
+        print(f"\n{summary.table(result)}")
+        count, more = len(result["sections"]), ", ".join(evaluation.LONG)
+        print(f"\n{count} more measures are on the page; {again} adds {more}")
+
+
+def _quiet(line: str) -> None:
+    """Prints what is no step of the evaluation."""
+    if not line.startswith(" "):
+        print(line)
 
 
 def resume(argv: Sequence[str]) -> None:
@@ -52,18 +62,71 @@ def resume(argv: Sequence[str]) -> None:
 
 
 def evaluate(argv: Sequence[str]) -> None:
-    """Evaluates the newest checkpoint of a run."""
+    """Evaluates runs, or features of any framework."""
 
-    def command(run: Run) -> None:
-        """Probe and k-NN of a run's newest checkpoint, beside the baselines.
+    def command(
+        runs: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional] = (),
+        features: tuple[pathlib.Path, ...] = (),
+        output: pathlib.Path | None = None,
+        skip: tuple[str, ...] = (),
+    ) -> None:
+        """Measures the newest checkpoint of runs, or features, and writes a page.
+
+        Probes, k-NN, layers, CKA, geometry, calibration, conformal sets, corruptions,
+        attacks and more, each with its uncertainty, beside the baselines. Several are
+        compared on the examples that all have scored.
 
         Args:
-          run: folder of the run.
+          runs: folders of runs.
+          features: .npz files with representations [n, D] under any names, and where
+            known `label` [n], `split` [n] (0 to learn from, 1 to score), `factors`
+            [n, F].
+          output: where the page goes. Default: report.html in the first folder; that
+            of features is the file's name without .npz.
+          skip: sections to leave out: probes, differences, layers, factors, geometry,
+            alignment, similarity, cka, drift, collapse, guarantee, calibration, sets,
+            corruptions, attacks.
         """
-        enable_compilation_cache()
-        finish(run, evaluate=True)
+        _evaluate(runs, features, output, skip)
 
     options.parse(command, prog="rl-jax evaluate", argv=argv)
+
+
+def _evaluate(runs, features, output, skip) -> None:
+    from rl_jax import report as pages
+    from rl_jax.errors import UsageError
+    from rl_jax.run import compare, evaluation, summary
+    from rl_jax.run.features import evaluate_features, read_features
+    from rl_jax.run.signals import Interrupts
+
+    if not runs and not features:
+        raise UsageError(
+            "evaluate: name the folder of at least one run, or --features FILE.npz"
+        )
+    evaluation.checked_sections(skip)
+    enable_compilation_cache()
+    for path in features:
+        read_features(path)
+    again = " ".join(["rl-jax evaluate", *(shlex.quote(str(run)) for run in runs)])
+    folders, results = [], []
+    with Interrupts(again) as interrupts:
+        poll = functools.partial(interrupts.poll, "before all was evaluated")
+        for run in runs:
+            results.append(evaluation.evaluate_run(run, skip=skip, poll=poll))
+            folders.append(run)
+        for path in features:
+            folder = path.with_suffix("") if path.suffix else path.with_suffix(".eval")
+            results.append(evaluate_features(path, folder, skip=skip, poll=poll))
+            folders.append(folder)
+        page = pages.write(folders, output or folders[0] / "report.html")
+    for folder, result in zip(folders, results, strict=True):
+        print(f"\n{folder}\n" if len(folders) > 1 else "")
+        print(f"{summary.table(result)}\n\n{summary.sections(result)}")
+    if len(folders) > 1:
+        found = compare.compare(folders, [str(folder) for folder in folders])
+        print("\nDifferences")
+        print("\n".join(f"  {line}" for line in [*found["lines"], *found["notes"]]))
+    print(f"\npage: {page}")
 
 
 def report(argv: Sequence[str]) -> None:

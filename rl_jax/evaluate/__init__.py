@@ -45,6 +45,7 @@ from rl_jax.evaluate.intervals import (
     paired_difference,
     wilson_interval,
 )
+from rl_jax.evaluate.jackknife import jackknife
 from rl_jax.evaluate.knn import knn, knn_accuracy
 from rl_jax.evaluate.labels import label_draws
 from rl_jax.evaluate.median_distance import median_distance
@@ -102,6 +103,7 @@ __all__ = [
     "fit_probe",
     "fit_temperature",
     "hubness",
+    "jackknife",
     "knn",
     "knn_accuracy",
     "label_draws",

@@ -1,11 +1,11 @@
 """A trained run opened for reading, beside a training that may still go on."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from rl_jax import data, train
-from rl_jax.errors import UsageError
+from rl_jax.errors import RunError, UsageError
 from rl_jax.run import datasets, pretrain
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import data_change, image_limit
@@ -62,3 +62,28 @@ def load(folder: pathlib.Path, *, say: Callable[[str], None] = print) -> Run:
             f"{folder} has no checkpoint yet; train it first: rl-jax resume {folder}"
         )
     return Run(recipe, notes, parts, *found, init(), changed)
+
+
+def checkpoints(
+    folder: pathlib.Path, run: Run, *, say: Callable[[str], None] = print
+) -> Iterator[tuple[int, TrainState]]:
+    """The untrained state, then every sound checkpoint of the run in order of steps.
+
+    Args:
+      folder: of the run.
+      run: as `load` gave it.
+      say: called with a line for each checkpoint that cannot be read.
+    """
+    yield 0, run.untrained
+    init = pretrain.initial(run.recipe, run.parts)
+    target = train.restore_target(init, train.data_mesh())
+    with train.Checkpoints(folder / "checkpoints", read_only=True) as found:
+        for step in found.steps():
+            if not 0 < step < run.step:
+                continue
+            try:
+                yield step, found.restore_step(step, target)
+            except RunError as error:
+                say(f"warning: {error}; left out")
+    if run.step:
+        yield run.step, run.state

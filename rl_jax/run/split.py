@@ -45,6 +45,13 @@ def split(source: data.Source) -> tuple[Part, Part, str]:
     return *parts, note
 
 
+def rows_of(part: Part) -> data.Source:
+    """The chosen rows of a source, as a source."""
+    if len(part.index) == part.source.size:
+        return part.source
+    return data.rows(part.source, part.index)._replace(labels=part.labels)
+
+
 def _whole(source: data.Source) -> Part:
     return Part(source, np.arange(source.size), _labels(source))
 

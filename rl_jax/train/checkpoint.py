@@ -243,6 +243,27 @@ class Checkpoints:
             )
         return None
 
+    def restore_step(self, step: int, target: chex.ArrayTree):
+        """The tree of one of `steps()`, if it is sound.
+
+        Args:
+          step: of the checkpoint.
+          target: as `restore` takes it.
+
+        Raises:
+          CheckpointError: when it is not sound; it is not renamed.
+          UsageError, RunError: as `restore`.
+        """
+        try:
+            return self._restore(step, target)
+        except RunError:
+            raise
+        except Exception as error:
+            kind = RunError if _may_pass(error) else CheckpointError
+            raise kind(
+                f"checkpoint {step} cannot be read: {_one_line(error)}"
+            ) from error
+
     def _restore(self, step: int, target: chex.ArrayTree):
         import orbax.checkpoint as ocp
 

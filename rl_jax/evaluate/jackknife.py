@@ -1,0 +1,64 @@
+"""Confidence intervals of any statistic of rows by leaving groups of them out."""
+
+from collections.abc import Callable
+
+import chex
+import numpy as np
+from scipy import stats
+
+from rl_jax.errors import UsageError
+from rl_jax.evaluate.intervals import Interval
+
+
+def jackknife(
+    statistic: Callable[..., chex.ArrayTree],
+    *rows: chex.Array,
+    groups: int = 10,
+    confidence: float = 0.95,
+) -> Interval:
+    """Delete-a-group jackknife (Quenouille 1956; Tukey 1958; Kott 2001).
+
+    With θ_g the statistic without group g of G, their mean θ̄ and t the quantile of
+    Student's distribution with G − 1 degrees of freedom:
+
+        error² = (G − 1)/G Σ_g (θ_g − θ̄)²,      θ ± t·error.
+
+    For statistics that are smooth in the rows, pairs of rows among them, where a
+    bootstrap would count copies of a row as pairs. Row i is in group i mod G; rows
+    beyond the last whole multiple of G stay in always, so that all θ_g are of one
+    shape and compile once.
+
+    Args:
+      statistic: `(*rows) -> scalar or [K]`.
+      rows: arrays [n, ...] of the same n ≥ 2·groups examples.
+      groups: G ≥ 2.
+      confidence: of the interval, in (0, 1).
+
+    Returns:
+      An `Interval` of the statistic's shape.
+
+    Raises:
+      UsageError: too few rows or groups, or a confidence out of range.
+    """
+    if groups < 2:
+        raise UsageError(f"jackknife: groups must be >= 2, got {groups}")
+    if not 0 < confidence < 1:
+        raise UsageError(f"jackknife: confidence must be in (0, 1), got {confidence}")
+    counts = {len(x) for x in rows}
+    n = min(counts, default=0)
+    if len(counts) != 1 or n < 2 * groups:
+        raise UsageError(
+            f"jackknife: expected arrays of the same n >= {2 * groups} rows, got "
+            f"{[len(x) for x in rows]}"
+        )
+    value = np.asarray(statistic(*rows), np.float64)
+    place = np.where(np.arange(n) < n // groups * groups, np.arange(n) % groups, -1)
+    left = np.stack(
+        [
+            np.asarray(statistic(*(x[place != g] for x in rows)), np.float64)
+            for g in range(groups)
+        ]
+    )
+    error = np.sqrt((groups - 1) * np.square(left - left.mean(0)).mean(0))
+    half = stats.t.ppf((1 + confidence) / 2, groups - 1) * error
+    return Interval(value, value - half, value + half)

@@ -1,0 +1,137 @@
+"""Evaluated runs against each other, on the examples that both have scored."""
+
+import itertools
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rl_jax import evaluate
+from rl_jax.run.measures.section import number, plain, shown
+
+_FEWEST = 10
+
+
+class _Scored(NamedTuple):
+    name: str
+    data: str
+    headline: str
+    arrays: dict[str, np.ndarray]
+
+
+def compare(folders: Sequence[pathlib.Path], names: Sequence[str]) -> dict[str, Any]:
+    """Differences of accuracy with paired bootstrap intervals, and CKA of headlines.
+
+    Accuracies are those of the headline representation, with all labels, on the
+    examples both have scored. Runs on other data, or without labels, are not compared,
+    and a note says so.
+
+    Args:
+      folders: of evaluated runs or features.
+      names: what they are called.
+
+    Returns:
+      `{"runs", "rows": [{"a", "b", "measure", "labels", "difference", "low", "high",
+      "images"}], "cka": [[...]] or None, "notes": [...], "lines": [...]}`; a and b are
+      places in `runs`, the difference is a minus b.
+    """
+    found, notes = [], []
+    for folder, name in zip(folders, names, strict=True):
+        read = _read(folder, name)
+        if read is None:
+            again = f"rl-jax evaluate {folder}"
+            notes.append(f"{name} has no predictions to compare: {again} writes them")
+        found.append(read)
+    rows, lines = [], []
+    matrix: list[list[float | None]] = [
+        [1.0 if i == j else None for j in range(len(found))] for i in range(len(found))
+    ]
+    for (i, a), (j, b) in itertools.combinations(enumerate(found), 2):
+        if a is None or b is None:
+            continue
+        if not _same_examples(a, b):
+            notes.append(f"{a.name} and {b.name} have scored different data")
+            continue
+        matrix[i][j] = matrix[j][i] = _cka(a, b)
+        for measure in ("probe", "knn"):
+            row = _difference(a, b, measure)
+            if row is None:
+                continue
+            rows.append({"a": i, "b": j, "measure": measure, "labels": "all"} | row)
+            said = shown(number(row["difference"], row["low"], row["high"]))
+            kind = {"probe": "linear probe", "knn": "k-NN"}[measure]
+            lines.append(f"{a.name} minus {b.name}, {kind}: {said}")
+    if rows:
+        lines.append(
+            "accuracy with all labels; 95 % intervals: paired bootstrap over "
+            f"{rows[0]['images']:,} examples that both have scored"
+        )
+    known = any(v is not None for i, row in enumerate(matrix) for v in row[:i])
+    return plain(
+        {
+            "runs": list(names),
+            "rows": rows,
+            "cka": matrix if known else None,
+            "notes": notes,
+            "lines": lines,
+        }
+    )
+
+
+def _read(folder: pathlib.Path, name: str) -> _Scored | None:
+    from rl_jax.run.evaluation import read
+
+    try:
+        record = read(folder)
+        with np.load(folder / "predictions.npz", allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError, KeyError):
+        return None
+    if not {"index", "labels", "h", "h_index"} <= set(arrays):
+        return None
+    headline = str((record.get("checkpoint") or {}).get("headline", "h"))
+    return _Scored(name, str(record.get("data", "")), headline, arrays)
+
+
+def _same_examples(a: _Scored, b: _Scored) -> bool:
+    """Whether equal indices are equal examples, as far as the records tell."""
+    if a.data and b.data and a.data != b.data:
+        return False
+    both, at, other = np.intersect1d(
+        a.arrays["index"], b.arrays["index"], return_indices=True
+    )
+    same = a.arrays["labels"][at] == b.arrays["labels"][other]
+    return bool(same.all()) and (len(both) > 0 or not len(a.arrays["index"]))
+
+
+def _difference(a: _Scored, b: _Scored, measure: str) -> dict[str, Any] | None:
+    keys = [f"{measure}:{s.headline}:all" for s in (a, b)]
+    if keys[0] not in a.arrays or keys[1] not in b.arrays:
+        return None
+    _, at, other = np.intersect1d(
+        a.arrays["index"], b.arrays["index"], return_indices=True
+    )
+    if len(at) < _FEWEST:
+        return None
+    right = [
+        (s.arrays[key] == s.arrays["labels"][None]).mean(0)[rows]
+        for s, key, rows in zip((a, b), keys, (at, other), strict=True)
+    ]
+    found = evaluate.paired_difference(*right)
+    return {
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "images": len(at),
+    }
+
+
+def _cka(a: _Scored, b: _Scored) -> float | None:
+    _, at, other = np.intersect1d(
+        a.arrays["h_index"], b.arrays["h_index"], return_indices=True
+    )
+    x, y = a.arrays["h"][at], b.arrays["h"][other]
+    if len(at) < 4 or min(np.ptp(v, axis=0).max() for v in (x, y)) <= 1e-6:
+        return None
+    return float(np.clip(evaluate.linear_cka(x, y, debiased=True), -1, 1))

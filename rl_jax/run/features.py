@@ -1,0 +1,218 @@
+"""Evaluation of features made by any framework, from an .npz file."""
+
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rl_jax.errors import UsageError
+from rl_jax.run import evaluation
+from rl_jax.run.measures import Pair, Study
+
+RESERVED = ("label", "split", "index", "factors", "factor_names", "class_names")
+_HEADLINES = ("h", "features", "embeddings", "x")
+
+
+class Features(NamedTuple):
+    """What an .npz file of features holds.
+
+    Attributes:
+      study: its arrays in two parts.
+      index: int [m], the rows that are scored.
+      note: how the parts came about.
+    """
+
+    study: Study
+    index: np.ndarray
+    note: str
+
+
+def evaluate_features(
+    path: pathlib.Path,
+    output: pathlib.Path,
+    *,
+    skip: Iterable[str] = (),
+    say: Callable[[str], None] = print,
+    poll: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Evaluates arrays as `evaluate_run` does a run, apart from what needs a network.
+
+    The file, as `rl-jax embed` writes it, or `numpy.savez`:
+
+    - one or more representations, float [n, D], under names of your own. The headline
+      is `h`, else `features`, `embeddings` or `x`, else the first.
+    - `label` int [n], −1 where unknown; without it nothing is probed.
+    - `split` int [n], 0 to learn from and 1 to score; without it every fifth example of
+      each class is scored.
+    - `factors` float [n, F], the true factors, and `factor_names` str [F].
+    - `class_names` str [C].
+    - `NAME_view` float [n, D]: NAME of another view of the same examples, for
+      alignment, uniformity and the cosines of pairs.
+    - `layerI` float [n, D]: layers of the encoder, in order.
+
+    Args:
+      path: of the file.
+      output: folder for `evaluation.json` and `predictions.npz`; made if need be.
+      skip, say, poll: as in `evaluate_run`.
+
+    Returns:
+      What was written.
+
+    Raises:
+      UsageError: for a file or arrays that are not such.
+    """
+    skip = evaluation.checked_sections(skip)
+    found = read_features(path)
+    study = found.study
+    arrays = study.representations | study.layers
+    say(f"evaluating {', '.join(study.representations)} of {path}")
+    result: dict[str, Any] = {
+        "format": evaluation.FORMAT,
+        "step": 0,
+        "features": {
+            "file": str(path),
+            "arrays": {
+                name: [len(pair.fit) + len(pair.scored), pair.fit.shape[1]]
+                for name, pair in arrays.items()
+            },
+        },
+        "checkpoint": {"headline": study.headline},
+        "evaluated": f"{path.name}; {found.note}",
+        "data": "",
+        "problems": {},
+        "held_out": {},
+    }
+    result |= evaluation.first_look(study)
+    names = list(study.classes) or _numbers(study.labels)
+    measured, predictions = evaluation.measure(
+        study, class_names=names, skip=skip, say=say, poll=poll
+    )
+    result |= measured
+    result["skipped"] = sorted(skip)
+    output.mkdir(parents=True, exist_ok=True)
+    evaluation.write(output, result, predictions, study, found.index)
+    return result
+
+
+def read_features(path: pathlib.Path) -> Features:
+    """Reads and checks the file that `evaluate_features` describes."""
+    arrays = _load(path)
+    views = {k.removesuffix("_view"): k for k in arrays if k.endswith("_view")}
+    names = [k for k in arrays if k not in RESERVED and k not in views.values()]
+    if not names:
+        raise UsageError(
+            f"{path} holds no representation; expected float arrays [n, D] beside "
+            f"{', '.join(RESERVED)}, got {', '.join(arrays) or 'nothing'}"
+        )
+    n = len(arrays[names[0]]) if arrays[names[0]].ndim else 0
+    for name in [
+        *names,
+        *views.values(),
+        *(["factors"] if "factors" in arrays else []),
+    ]:
+        arrays[name] = _matrix(path, name, arrays[name], n)
+    for base, name in views.items():
+        if base not in names or arrays[base].shape != arrays[name].shape:
+            raise UsageError(
+                f"{path}: {name} must have the shape of {base}, which it is a view of"
+            )
+    labels = _integers(path, "label", arrays.get("label", np.full(n, -1)), n)
+    scored, note = _scored(path, arrays, labels, n)
+
+    def pair(x):
+        return Pair(x[~scored], x[scored])
+
+    first = next((k for k in _HEADLINES if k in names), None)
+    kept = [k for k in names if not k.startswith("layer")] or names
+    first = first if first in kept else kept[0]
+    kept.sort(key=lambda k: k != first)
+    study = Study(
+        representations={k: pair(arrays[k]) for k in kept},
+        labels=pair(labels),
+        headline=first,
+        classes=_words(path, arrays, "class_names"),
+        baselines=tuple(k for k in ("random", "raw") if k in kept),
+        layers={k: pair(arrays[k]) for k in names if k not in kept},
+        views={k: (arrays[k][scored], arrays[v][scored]) for k, v in views.items()},
+        factors=pair(arrays["factors"]) if "factors" in arrays else None,
+        factor_names=_words(path, arrays, "factor_names"),
+    )
+    return Features(study, np.flatnonzero(scored), note)
+
+
+def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                return {"features": file}
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist; name an .npz file") from None
+    except Exception as error:
+        raise UsageError(
+            f"{path} is no .npz file of plain arrays: {error}; write it with "
+            "numpy.savez"
+        ) from None
+
+
+def _matrix(path, name: str, x: np.ndarray, n: int) -> np.ndarray:
+    if x.ndim != 2 or len(x) != n or not x.size or x.dtype.kind not in "fiu":
+        raise UsageError(
+            f"{path}: {name} must be numbers [{n}, D], got {x.dtype} {x.shape}"
+        )
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    bad = ~np.isfinite(x).all(1)
+    if bad.any():
+        raise UsageError(
+            f"{path}: {name} holds NaN or inf in {bad.sum()} of {n} rows, first in row "
+            f"{bad.argmax()}; the encoder has diverged, or leave these rows out"
+        )
+    return x
+
+
+def _integers(path, name: str, x: np.ndarray, n: int) -> np.ndarray:
+    whole = x.dtype.kind in "iu" or (x.dtype.kind == "f" and (x == np.floor(x)).all())
+    if x.shape != (n,) or not whole or (x < -1).any():
+        raise UsageError(
+            f"{path}: {name} must be whole numbers [{n}], -1 where unknown, got "
+            f"{x.dtype} {x.shape}"
+        )
+    return x.astype(np.int32)
+
+
+def _scored(path, arrays, labels: np.ndarray, n: int) -> tuple[np.ndarray, str]:
+    """Which rows are scored, and why those."""
+    if "split" in arrays:
+        split = _integers(path, "split", arrays["split"], n)
+        counts = [int((split == side).sum()) for side in (0, 1)]
+        if sum(counts) != n or not all(counts):
+            raise UsageError(
+                f"{path}: split must be 0 (to learn from) or 1 (to score) with both "
+                f"present, got {sorted(set(split.tolist()))[:5]}"
+            )
+        return split == 1, "the parts are those of the file"
+    scored = np.zeros(n, bool)
+    for c in np.unique(labels):
+        members = np.flatnonzero(labels == c)
+        scored[members[4::5] if len(members) >= 5 else members[1:][-1:]] = True
+    if not scored.any() or scored.all():
+        raise UsageError(
+            f"{path}: {n} rows are too few to score some of them; it takes two of a "
+            "class, or a `split`"
+        )
+    return scored, "no `split` in the file: every fifth example of a class is scored"
+
+
+def _words(path, arrays, name: str) -> tuple[str, ...]:
+    if name not in arrays:
+        return ()
+    if arrays[name].ndim != 1:
+        raise UsageError(f"{path}: {name} must be one name each, [k]")
+    return tuple(map(str, arrays[name]))
+
+
+def _numbers(labels: Pair) -> list[str]:
+    most = max((int(side.max()) for side in labels if len(side)), default=-1)
+    return [str(c) for c in range(most + 1)]

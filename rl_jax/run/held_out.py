@@ -1,0 +1,40 @@
+"""A method's own loss and metrics on examples it was not trained on."""
+
+import jax
+import numpy as np
+
+from rl_jax import data
+from rl_jax.run.load import Run
+from rl_jax.run.split import Part, rows_of
+
+
+def held_out_metrics(run: Run, part: Part, *, most: int = 16) -> dict[str, float]:
+    """The method's own loss and metrics on scored examples, as in a training step.
+
+    The mean over at most `most` batches of the size of training, the state unchanged;
+    {} where there is not one whole batch.
+    """
+    source, size = rows_of(part), run.recipe.batch_size
+    batches = min(source.size // size, most)
+    if not batches:
+        return {}
+    method, augment = run.parts.method, run.parts.augment
+
+    @jax.jit
+    def measure(params, state, batch, rng):
+        rng_views, rng_loss = jax.random.split(rng)
+        batch = augment.views(rng_views, batch)
+        loss, aux = method.loss(params, state, batch, rng_loss)
+        return aux.metrics | {"loss": loss}
+
+    rows = []
+    for i in range(batches):
+        batch = data.examples(
+            source, np.arange(i * size, (i + 1) * size, dtype=np.int32)
+        )
+        rng = jax.random.fold_in(jax.random.key(run.recipe.seed), i)
+        rows.append(
+            jax.device_get(measure(run.state.params, run.state.state, batch, rng))
+        )
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return {name: value for name, value in means.items() if np.isfinite(value)}

@@ -1,0 +1,25 @@
+"""The sections of an evaluation, from arrays: each measured, worded and recorded."""
+
+from rl_jax.run.measures.accuracy import DRAWS, Predictions, share_name, table
+from rl_jax.run.measures.all import SECTIONS, measure
+from rl_jax.run.measures.robustness import Images, Seen
+from rl_jax.run.measures.section import Section, plain, record
+from rl_jax.run.measures.study import Pair, Study, labelled, read
+
+__all__ = [
+    "DRAWS",
+    "Images",
+    "Pair",
+    "Predictions",
+    "SECTIONS",
+    "Section",
+    "Seen",
+    "Study",
+    "labelled",
+    "measure",
+    "plain",
+    "read",
+    "record",
+    "share_name",
+    "table",
+]

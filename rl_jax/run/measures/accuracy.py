@@ -1,0 +1,167 @@
+"""How often a simple classifier of each representation is right, and by how much."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rl_jax import evaluate
+from rl_jax.run.measures.section import Section, number, shown
+from rl_jax.run.measures.study import Labelled, Study, labelled
+
+DRAWS = 10
+Predictions = dict[str, np.ndarray]
+"""`probe:NAME:SHARE` and `knn:NAME:SHARE`: int [draws, m], places among the classes."""
+
+
+def share_name(per_class: int | None) -> str:
+    """What a column of so many labels per class is called."""
+    return "all" if per_class is None else str(per_class)
+
+
+def table(
+    study: Study, shares: Sequence[int | None], *, poll: Callable[[], None]
+) -> tuple[list[dict[str, Any]], Predictions]:
+    """Probe and k-NN of each representation and number of labels.
+
+    Args:
+      study: with labels.
+      shares: labels per class; None: all.
+      poll: called between representations; may raise to stop.
+
+    Returns:
+      `[{"representation", "probe": {share: score}, "knn": {share: score}}]`, a score
+      being `{"mean", "std", "draws", "low", "high"}`: the spread over the draws of
+      labels, and the 95 % interval over the scored examples; and the predictions.
+    """
+    out, predictions = [], {}
+    for name, pair in study.representations.items():
+        rows = labelled(pair, study.labels)
+        assert rows is not None
+        row: dict[str, Any] = {"representation": name, "probe": {}, "knn": {}}
+        for share in shares:
+            for kind, predict in (("probe", _probe), ("knn", _knn)):
+                found = predict(rows, share)
+                predictions[f"{kind}:{name}:{share_name(share)}"] = found
+                row[kind][share_name(share)] = _score(found == rows.scored_labels)
+        out.append(row)
+        poll()
+    return out, predictions
+
+
+def probes(study: Study) -> Section:
+    """Ridge regression on the classes, and a network of one hidden layer."""
+    rows, lines = [], []
+    for name, pair in study.representations.items():
+        found = labelled(pair, study.labels)
+        assert found is not None
+        train = (found.fit, found.fit_labels)
+        entry: dict[str, Any] = {
+            "representation": name,
+            "title": study.titles.get(name, name),
+            "dim": pair.fit.shape[1],
+        }
+        for kind, probe in (
+            ("ridge", evaluate.ridge_probe),
+            ("mlp", evaluate.mlp_probe),
+        ):
+            made = probe(*train, found.scored, found.scored_labels)
+            entry[kind] = wilson(made.mean, len(found.scored))
+        rows.append(entry)
+        lines.append(
+            f"{entry['title']}: ridge {shown(entry['ridge'])}, hidden layer "
+            f"{shown(entry['mlp'])}"
+        )
+    lines.append(
+        "accuracy with all labels; a hidden layer far above the linear probe says that "
+        "the classes are there but not linearly"
+    )
+    return Section("Other probes", lines, {"rows": rows})
+
+
+def differences(study: Study, predictions: Predictions) -> Section:
+    """The headline against the other representations, on the same scored examples."""
+    first, rows, lines = study.headline, [], []
+    pair = labelled(study.representations[first], study.labels)
+    assert pair is not None
+    truth = pair.scored_labels
+    ours = predictions[f"probe:{first}:all"] == truth
+    own = bootstrap(ours)
+    name = study.titles.get(first, first)
+    lines.append(f"{name}: probe with all labels {shown(own)}")
+    for other in study.representations:
+        if other == first:
+            continue
+        theirs = predictions[f"probe:{other}:all"] == truth
+        found = evaluate.paired_difference(ours[0], theirs[0])
+        rows.append(
+            {
+                "a": first,
+                "b": other,
+                "measure": "probe",
+                "labels": "all",
+                "difference": found.difference,
+                "low": found.low,
+                "high": found.high,
+                "images": len(truth),
+            }
+        )
+        entry = number(found.difference, found.low, found.high)
+        lines.append(
+            f"minus {study.titles.get(other, other)}: {shown(entry)}{_said(found)}"
+        )
+    lines.append(
+        f"95 % intervals: paired bootstrap over {len(truth):,} scored examples"
+    )
+    return Section("Differences", lines, {"rows": rows})
+
+
+def wilson(right: int | float, count: int) -> dict:
+    """An accuracy as a `number`, with Wilson's interval."""
+    return number(*map(float, evaluate.wilson_interval(round(right * count), count)))
+
+
+def bootstrap(right: np.ndarray) -> dict:
+    """The mean of [draws, m] as a `number`, over scored examples."""
+    each = right.mean(0, dtype=np.float64)
+    return number(*map(float, evaluate.bootstrap_interval(each)))
+
+
+def _said(found) -> str:
+    if found.low <= 0 <= found.high:
+        return ", which could be chance"
+    return ""
+
+
+def _probe(rows: Labelled, share: int | None) -> np.ndarray:
+    probe = evaluate.fit_probe(
+        rows.fit, rows.fit_labels, labels_per_class=share, draws=DRAWS
+    )
+    logits = np.matmul(rows.scored.astype(np.float32), probe.weights)
+    return (logits + probe.bias[:, None]).argmax(-1)
+
+
+def _knn(rows: Labelled, share: int | None) -> np.ndarray:
+    if share is None:
+        draws = np.arange(len(rows.fit))[None]
+    else:
+        draws = evaluate.label_draws(rows.fit_labels, share, DRAWS, 0)
+    return np.stack(
+        [
+            np.asarray(evaluate.knn(rows.fit[d], rows.fit_labels[d], rows.scored))
+            for d in draws
+        ]
+    )
+
+
+def _score(right: np.ndarray) -> dict[str, Any]:
+    accuracies = right.mean(1)
+    several = len(accuracies) > 1
+    interval = bootstrap(right)
+    return {
+        "mean": float(accuracies.mean()),
+        "std": float(accuracies.std(ddof=1)) if several else None,
+        "draws": len(accuracies),
+        "low": interval["low"],
+        "high": interval["high"],
+    }

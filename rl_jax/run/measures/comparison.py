@@ -1,0 +1,120 @@
+"""Layers, representations and checkpoints compared: CKA, and a probe of each."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rl_jax import evaluate
+from rl_jax.run.measures.accuracy import wilson
+from rl_jax.run.measures.section import Section, number, shown
+from rl_jax.run.measures.study import Pair, Study, labelled, read
+
+ROWS = 5000
+"""Scored examples that are compared, the first."""
+_VARIES = 1e-6
+
+
+def layers(study: Study, *, poll: Callable[[], None]) -> Section:
+    """Probe and k-NN of each layer, in order, then of what the table names."""
+    rows = []
+    trained = {
+        name: pair
+        for name, pair in study.representations.items()
+        if name not in study.baselines
+    }
+    for name, pair in (study.layers | trained).items():
+        found = labelled(pair, study.labels)
+        reading = read(pair, study.labels)
+        assert found is not None
+        assert reading is not None
+        truth = found.scored_labels
+        near = np.asarray(evaluate.knn(found.fit, found.fit_labels, found.scored))
+        rows.append(
+            {
+                "name": name,
+                "dim": pair.fit.shape[1],
+                "probe": wilson(np.mean(reading.logits.argmax(1) == truth), len(truth)),
+                "knn": wilson(np.mean(near == truth), len(truth)),
+            }
+        )
+        poll()
+    lines = [
+        f"{row['name']} [{row['dim']}]: probe {shown(row['probe'])}, k-NN "
+        f"{shown(row['knn'])}"
+        for row in rows
+    ]
+    best = max(rows, key=lambda row: row["probe"]["value"])
+    lines.append(f"a linear probe reads most from {best['name']}")
+    return Section("Layers", lines, {"rows": rows})
+
+
+def cka(study: Study) -> Section:
+    """Debiased linear CKA of layers and representations, each with each."""
+    pairs = {k: v for k, v in study.layers.items()} | study.representations
+    # What does not vary is similar to nothing; CKA is not defined for it.
+    shown_of = {
+        name: pair.scored[:ROWS]
+        for name, pair in pairs.items()
+        if np.ptp(pair.scored[:ROWS], axis=0).max() > _VARIES
+    }
+    names = list(shown_of)
+    matrix = evaluate.cka_map(list(shown_of.values()), debiased=True)
+    # Of few rows a debiased value can be far outside what CKA can be.
+    matrix = np.clip(matrix, -1.0, 1.0)
+    count = len(next(iter(shown_of.values())))
+    lines = []
+    first = study.headline
+    for other in study.representations:
+        if other == first or not {first, other} <= set(names):
+            continue
+        entry = _compared(shown_of[first], shown_of[other])
+        lines.append(
+            f"{study.titles.get(first, first)} and {study.titles.get(other, other)}: "
+            f"{shown(entry)}"
+        )
+    lines.append(
+        f"debiased linear CKA over {count:,} scored examples: 1 for the same up to "
+        "rotation and scale, 0 for unrelated ones"
+    )
+    values = {"names": names, "matrix": matrix, "debiased": True, "rows": count}
+    return Section("Similarity of representations", lines, values)
+
+
+def drift(checkpoints: dict[int, Pair], labels: Pair) -> Section:
+    """The headline representation of each checkpoint against that of the last.
+
+    Args:
+      checkpoints: by step, 0 for the untrained network; in order.
+      labels: as in `Study`.
+    """
+    *_, last = checkpoints
+    final = checkpoints[last].scored[:ROWS]
+    similar, probes, lines = [], [], []
+    for step, pair in checkpoints.items():
+        entry = number(1.0) if step == last else _compared(pair.scored[:ROWS], final)
+        similar.append(entry)
+        reading = read(pair, labels)
+        probe = None
+        if reading is not None:
+            truth = reading.rows.scored_labels
+            right = np.mean(reading.logits.argmax(1) == truth)
+            probe = wilson(right, len(truth))
+        probes.append(probe)
+        said = f", probe {shown(probe)}" if probe else ""
+        lines.append(f"step {step:,}: CKA with the last {shown(entry)}{said}")
+    values = {"steps": list(checkpoints), "cka": similar, "probe": probes}
+    return Section("Drift over checkpoints", lines, values)
+
+
+def _compared(x: np.ndarray, y: np.ndarray) -> dict:
+    """Debiased CKA as a `number`; null where one of them does not vary."""
+    if min(np.ptp(v, axis=0).max() for v in (x, y)) <= _VARIES or len(x) < 4:
+        return number(float("nan"))
+
+    def statistic(a, b):
+        return np.asarray(evaluate.linear_cka(a, b, debiased=True))
+
+    if len(x) < 50:
+        return number(float(np.clip(statistic(x, y), -1, 1)))
+    found = evaluate.jackknife(statistic, x, y)
+    return number(*(float(np.clip(v, -1, 1)) for v in found))

@@ -1,0 +1,139 @@
+"""How the representations lie in space: rank, spread, hubs, classes, pairs of views."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rl_jax import evaluate
+from rl_jax.run.measures.section import Section, number, shown
+from rl_jax.run.measures.study import Study
+
+ROWS = 2000
+"""Scored examples that are looked at, the first; the cost of some grows as n²."""
+NEIGHBOURS = 10
+
+_SIGNED = ("hubness", "margin", "uniformity")
+_MEANING = {
+    "rank_me": "dimensions in use, smoothly counted",
+    "effective_rank": "the same of the covariance",
+    "std": "1 spread over the sphere, 0 collapsed",
+    "hubness": "skewness of how often a row is a neighbour; 0: no hubs",
+    "orphans": "share of rows that are nobody's neighbour",
+    "margin": "distance to the nearest boundary of class means, in units of the spread",
+    "separation": "distance of the nearest two class means, in the same units",
+    "fisher": "spread between classes over that within",
+}
+
+
+def geometry(study: Study) -> Section:
+    """Rank, spread, hubness and, with labels, how classes lie to each other."""
+    rows = []
+    for name, pair in study.representations.items():
+        x, labels = pair.scored[:ROWS], study.labels.scored[:ROWS]
+        measures = _measured(_rank, x, names=("rank_me", "effective_rank", "std"))
+        if len(x) > NEIGHBOURS + 1 and (x != 0).any(1).all():
+            measures |= _measured(_hubs, x, names=("hubness", "orphans"))
+        known = labels >= 0
+        if len(np.unique(labels[known])) > 1:
+            names = ("margin", "separation", "fisher")
+            measures |= _measured(_classes, x[known], labels[known], names=names)
+        rows.append({"name": name, "measures": measures})
+    keys = list(dict.fromkeys(k for row in rows for k in row["measures"]))
+    lines = [
+        f"{key} ({_MEANING[key]}): "
+        + ", ".join(
+            f"{study.titles.get(row['name'], row['name'])} "
+            f"{shown(row['measures'][key], 2)}"
+            for row in rows
+            if key in row["measures"]
+        )
+        for key in keys
+    ]
+    return Section("Geometry", lines, {"rows": rows})
+
+
+def alignment(study: Study) -> Section:
+    """The alignment-uniformity plane, of two views of each scored example."""
+    points, lines, limit = [], [], 0.0
+    for name, (a, b) in study.views.items():
+        a, b = a[:ROWS], b[:ROWS]
+        limit = evaluate.alignment_uniformity(a[:2], b[:2]).limit
+        found = _measured(_plane, a, b, names=("alignment", "uniformity"))
+        points.append({"name": name, **found})
+        lines.append(
+            f"{name}: alignment {shown(found['alignment'])} (0: views agree), "
+            f"uniformity {shown(found['uniformity'])} ({limit:.3f}: spread over the "
+            "sphere)"
+        )
+    return Section(
+        "Alignment and uniformity", lines, {"points": points, "limit": limit}
+    )
+
+
+def similarity(study: Study) -> Section:
+    """Cosines of positives and negatives, and how decided the softmax over them is."""
+    name, (a, b) = list(study.views.items())[-1]
+    a, b = a[:ROWS], b[:ROWS]
+    found = evaluate.similarity_histogram(a, b)
+    values: dict[str, Any] = {
+        "name": name,
+        "edges": found.edges,
+        "positive": found.positive,
+        "negative": found.negative,
+        "positive_mean": found.positive_mean,
+        "negative_mean": found.negative_mean,
+        "entropy": None,
+        "max_softmax": None,
+        "temperature": study.temperature,
+    }
+    lines = [
+        f"{name}: mean cosine of two views of an image {found.positive_mean:.3f}, of "
+        f"views of different ones {found.negative_mean:.3f}"
+    ]
+    if study.temperature:
+        sharp = evaluate.softmax_sharpness(a, b, temperature=study.temperature)
+        values |= {"entropy": sharp.entropy, "max_softmax": sharp.max_softmax}
+        lines.append(
+            f"softmax at temperature {study.temperature:g} over {len(b):,} candidates: "
+            f"entropy {sharp.entropy:.2f} of log K (1: all count the same), likeliest "
+            f"candidate {sharp.max_softmax:.2f}"
+        )
+    return Section("Cosines of pairs", lines, values)
+
+
+def _measured(statistic: Callable, *rows: np.ndarray, names) -> dict[str, dict]:
+    """Each value of a statistic as a `number`; without interval for too few rows."""
+    if len(rows[0]) < 20:
+        return {
+            name: number(float(value))
+            for name, value in zip(names, statistic(*rows), strict=True)
+        }
+    found = evaluate.jackknife(statistic, *rows)
+    out = {}
+    for name, value, low, high in zip(names, *found, strict=True):
+        low = low if name in _SIGNED else max(low, 0.0)
+        out[name] = number(float(value), float(low), float(high))
+    return out
+
+
+def _rank(x):
+    measures = (evaluate.rank_me, evaluate.effective_rank, evaluate.normalized_std)
+    return np.stack([np.asarray(measure(x)) for measure in measures])
+
+
+def _hubs(x):
+    found = evaluate.hubness(x, k=NEIGHBOURS)
+    return np.array([found.skewness, found.orphans])
+
+
+def _classes(x, labels):
+    found = evaluate.class_geometry(x, labels)
+    spread = max(float(found.spread.mean()), np.finfo(np.float32).tiny)
+    margin, separation = found.margin.mean() / spread, found.separation.min() / spread
+    return np.array([margin, separation, found.fisher])
+
+
+def _plane(a, b):
+    found = evaluate.alignment_uniformity(a, b)
+    return np.array([found.alignment, found.uniformity])

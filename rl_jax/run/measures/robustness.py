@@ -1,0 +1,172 @@
+"""Accuracy of the linear probe on corrupted and on attacked images."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import numpy as np
+
+from rl_jax import evaluate
+from rl_jax.evaluate import corruptions as corruption
+from rl_jax.run.measures.section import Section, number, shown
+from rl_jax.run.measures.study import Reading
+
+STEPS = 20
+ATTACKED = 200
+"""Images that are attacked, the first."""
+RADII = {
+    "linf": tuple(k / 255 for k in (0, 1, 2, 4, 8, 16, 32)),
+    "l2": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0),
+}
+
+
+class Seen(NamedTuple):
+    """A representation of images, and what a probe reads from it.
+
+    Attributes:
+      name: of the representation.
+      encode: `(images [B, H, W, C] float32 in [0, 1]) -> [B, D]`, pure.
+      reading: its linear probe, on clean images.
+    """
+
+    name: str
+    encode: Callable[[chex.Array], chex.Array]
+    reading: Reading
+
+
+class Images(NamedTuple):
+    """Scored images with labels, and who looks at them.
+
+    Attributes:
+      seen: representations, the headline first.
+      clean: [m, H, W, C] float32 in [0, 1].
+      labels: int [m], places among the classes of the probes.
+      baseline: name of the one in whose errors those of the others are counted.
+    """
+
+    seen: tuple[Seen, ...]
+    clean: np.ndarray
+    labels: np.ndarray
+    baseline: str
+
+
+def corrupted(images: Images, *, poll: Callable[[], None]) -> Section:
+    """Accuracy under each corruption and severity, and the mean corruption error.
+
+    Args:
+      images: and the representations.
+      poll: called between corruptions; may raise to stop.
+    """
+    seen, labels, baseline = images.seen, images.labels, images.baseline
+    predict = {s.name: jax.jit(_logits(s)) for s in seen}
+
+    def right(s: Seen, x) -> np.ndarray:
+        return np.asarray(predict[s.name](x)).argmax(1) == labels
+
+    names = [name for family in corruption.CORRUPTIONS.values() for name in family]
+    # [m, F, 5] each: of every image, under every corruption and severity.
+    hits = {s.name: np.zeros((len(labels), len(names), 5), bool) for s in seen}
+    for i, name in enumerate(names):
+        for j, severity in enumerate(corruption.SEVERITIES):
+            rng = jax.random.fold_in(jax.random.key(0), severity)
+            x = corruption.corrupt(rng, images.clean, name=name, severity=severity)
+            for s in seen:
+                hits[s.name][:, i, j] = right(s, x)
+        poll()
+    clean = {s.name: float(right(s, images.clean).mean()) for s in seen}
+    accuracy = {
+        s.name: dict(zip(names, hits[s.name].mean(0).tolist(), strict=True))
+        for s in seen
+    }
+    mce = {s.name: _mce(hits[s.name], hits[baseline]) for s in seen}
+    first = seen[0].name
+    mean = {s.name: float(hits[s.name].mean()) for s in seen}
+    worst = min(names, key=lambda name: np.mean(accuracy[first][name]))
+    lines = [
+        f"{s.name}: {clean[s.name]:.3f} on clean images, {mean[s.name]:.3f} over all "
+        f"corruptions and severities, mean corruption error {shown(mce[s.name], 2)}"
+        for s in seen
+    ]
+    lines.append(
+        f"{first} loses most to {worst.replace('_', ' ')}: "
+        f"{np.mean(accuracy[first][worst]):.3f}; mean corruption error: errors as a "
+        f"share of those of {baseline} (1: as many), probes fitted to clean images, "
+        f"{len(labels):,} images"
+    )
+    values = {
+        "families": {k: list(v) for k, v in corruption.CORRUPTIONS.items()},
+        "severities": list(corruption.SEVERITIES),
+        "accuracy": accuracy,
+        "clean": clean,
+        "mean": mean,
+        "mce": mce,
+        "baseline": baseline,
+        "images": len(labels),
+    }
+    return Section("Corruptions", lines, values)
+
+
+def attacked(images: Images, *, poll: Callable[[], None]) -> Section:
+    """Accuracy under projected gradient descent through encoder and probe.
+
+    Args:
+      images: and the representations; the first 200 of them are attacked.
+      poll: called between attacks; may raise to stop.
+    """
+    clean, labels = images.clean[:ATTACKED], images.labels[:ATTACKED]
+    rows, lines, masking = [], [], []
+    for s in images.seen:
+        logits = _logits(s)
+        for norm, radii in RADII.items():
+            found = evaluate.robust_accuracy(
+                jax.random.key(0),
+                clean,
+                labels,
+                logits_fn=logits,
+                norm=norm,
+                radii=radii,
+                steps=STEPS,
+            )
+            accuracy = [float(v) for v in found]
+            rows.append(
+                {
+                    "norm": norm,
+                    "representation": s.name,
+                    "radii": list(radii),
+                    "accuracy": accuracy,
+                }
+            )
+            poll()
+            half = next(
+                (r for r, a in zip(radii, accuracy, strict=True) if a < 0.5), None
+            )
+            said = "at no radius tried" if half is None else f"from radius {half:.3g}"
+            sign = {"linf": "ℓ∞", "l2": "ℓ₂"}[norm]
+            lines.append(f"{s.name}, {sign}: below one half {said}")
+    lines.append(
+        f"{STEPS} steps of projected gradient descent through encoder and probe, "
+        f"pixels in [0, 1], {len(labels):,} images; an upper bound of robust accuracy"
+    )
+    values = {"rows": rows, "masking": masking, "steps": STEPS, "images": len(labels)}
+    return Section("Attacks", [*lines, *masking], values)
+
+
+def _logits(s: Seen):
+    kernel, bias = s.reading.kernel, s.reading.bias
+
+    def logits(images):
+        return s.encode(images) @ kernel + bias[None]
+
+    return logits
+
+
+def _mce(hits: np.ndarray, baseline: np.ndarray) -> dict:
+    """The mean corruption error of [m, F, 5] as a `number`."""
+
+    def statistic(ours, theirs):
+        errors = (1 - ours.mean(0), 1 - theirs.mean(0))
+        return corruption.mean_corruption_error(*errors).mce
+
+    found = evaluate.jackknife(statistic, hits, baseline)
+    return number(*(float(v) for v in found))

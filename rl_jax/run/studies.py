@@ -1,0 +1,193 @@
+"""What a run gives an evaluation to measure."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rl_jax import data, evaluate
+from rl_jax.run import measures
+from rl_jax.run.encode import encode, encode_batch
+from rl_jax.run.load import Run
+from rl_jax.run.measures import Images, Pair, Seen, Study
+from rl_jax.run.split import Part, rows_of
+
+LAYER = "layer"
+BASELINES = ("random", "raw")
+MAX_IMAGES = 1000
+"""Scored images that are corrupted, spread over the part."""
+
+
+def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
+    """Encodes both parts: what was trained, the untrained encoder, the raw input."""
+    sides = []
+    for part in (fit_part, scored_part):
+        source = rows_of(part)
+        method, augment = run.parts.method, run.parts.augment
+        found = encode(method, augment, run.state, source)
+        found["random"] = encode(method, augment, run.untrained, source)["h"]
+        raw = _raw(source)
+        if raw is not None:
+            found["raw"] = raw
+        sides.append(found)
+    # A text that goes with an image is no representation of it.
+    pairs = {
+        k: Pair(v, sides[1][k])
+        for k, v in sides[0].items()
+        if v.ndim == 2 and k != "text"
+    }
+    title = run.recipe.method.factory
+    kept = {k: v for k, v in pairs.items() if not k.startswith(LAYER)}
+    temperature = run.recipe.method.arguments.get("temperature")
+    factors = None
+    if "factors" in run.parts.source.fields:
+        factors = Pair(
+            *(rows_of(part).fields["factors"] for part in (fit_part, scored_part))
+        )
+    return Study(
+        representations=kept,
+        labels=Pair(fit_part.labels, scored_part.labels),
+        classes=tuple(run.parts.source.class_names),
+        titles={name: _title(name, title) for name in kept},
+        baselines=tuple(name for name in BASELINES if name in kept),
+        layers={k: v for k, v in pairs.items() if k.startswith(LAYER)},
+        views=_views(run, scored_part),
+        temperature=temperature if isinstance(temperature, float) else None,
+        factors=factors,
+    )
+
+
+def images(run: Run, scored_part: Part, study: Study) -> Images | None:
+    """The scored images with labels, and who looks at them; None without any."""
+    source = run.parts.source
+    if not source.image_shape or source.image_shape[2] not in (1, 3):
+        return None
+    readings = {
+        name: measures.read(study.representations[name], study.labels)
+        for name in (study.headline, *study.baselines)
+    }
+    first = readings[study.headline]
+    if first is None:
+        return None
+    known = np.flatnonzero(study.labels.scored >= 0)
+    chosen = np.linspace(0, len(known) - 1, min(len(known), MAX_IMAGES)).astype(int)
+    batch = data.examples(scored_part.source, scored_part.index[known[chosen]])
+    rest = {k: v for k, v in batch.items() if k not in ("image", "label")}
+
+    def by(state):
+        """Encoders read nothing but the image: one row's other entries do for all."""
+
+        def look(x):
+            other = {k: jnp.broadcast_to(jnp.asarray(v)[:1], (len(x), *v.shape[1:]))
+                     for k, v in rest.items()}  # fmt: skip
+            made = encode_batch(
+                run.parts.method,
+                run.parts.augment,
+                state.params,
+                state.state,
+                other | {"image": x},
+            )
+            return made["h"]
+
+        return look
+
+    encoders: dict[str, Callable] = {
+        study.headline: by(run.state),
+        "random": by(run.untrained),
+        "raw": lambda x: _small(x).reshape(len(x), -1),
+    }
+    seen = tuple(
+        Seen(name, encoders[name], reading)
+        for name, reading in readings.items()
+        if reading is not None
+    )
+    clean = batch["image"].astype(np.float32) / 255.0
+    baseline = "raw" if "raw" in readings else seen[-1].name
+    return Images(seen, clean, first.rows.scored_labels[chosen], baseline)
+
+
+def checkpoints(run: Run, states, fit_part: Part, scored_part: Part) -> dict[int, Pair]:
+    """`{step: h of both parts}` of each of `states`, `(step, state)` pairs."""
+    method, augment = run.parts.method, run.parts.augment
+    return {
+        step: Pair(
+            *(
+                encode(method, augment, state, rows_of(part))["h"]
+                for part in (fit_part, scored_part)
+            )
+        )
+        for step, state in states
+    }
+
+
+def _title(name: str, method: str) -> str:
+    known = {"raw": "raw pixels", "random": "untrained encoder h"}
+    return known.get(name, f"{method} {name}")
+
+
+def _views(run: Run, part: Part) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Two views of each scored image, through the encoder in evaluation mode.
+
+    {} for methods whose views are no two images of the shape it encodes.
+    """
+    source = rows_of(part)
+    if not source.image_shape or source.size < 2:
+        return {}
+    method, augment = run.parts.method, run.parts.augment
+
+    @jax.jit
+    def look(params, state, batch, rng):
+        batch = augment.views(rng, batch)
+        views, image = batch["views"], batch["image"]
+        if views.shape[1] < 2 or views.shape[2:] != image.shape[1:]:
+            return {}
+        kept = {k: v for k, v in batch.items() if k not in ("views", "label")}
+        sides = [
+            method.encode(params, state, kept | {"image": views[:, i]}) for i in (0, 1)
+        ]
+        return {
+            name: tuple(side[name] for side in sides)
+            for name in ("h", "z")
+            if name in sides[0] and sides[0][name].ndim == 2
+        }
+
+    rng = jax.random.key(run.recipe.seed)
+    size, blocks = min(256, source.size), []
+    for start in range(0, source.size, size):
+        index = np.arange(start, start + size, dtype=np.int32) % source.size
+        batch = data.examples(source, index)
+        blocks.append(
+            jax.device_get(look(run.state.params, run.state.state, batch, rng))
+        )
+    return {
+        name: tuple(
+            np.concatenate([block[name][i] for block in blocks])[: source.size]
+            for i in (0, 1)
+        )
+        for name in blocks[0]
+    }
+
+
+def _raw(source: data.Source) -> np.ndarray | None:
+    """What a method is given, as features; None for text."""
+    if source.image_shape:
+        blocks = []
+        for start in range(0, source.size, 256):
+            index = np.arange(start, min(start + 256, source.size))
+            small = _small(data.examples(source, index)["image"])
+            blocks.append(small.round().astype(np.uint8))
+        return evaluate.raw_pixels(np.concatenate(blocks))
+    for name in ("image", "sequence"):
+        if name in source.fields:
+            return source.fields[name].reshape(source.size, -1)
+    return None
+
+
+def _small(images, *, most: int = 32):
+    """[B, H, W, C], averaged down to at most `most` pixels a side."""
+    k = -(-max(images.shape[1:3]) // most)
+    n, height, width, channels = images.shape
+    images = images[:, : height // k * k, : width // k * k]
+    images = images.reshape(n, height // k, k, width // k, k, channels)
+    return images.mean((2, 4))
