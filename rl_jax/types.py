@@ -27,11 +27,16 @@ class Network(NamedTuple):
         empty, have none. It says what nothing else can: whether a batch may be run in
         parts. A network with a split > 1 takes `apply(..., parts=p)`: x is one p-th of
         a batch and holds split / p whole groups.
+      layers: `(params, state, x) -> {"layer1": [B, D_1], ...}`, what each block gives
+        in evaluation mode, in order of execution: float32, the mean over positions or
+        tokens. None: the network tells nothing of them; `networks.layers_of` takes
+        both.
     """
 
     init: Callable[..., tuple[Params, State]]
     apply: Callable[..., tuple[chex.Array, State]]
     split: int = 1
+    layers: Callable[..., dict[str, chex.Array]] | None = None
 
 
 class Aux(NamedTuple):
@@ -60,7 +65,8 @@ class Method(NamedTuple):
         optimizer step.
       encode: `(params, state, batch) -> {name: [B, D]}` in evaluation mode:
         `h` is the headline representation (the head is discarded), `z` the
-        embedding the loss saw.
+        embedding the loss saw, `layer1`, `layer2`, ... what the blocks of the encoder
+        give, where it tells them.
     """
 
     init: Callable[[chex.PRNGKey, Batch], tuple[Params, State]]

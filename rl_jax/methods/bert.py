@@ -128,7 +128,8 @@ def bert(
     def encode(params, state, batch):
         tokens = _tokens(batch)
         y, _ = encoder.apply(params["encoder"], state, tokens, train=False)
-        return {"h": networks.mean_of_tokens(y, tokens != PADDING)}
+        h = networks.mean_of_tokens(y, tokens != PADDING)
+        return {"h": h} | networks.layers_of(encoder, params["encoder"], state, tokens)
 
     return Method(init, loss, encode)
 

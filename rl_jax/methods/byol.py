@@ -120,4 +120,4 @@ def byol(
         aux = Aux(state, {"ema_decay": tau}, jax.lax.stop_gradient(features))
         return value, aux
 
-    return Method(init, loss, functools.partial(momentum.encode, forward))
+    return Method(init, loss, functools.partial(momentum.encode, encoder, projector))

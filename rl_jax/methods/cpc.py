@@ -119,7 +119,11 @@ def cpc(
         return total, Aux(state, metrics, jax.lax.stop_gradient(features))
 
     def encode(params, state, batch):
-        z, c, _ = forward(params, state, windows(batch), train=False)
-        return {"h": c.mean(1), "z": z.mean(1)}
+        x = windows(batch)
+        z, c, _ = forward(params, state, x, train=False)
+        rows = x.reshape(-1, *x.shape[2:])
+        layers = networks.layers_of(encoder, params["encoder"], state["encoder"], rows)
+        means = {k: v.reshape(*x.shape[:2], -1).mean(1) for k, v in layers.items()}
+        return {"h": c.mean(1), "z": z.mean(1)} | means
 
     return Method(init, loss, encode)

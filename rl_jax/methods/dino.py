@@ -142,5 +142,5 @@ def dino(
         state = DINOState(online, target, target_state, centre, state.step + 1)
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))
 
-    image_forward = functools.partial(tower.apply, encoder, projector)
-    return Method(init, loss, functools.partial(momentum.encode, image_forward))
+    encode = functools.partial(momentum.encode, encoder, projector)
+    return Method(init, loss, encode)

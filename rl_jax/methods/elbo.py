@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.losses import (
     bernoulli_log_likelihood,
@@ -150,7 +151,10 @@ def evidence_bound(
         out, _ = decode(params, state.networks, q.mean, x, train=False)
         if likelihood == "bernoulli":
             out = jax.nn.sigmoid(out)
-        return {"h": q.h, "z": q.mean, "reconstruction": out}
+        found = {"h": q.h, "z": q.mean, "reconstruction": out}
+        return found | networks.layers_of(
+            encoder, params["encoder"], state.networks["encoder"], inputs(batch)
+        )
 
     return Method(init, loss, encode)
 

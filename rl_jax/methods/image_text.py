@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.losses import normalize
 from rl_jax.methods import inputs
@@ -96,6 +97,7 @@ def image_text(
             x = inputs.take(factory, batch, "image")
             h, _ = run(params, state, "encoder", x, train=False)
             out |= {"h": h, "z": h @ params["encoder_projection"]}
+            out |= networks.layers_of(encoder, params["encoder"], state["encoder"], x)
         if "tokens" in batch:
             tokens = captions(factory, batch)
             rows, count, length = tokens.shape

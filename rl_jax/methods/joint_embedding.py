@@ -58,6 +58,6 @@ def joint_embedding(
 
     def encode(params, state, batch):
         x = batch["image"]
-        return tower.apply(encoder, projector, params, state, x, train=False)[0]
+        return tower.encode(encoder, projector, params, state, x)
 
     return Method(init, loss, encode)

@@ -140,7 +140,10 @@ def mae(
         rows = jnp.arange(len(image))[:, None]
         values = patches.values.astype(jnp.float32).at[rows, removed].set(pixels)
         image = networks.unpatchify(values, patch, image.shape[1:])
-        return {"h": jnp.mean(tokens, axis=1), "reconstruction": image}
+        out = {"h": jnp.mean(tokens, axis=1), "reconstruction": image}
+        return out | networks.layers_of(
+            encoder, params["encoder"], state["encoder"], batch["image"]
+        )
 
     return Method(init, loss, encode)
 

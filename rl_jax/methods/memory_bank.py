@@ -141,6 +141,7 @@ def memory_bank(
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))
 
     def encode(params, state, batch):
-        return forward(params, state.network, batch["image"], train=False)[0]
+        x = batch["image"]
+        return tower.encode(encoder, projector, params, state.network, x)
 
     return Method(init, loss, encode)

@@ -75,7 +75,7 @@ def micro_batched(
         run = _one_after_the_other(part, parts=parts, devices=devices, loop=in_loop)
         return run(params, state, x, rng)
 
-    return Network(init, apply)
+    return Network(init, apply, layers=network.layers)
 
 
 def _cut(network: Network, state: State, batch: int, micro_batch: int):

@@ -144,4 +144,4 @@ def moco(
         state = MoCoState(online, target, target_state, queue)
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))
 
-    return Method(init, loss, functools.partial(momentum.encode, forward))
+    return Method(init, loss, functools.partial(momentum.encode, encoder, projector))

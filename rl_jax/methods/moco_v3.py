@@ -129,4 +129,4 @@ def moco_v3(
         aux = Aux(state, {"ema_decay": m}, jax.lax.stop_gradient(features))
         return 2 * temperature * value, aux
 
-    return Method(init, loss, functools.partial(momentum.encode, forward))
+    return Method(init, loss, functools.partial(momentum.encode, encoder, projector))

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from rl_jax.errors import UsageError
 from rl_jax.memory import cosine_decay, ema
-from rl_jax.types import Batch, Params, State
+from rl_jax.methods import tower
+from rl_jax.types import Batch, Network, Params, State
 
 Statistics = Literal["own", "average"]
 
@@ -88,16 +89,20 @@ def forward(
     return network(target, target_state, x, train=statistics == "own")
 
 
-def encode(network: Callable, params: Params, state, batch: Batch):
+def encode(
+    encoder: Network, projector: Network, params: Params, state, batch: Batch
+) -> dict[str, chex.Array]:
     """What the network makes of the clean images, and as `target_h` the target's h.
 
     Args:
-      network: as in `forward`, of images.
+      encoder, projector: f and g, of images.
       params: of the network.
       state: with `online`, `target` and `target_state`.
       batch: with `image`.
     """
     x = batch["image"]
-    out, _ = network(params, state.online, x, train=False)
-    target, _ = network(state.target, state.target_state, x, train=False)
+    out = tower.encode(encoder, projector, params, state.online, x)
+    target, _ = tower.apply(
+        encoder, projector, state.target, state.target_state, x, train=False
+    )
     return out | {"target_h": target["h"]}

@@ -85,13 +85,12 @@ def pretext(encoder: Network, head: Network | None, task: Task) -> Method:
 
     def encode(params, state, batch):
         seen = task.look(checked(task.name, inputs.take(task.name, batch, "image")))
-        h, _ = encoder.apply(
-            params["encoder"],
-            state["encoder"],
-            seen.reshape(-1, *seen.shape[2:]),
-            train=False,
+        x = seen.reshape(-1, *seen.shape[2:])
+        h, _ = encoder.apply(params["encoder"], state["encoder"], x, train=False)
+        out = {"h": h} | networks.layers_of(
+            encoder, params["encoder"], state["encoder"], x
         )
-        return {"h": h.reshape(*seen.shape[:2], -1).mean(1)}
+        return {k: v.reshape(*seen.shape[:2], -1).mean(1) for k, v in out.items()}
 
     return Method(init, loss, encode)
 

@@ -9,7 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rl_jax import losses
+from rl_jax import losses, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods import inputs
 from rl_jax.types import Aux, Method, Network
@@ -95,7 +95,10 @@ def autoencoding(
     def encode(params, state, batch):
         x = inputs.image(name, batch)
         h, out, _ = forward(params, state, x, x, train=False)
-        return {"h": h, "reconstruction": values(out)}
+        found = {"h": h, "reconstruction": values(out)}
+        return found | networks.layers_of(
+            encoder, params["encoder"], state["encoder"], x
+        )
 
     return Method(init, loss, encode)
 

@@ -65,6 +65,6 @@ def simsiam(
 
     def encode(params, state, batch):
         x = batch["image"]
-        return tower.apply(encoder, projector, params, state, x, train=False)[0]
+        return tower.encode(encoder, projector, params, state, x)
 
     return Method(init, loss, encode)

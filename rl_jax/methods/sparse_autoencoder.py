@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rl_jax import losses
+from rl_jax import losses, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods import arguments, inputs
 from rl_jax.methods.reconstruction import explained
@@ -148,7 +148,8 @@ def sparse_autoencoder(
         x = inputs.image(name, batch)
         a, _ = encoder.apply(params["encoder"], state.encoder, x, train=False)
         z, _ = code(jnp.asarray(a, jnp.float32))
-        return {"h": z, "reconstruction": decode(params, z, x)}
+        out = {"h": z, "reconstruction": decode(params, z, x)}
+        return out | networks.layers_of(encoder, params["encoder"], state.encoder, x)
 
     return Method(init, loss, encode)
 

@@ -80,6 +80,8 @@ def supervised(
         return value, Aux(state, metrics, features)
 
     def encode(params, state, batch):
-        return forward(params, state, batch["image"], train=False)[0]
+        x = batch["image"]
+        out, _ = forward(params, state, x, train=False)
+        return out | networks.layers_of(encoder, params["encoder"], state["encoder"], x)
 
     return Method(init, loss, encode)

@@ -104,6 +104,6 @@ def swav(
 
     def encode(params, state, batch):
         x = batch["image"]
-        return tower.apply(encoder, projector, params, state.online, x, train=False)[0]
+        return tower.encode(encoder, projector, params, state.online, x)
 
     return Method(init, loss, encode)

@@ -38,6 +38,14 @@ def apply(
     return {"h": h, "z": z}, {"encoder": encoder_state, "projector": projector_state}
 
 
+def encode(
+    encoder: Network, projector: Network, params: Params, state: State, x: chex.Array
+) -> dict[str, chex.Array]:
+    """`h` and `z` as `apply` in evaluation mode, beside the layers of the encoder."""
+    out, _ = apply(encoder, projector, params, state, x, train=False)
+    return out | networks.layers_of(encoder, params["encoder"], state["encoder"], x)
+
+
 def apply_crops(
     encoder: Network,
     projector: Network,

@@ -70,8 +70,11 @@ def vib(
         return value, Aux(new, metrics, posterior.features(q))
 
     def encode(params, state, batch):
-        q, _ = recognition.apply(params, state, image("vib", batch), train=False)
-        return {"h": q.h, "z": q.mean}
+        x = image("vib", batch)
+        q, _ = recognition.apply(params, state, x, train=False)
+        return {"h": q.h, "z": q.mean} | networks.layers_of(
+            encoder, params["encoder"], state["encoder"], x
+        )
 
     return Method(init, loss, encode)
 
@@ -128,6 +131,8 @@ def contrastive_vib(
     def encode(params, state, batch):
         x = image(name, batch)
         q, _ = recognition.apply(params, state, x, train=False)
-        return {"h": q.h, "z": q.mean}
+        return {"h": q.h, "z": q.mean} | networks.layers_of(
+            encoder, params["encoder"], state["encoder"], x
+        )
 
     return Method(init, loss, encode)

@@ -3,13 +3,14 @@
 from rl_jax.networks.convnet import convnet
 from rl_jax.networks.decoders import conv_decoder, mlp_decoder
 from rl_jax.networks.heads import linear, prediction_head, projection_head, task_head
+from rl_jax.networks.layers import in_order, layers_of, mean_of_tokens, tell
 from rl_jax.networks.linen import chain, from_linen
 from rl_jax.networks.mlp import mlp
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.networks.patches import Patches, patch_positions, patchify, unpatchify
 from rl_jax.networks.recurrent import gru
 from rl_jax.networks.resnet import resnet
-from rl_jax.networks.text import mean_of_tokens, text_transformer, token_embedding
+from rl_jax.networks.text import text_transformer, token_embedding
 from rl_jax.networks.vit import Masked, mae_decoder, vit
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "convnet",
     "from_linen",
     "gru",
+    "in_order",
+    "layers_of",
     "linear",
     "mae_decoder",
     "mean_of_tokens",
@@ -32,6 +35,7 @@ __all__ = [
     "projection_head",
     "resnet",
     "task_head",
+    "tell",
     "text_transformer",
     "token_embedding",
     "unpatchify",

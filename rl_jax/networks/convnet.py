@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from rl_jax.errors import UsageError
 from rl_jax.networks.kernels import scaled_normal
+from rl_jax.networks.layers import tell
 from rl_jax.networks.linen import check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
@@ -35,6 +36,7 @@ class ConvNet(nn.Module):
             if self.batch_norm:
                 x = BatchNorm(split=self.split)(x, train=train)
             x = nn.relu(x)
+            tell(self, i + 1, x)
         return jnp.mean(x, axis=(1, 2))
 
 

@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax.errors import ScopeParamShapeError
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.layers import layers_of, told
 from rl_jax.types import Network
 
 
@@ -21,7 +22,7 @@ def from_linen(module: nn.Module) -> Network:
       module: called as `module(x, train=bool)`, x an array or a tuple of them; noise,
         if any, comes from the rng stream `dropout`. An attribute `split` is the number
         of groups of rows that its BatchNorm layers keep apart, and becomes the
-        network's.
+        network's. Its layers are what it notes by `networks.tell`.
 
     Returns:
       A network. `state` holds every collection but `params`, `{}` where there is
@@ -41,23 +42,34 @@ def from_linen(module: nn.Module) -> Network:
                 f"into {parts} equal parts; use a split that is a multiple of {parts}"
             )
         part = module if parts == 1 else module.clone(split=split // parts)
-        try:
-            y, new_state = part.apply(
-                {"params": params, **state},
-                x,
-                train=train,
-                rngs=None if rng is None else {"dropout": rng},
-                mutable=list(state) if train else [],
-            )
-        except ScopeParamShapeError:
-            raise UsageError(
-                f"{type(module).__name__}: its parameters were made for inputs of "
-                f"another shape than {tuple(x.shape)}; give it that shape, or use a "
-                "network that takes any size (convnet, resnet)"
-            ) from None
+        y, new_state = _run(
+            part,
+            params,
+            state,
+            x,
+            train=train,
+            rngs=None if rng is None else {"dropout": rng},
+            mutable=list(state) if train else [],
+        )
         return y, dict(new_state) if train else state
 
-    return Network(init, apply, split)
+    def layers(params, state, x):
+        mutable = ["intermediates"]
+        _, noted = _run(module, params, state, x, train=False, mutable=mutable)
+        return told(noted.get("intermediates", {}))
+
+    return Network(init, apply, split, layers)
+
+
+def _run(module: nn.Module, params, state, x, **how):
+    try:
+        return module.apply({"params": params, **state}, x, **how)
+    except ScopeParamShapeError:
+        raise UsageError(
+            f"{type(module).__name__}: its parameters were made for inputs of "
+            f"another shape than {tuple(x.shape)}; give it that shape, or use a "
+            "network that takes any size (convnet, resnet)"
+        ) from None
 
 
 def chain(**networks: Network) -> Network:
@@ -67,8 +79,9 @@ def chain(**networks: Network) -> Network:
       **networks: by name, in order: `chain(encoder=f, projector=g)` is g(f(x)).
 
     Returns:
-      A network whose `params` and `state` are dicts keyed by those names, and whose
-      `split` is the number of groups that all of them keep apart.
+      A network whose `params` and `state` are dicts keyed by those names, whose `split`
+      is the number of groups that all of them keep apart, and whose layers are theirs,
+      counted on from one network to the next.
 
     Raises:
       UsageError: without any network.
@@ -95,8 +108,15 @@ def chain(**networks: Network) -> Network:
             )
         return x, new_state if train else state
 
+    def layers(params, state, x):
+        found = []
+        for name, network in networks.items():
+            found += layers_of(network, params[name], state[name], x).values()
+            x, _ = network.apply(params[name], state[name], x, train=False)
+        return {f"layer{i + 1}": value for i, value in enumerate(found)}
+
     split = math.gcd(*(network.split for network in networks.values()))
-    return Network(init, apply, split)
+    return Network(init, apply, split, layers)
 
 
 def check_sizes(factory: str, **sizes: int | tuple[int, ...]) -> None:

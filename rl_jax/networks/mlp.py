@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from rl_jax.errors import UsageError
 from rl_jax.networks.kernels import scaled_normal
+from rl_jax.networks.layers import tell
 from rl_jax.networks.linen import check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
@@ -29,7 +30,7 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, ...] to [B, out]."""
         x = x.reshape(x.shape[0], -1)
-        for features in self.features:
+        for i, features in enumerate(self.features):
             # BatchNorm takes the mean away, and with it any bias before it.
             x = nn.Dense(
                 features,
@@ -39,6 +40,7 @@ class MLP(nn.Module):
             if self.batch_norm:
                 x = BatchNorm(split=self.split)(x, train=train)
             x = ACTIVATIONS[self.activation](x)
+            tell(self, i + 1, x)
         if self.out is None:
             return x
         x = nn.Dense(

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from rl_jax.errors import UsageError
 from rl_jax.networks.kernels import scaled_normal
+from rl_jax.networks.layers import tell
 from rl_jax.networks.linen import check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
@@ -82,6 +83,7 @@ class ResNet(nn.Module):
         if self.stem == "imagenet":
             edge = (1, 1)
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=(edge, edge))  # type: ignore[arg-type]
+        tell(self, 1, x)
 
         for stage, blocks in enumerate(STAGES[self.depth]):
             for block in range(blocks):
@@ -94,6 +96,7 @@ class ResNet(nn.Module):
                     zero_init_residual=self.zero_init_residual,
                     name=f"stage{stage + 1}_block{block + 1}",
                 )(x, train=train)
+            tell(self, stage + 2, x)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.layers import mean_of_tokens
 from rl_jax.networks.linen import check_sizes, from_linen
 from rl_jax.networks.transformer import (
     Dtype,
@@ -130,12 +131,6 @@ def text_transformer(
             transformer=transformer,
         )
     )
-
-
-def mean_of_tokens(x: jax.Array, real: jax.Array) -> jax.Array:
-    """Mean of [B, L, D] over the tokens that are `real` [B, L]; 0 where none is."""
-    count = jnp.maximum(jnp.sum(real, axis=1), 1)
-    return jnp.sum(x * real[..., None], axis=1) / count[:, None]
 
 
 def token_embedding(params: Params) -> jax.Array:

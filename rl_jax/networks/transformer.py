@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.layers import pooled, tell, telling
 from rl_jax.networks.linen import check_sizes
 
 Dtype = Literal["float32", "bfloat16"]
@@ -87,17 +88,22 @@ class Transformer(nn.Module):
             # Block after block without a loop, XLA needs no less memory on CPUs than
             # without checkpoints.
             one = block(parent=None)
+            asked = telling(self)
 
             @functools.partial(jax.checkpoint, prevent_cse=False)
             def step(x, params):
-                return one.apply({"params": params}, x, real), None
+                x = one.apply({"params": params}, x, real)
+                return x, pooled(x, real) if asked else None
 
             params = [self.variables["params"][name] for name in names]
             stacked = jax.tree.map(lambda *p: jnp.stack(p), *params)
-            x, _ = jax.lax.scan(step, x, stacked)
+            x, layers = jax.lax.scan(step, x, stacked)
+            for i in range(self.depth if asked else 0):
+                tell(self, i + 1, layers[i])
         else:
-            for name in names:
+            for i, name in enumerate(names):
                 x = block(name=name)(x, real)
+                tell(self, i + 1, x, real)
         return Norm(dtype=jnp.float32, name="norm")(x)
 
 

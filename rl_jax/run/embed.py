@@ -16,6 +16,8 @@ from rl_jax.run.load import Run, load
 def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path:
     """Writes `{h, z, ...: float32 [n, D], label: int32 [n]}` of the images in `name`.
 
+    Among them are `layer1`, `layer2`, ... of the encoder, first block first.
+
     Args:
       folder: of the run; its newest sound checkpoint is used.
       name: data as `rl-jax pretrain --data` takes it; all parts of it, first the
@@ -52,7 +54,9 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
     for part in (source, source.held_out):
         if part is None:
             continue
-        found = encode(run.parts.method, run.parts.augment, run.state, part)
+        found = encode(
+            run.parts.method, run.parts.augment, run.state, part, layers=True
+        )
         labels = part.labels
         found["label"] = (
             np.full(part.size, -1, np.int32) if labels is None else np.asarray(labels)

@@ -82,6 +82,7 @@ def test_from_labelled_images_to_the_page(tmp_path, capsys):
     found = np.load(output)
     assert found["h"].shape == (60, 8)
     assert found["z"].shape == (60, 4)
+    assert found["layer1"].shape == (60, 8)
     np.testing.assert_array_equal(found["label"], np.arange(60) % 3)
 
 
