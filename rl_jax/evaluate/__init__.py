@@ -1,6 +1,7 @@
 """Evaluation of frozen features: arrays in, numbers out, from any framework."""
 
 from rl_jax.evaluate.alignment import AlignmentUniformity, alignment_uniformity
+from rl_jax.evaluate.attack import Attack, RobustAccuracy, pgd, robust_accuracy
 from rl_jax.evaluate.baselines import raw_pixels
 from rl_jax.evaluate.calibration import (
     Reliability,
@@ -40,6 +41,7 @@ from rl_jax.evaluate.guarantee import (
 from rl_jax.evaluate.hubness import Hubness, hubness
 from rl_jax.evaluate.knn import knn, knn_accuracy
 from rl_jax.evaluate.labels import label_draws
+from rl_jax.evaluate.masking import GradientMasking, gradient_masking
 from rl_jax.evaluate.median_distance import median_distance
 from rl_jax.evaluate.mig import mutual_information_gap
 from rl_jax.evaluate.neighbours import nearest
@@ -59,9 +61,11 @@ from rl_jax.evaluate.zero_shot import class_embeddings, zero_shot, zero_shot_acc
 
 __all__ = [
     "AlignmentUniformity",
+    "Attack",
     "ClassGeometry",
     "Coverage",
     "DCI",
+    "GradientMasking",
     "Guarantee",
     "Hubness",
     "NeuralCollapse",
@@ -70,6 +74,7 @@ __all__ = [
     "ProbeResult",
     "Recall",
     "Reliability",
+    "RobustAccuracy",
     "SimilarityHistogram",
     "SoftmaxSharpness",
     "Temperature",
@@ -88,6 +93,7 @@ __all__ = [
     "factor_vae_score",
     "fit_probe",
     "fit_temperature",
+    "gradient_masking",
     "hubness",
     "knn",
     "knn_accuracy",
@@ -106,11 +112,13 @@ __all__ = [
     "neural_collapse",
     "normalized_std",
     "pca_2d",
+    "pgd",
     "rank_me",
     "raw_pixels",
     "rbf_cka",
     "reliability",
     "retrieval_recall",
+    "robust_accuracy",
     "sampled_guarantee",
     "separated_predictability",
     "set_coverage",
