@@ -1,18 +1,8 @@
 """Evaluation of frozen features: arrays in, numbers out, from any framework."""
 
-from rl_jax.evaluate.alignment import (
-    AlignmentUniformity,
-    alignment_uniformity,
-)
-from rl_jax.evaluate.attack import (
-    Attack,
-    RobustAccuracy,
-    pgd,
-    robust_accuracy,
-)
-from rl_jax.evaluate.baselines import (
-    raw_pixels,
-)
+from rl_jax.evaluate.alignment import AlignmentUniformity, alignment_uniformity
+from rl_jax.evaluate.attack import Attack, RobustAccuracy, pgd, robust_accuracy
+from rl_jax.evaluate.baselines import raw_pixels
 from rl_jax.evaluate.calibration import (
     Reliability,
     Temperature,
@@ -23,15 +13,8 @@ from rl_jax.evaluate.calibration import (
     negative_log_likelihood,
     reliability,
 )
-from rl_jax.evaluate.cka import (
-    cka_map,
-    linear_cka,
-    minibatch_cka,
-)
-from rl_jax.evaluate.classes import (
-    ClassGeometry,
-    class_geometry,
-)
+from rl_jax.evaluate.cka import cka_map, linear_cka, minibatch_cka
+from rl_jax.evaluate.classes import ClassGeometry, class_geometry
 from rl_jax.evaluate.conformal import (
     Coverage,
     PredictionSets,
@@ -40,20 +23,10 @@ from rl_jax.evaluate.conformal import (
     lac_sets,
     set_coverage,
 )
-from rl_jax.evaluate.dci import (
-    DCI,
-    dci,
-)
-from rl_jax.evaluate.disentanglement import (
-    mean_correlation,
-)
-from rl_jax.evaluate.embedding import (
-    pca_2d,
-    tsne,
-)
-from rl_jax.evaluate.factor_vae import (
-    factor_vae_score,
-)
+from rl_jax.evaluate.dci import DCI, dci
+from rl_jax.evaluate.disentanglement import mean_correlation
+from rl_jax.evaluate.embedding import pca_2d, tsne
+from rl_jax.evaluate.factor_vae import factor_vae_score
 from rl_jax.evaluate.geometry import (
     collapse_verdict,
     effective_rank,
@@ -65,10 +38,7 @@ from rl_jax.evaluate.guarantee import (
     contrastive_guarantee,
     sampled_guarantee,
 )
-from rl_jax.evaluate.hubness import (
-    Hubness,
-    hubness,
-)
+from rl_jax.evaluate.hubness import Hubness, hubness
 from rl_jax.evaluate.intervals import (
     Difference,
     Interval,
@@ -76,70 +46,27 @@ from rl_jax.evaluate.intervals import (
     paired_difference,
     wilson_interval,
 )
-from rl_jax.evaluate.jackknife import (
-    jackknife,
-)
-from rl_jax.evaluate.knn import (
-    knn,
-    knn_accuracy,
-)
-from rl_jax.evaluate.labels import (
-    label_draws,
-)
-from rl_jax.evaluate.masking import (
-    GradientMasking,
-    gradient_masking,
-)
-from rl_jax.evaluate.median_distance import (
-    median_distance,
-)
-from rl_jax.evaluate.mig import (
-    mutual_information_gap,
-)
-from rl_jax.evaluate.neighbours import (
-    nearest,
-)
-from rl_jax.evaluate.neural_collapse import (
-    NeuralCollapse,
-    neural_collapse,
-)
-from rl_jax.evaluate.probe import (
-    Probe,
-    ProbeResult,
-    fit_probe,
-    linear_probe,
-)
-from rl_jax.evaluate.rbf_cka import (
-    rbf_cka,
-)
-from rl_jax.evaluate.regression import (
-    logistic,
-)
-from rl_jax.evaluate.retrieval import (
-    Recall,
-    retrieval_recall,
-)
-from rl_jax.evaluate.ridge import (
-    RegressionResult,
-    Ridge,
-    ridge,
-    ridge_probe,
-    ridge_r2,
-)
-from rl_jax.evaluate.sap import (
-    separated_predictability,
-)
+from rl_jax.evaluate.jackknife import jackknife
+from rl_jax.evaluate.knn import knn, knn_accuracy
+from rl_jax.evaluate.labels import label_draws
+from rl_jax.evaluate.masking import GradientMasking, gradient_masking
+from rl_jax.evaluate.median_distance import median_distance
+from rl_jax.evaluate.mig import mutual_information_gap
+from rl_jax.evaluate.neighbours import nearest
+from rl_jax.evaluate.neural_collapse import NeuralCollapse, neural_collapse
+from rl_jax.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
+from rl_jax.evaluate.rbf_cka import rbf_cka
+from rl_jax.evaluate.regression import logistic
+from rl_jax.evaluate.retrieval import Recall, retrieval_recall
+from rl_jax.evaluate.ridge import RegressionResult, Ridge, ridge, ridge_probe, ridge_r2
+from rl_jax.evaluate.sap import separated_predictability
 from rl_jax.evaluate.similarity import (
     SimilarityHistogram,
     SoftmaxSharpness,
     similarity_histogram,
     softmax_sharpness,
 )
-from rl_jax.evaluate.zero_shot import (
-    class_embeddings,
-    zero_shot,
-    zero_shot_accuracy,
-)
+from rl_jax.evaluate.zero_shot import class_embeddings, zero_shot, zero_shot_accuracy
 
 __all__ = [
     "AlignmentUniformity",

@@ -70,7 +70,11 @@ def images(run: Run, scored_part: Part, study: Study) -> Images | None:
     first = readings[study.headline]
     if first is None:
         return None
+    places = first.rows.scored_labels
     known = np.flatnonzero(study.labels.scored >= 0)
+    known, places = (v[places < len(first.rows.classes)] for v in (known, places))
+    if not len(known):
+        return None
     chosen = np.linspace(0, len(known) - 1, min(len(known), MAX_IMAGES)).astype(int)
     batch = data.examples(scored_part.source, scored_part.index[known[chosen]])
     rest = {k: v for k, v in batch.items() if k not in ("image", "label")}
@@ -104,7 +108,7 @@ def images(run: Run, scored_part: Part, study: Study) -> Images | None:
     )
     clean = batch["image"].astype(np.float32) / 255.0
     baseline = "raw" if "raw" in readings else seen[-1].name
-    return Images(seen, clean, first.rows.scored_labels[chosen], baseline)
+    return Images(seen, clean, places[chosen], baseline)
 
 
 def checkpoints(run: Run, states, fit_part: Part, scored_part: Part) -> dict[int, Pair]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rl_jax import evaluate
 from rl_jax.evaluate import corruptions as corruption
+from rl_jax.run.measures.accuracy import wilson
 from rl_jax.run.measures.section import Section, number, shown
 from rl_jax.run.measures.study import Reading
 
@@ -115,41 +116,53 @@ def attacked(images: Images, *, poll: Callable[[], None]) -> Section:
       poll: called between attacks; may raise to stop.
     """
     clean, labels = images.clean[:ATTACKED], images.labels[:ATTACKED]
+    count, rng = len(labels), jax.random.key(0)
     rows, lines, masking = [], [], []
     for s in images.seen:
         logits = _logits(s)
-        for norm, radii in RADII.items():
+        for norm, sign in (("linf", "ℓ∞"), ("l2", "ℓ₂")):
             found = evaluate.robust_accuracy(
-                jax.random.key(0),
-                clean,
-                labels,
-                logits_fn=logits,
-                norm=norm,
-                radii=radii,
-                steps=STEPS,
-            )
-            accuracy = [float(v) for v in found]
+                rng, clean, labels,
+                logits_fn=logits, norm=norm, radii=RADII[norm], steps=STEPS,
+            )  # fmt: skip
+            accuracy = [wilson(a, count) for a in found.accuracy]
             rows.append(
                 {
                     "norm": norm,
                     "representation": s.name,
-                    "radii": list(radii),
-                    "accuracy": accuracy,
+                    "radii": list(RADII[norm]),
+                    "accuracy": [a["value"] for a in accuracy],
+                    "low": [a["low"] for a in accuracy],
+                    "high": [a["high"] for a in accuracy],
                 }
             )
             poll()
-            half = next(
-                (r for r, a in zip(radii, accuracy, strict=True) if a < 0.5), None
+            tried = list(zip(found.radii, accuracy, strict=True))
+            told = [tried[0], tried[len(tried) // 2], tried[-1]]
+            lines.append(
+                f"{s.name}, {sign}: accuracy "
+                + ", ".join(f"{shown(a)} at radius {r:.3g}" for r, a in told)
             )
-            said = "at no radius tried" if half is None else f"from radius {half:.3g}"
-            sign = {"linf": "ℓ∞", "l2": "ℓ₂"}[norm]
-            lines.append(f"{s.name}, {sign}: below one half {said}")
+            if s is images.seen[0]:
+                found = _masking(found, clean, labels, logits, norm)
+                masking.append(f"{s.name}, {sign}: {found}")
+                poll()
     lines.append(
         f"{STEPS} steps of projected gradient descent through encoder and probe, "
-        f"pixels in [0, 1], {len(labels):,} images; an upper bound of robust accuracy"
+        f"pixels in [0, 1], {count:,} images; an upper bound of robust accuracy"
     )
-    values = {"rows": rows, "masking": masking, "steps": STEPS, "images": len(labels)}
+    values = {"rows": rows, "masking": masking, "steps": STEPS, "images": count}
     return Section("Attacks", [*lines, *masking], values)
+
+
+def _masking(found, clean, labels, logits, norm) -> str:
+    """Whether gradients can be trusted, at the radius where they begin to matter."""
+    fallen = found.accuracy < 0.8 * found.accuracy[0]
+    radius = found.radii[fallen.argmax() if fallen.any() else -1]
+    return evaluate.gradient_masking(
+        jax.random.key(1), clean, labels,
+        logits_fn=logits, norm=norm, radius=float(radius), steps=STEPS,
+    ).verdict  # fmt: skip
 
 
 def _logits(s: Seen):
