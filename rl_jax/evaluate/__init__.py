@@ -52,6 +52,7 @@ from rl_jax.evaluate.labels import label_draws
 from rl_jax.evaluate.masking import GradientMasking, gradient_masking
 from rl_jax.evaluate.median_distance import median_distance
 from rl_jax.evaluate.mig import mutual_information_gap
+from rl_jax.evaluate.mlp_probe import mlp_probe
 from rl_jax.evaluate.neighbours import nearest
 from rl_jax.evaluate.neural_collapse import NeuralCollapse, neural_collapse
 from rl_jax.evaluate.probe import Probe, ProbeResult, fit_probe, linear_probe
@@ -121,6 +122,7 @@ __all__ = [
     "mean_correlation",
     "median_distance",
     "minibatch_cka",
+    "mlp_probe",
     "mutual_information_gap",
     "nearest",
     "negative_log_likelihood",

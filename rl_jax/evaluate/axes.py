@@ -1,4 +1,4 @@
-"""Rows in the axes in which they spread: no more of them than there are rows."""
+"""Features in units and axes of their own spread."""
 
 import numpy as np
 
@@ -18,3 +18,11 @@ def to_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sigma = np.sqrt(np.where(real, squares, 1.0))
     basis = x.T @ (vectors * (real / sigma))
     return vectors * (real * sigma), basis
+
+
+def deviation(x: np.ndarray) -> np.ndarray:
+    """Standard deviation of the columns [D], 1 for constant ones."""
+    x = x.astype(np.float64)
+    std = x.std(0)
+    # Below this a float32 column is rounding noise around its mean.
+    return np.where(std > 1e-6 * np.abs(x.mean(0)), std, 1.0)

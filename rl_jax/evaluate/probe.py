@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rl_jax.errors import UsageError
-from rl_jax.evaluate.axes import to_axes
-from rl_jax.evaluate.labels import classes_of, fold_weights, label_draws
+from rl_jax.evaluate.axes import deviation, to_axes
+from rl_jax.evaluate.labels import fold_weights, label_draws
+from rl_jax.evaluate.parts import scoring_part, training_part
 from rl_jax.evaluate.regression import logistic_path
 
 FOLDS = 5
@@ -70,29 +70,23 @@ def linear_probe(
 
     Args:
       train_x, train_y: [n, D] features and int [n] labels >= 0.
-      test_x, test_y: [m, D] features and int [m] labels.
+      test_x, test_y: [m, D] features and int [m] labels >= 0; a class that training
+        does not have counts as wrong.
       labels_per_class: labels the probe may see; None: all, in one fit.
       draws: number of seeded draws of the labels; without effect for all labels.
       seed: of the draws: the same labels for every representation compared.
 
     Returns:
-      A `ProbeResult`.
+      A `ProbeResult`. Constant features always give the most frequent class.
 
     Raises:
-      UsageError: shapes that do not fit together, features that are not finite, or too
-        few labels.
+      UsageError: shapes that do not fit together, features that are not finite, labels
+        < 0, fewer than two classes, or fewer than labels_per_class of one.
     """
-    train_x, test_x = np.asarray(train_x), np.asarray(test_x)
-    test_y = np.asarray(test_y)
-    fits = test_x.ndim == 2 and train_x.shape[1:] == test_x.shape[1:]
-    if not fits or not len(test_x) or test_y.shape != (len(test_x),):
-        raise UsageError(
-            f"linear_probe: expected test features [m, D] and labels [m] beside "
-            f"{train_x.shape}, got {test_x.shape} and {test_y.shape}"
-        )
-    probe = fit_probe(
-        train_x, train_y, labels_per_class=labels_per_class, draws=draws, seed=seed
-    )
+    name, like = "linear_probe", np.shape(train_x)
+    train = training_part(name, train_x, train_y)
+    test_x, test_y = scoring_part(name, test_x, test_y, like)
+    probe = _fit(*train, labels_per_class, draws, seed)
     logits = np.matmul(test_x.astype(np.float32), probe.weights)
     logits += probe.bias[:, None]
     right = probe.classes[logits.argmax(-1)] == test_y[None]
@@ -129,18 +123,11 @@ def fit_probe(
     Raises:
       UsageError: as `linear_probe`.
     """
-    x, labels = np.asarray(train_x), np.asarray(train_y)
-    if x.ndim != 2 or not len(x) or labels.shape != (len(x),):
-        raise UsageError(
-            "linear_probe: expected training features [n, D] and labels [n], got "
-            f"{x.shape} and {labels.shape}"
-        )
-    if not np.isfinite(x).all():
-        raise UsageError(
-            "linear_probe: features must be finite, got NaN or inf; the encoder has "
-            "diverged"
-        )
-    classes, labels = classes_of("linear_probe", labels)
+    train = training_part("fit_probe", train_x, train_y)
+    return _fit(*train, labels_per_class, draws, seed)
+
+
+def _fit(x, classes, labels, labels_per_class, draws, seed) -> Probe:
     if labels_per_class is None:
         chosen = np.arange(len(x))[None]
     else:
@@ -148,7 +135,7 @@ def fit_probe(
     few = np.bincount(labels[chosen[0]]).min() < FOLDS
     grid = np.asarray([L2_FEW_LABELS] if few else L2_GRID)
 
-    std = _deviation(x)
+    std = deviation(x)
     means = np.stack([x[i].mean(0, dtype=np.float64) for i in chosen])
     drawn = zip(chosen, means, strict=True)
     rotated, bases = zip(*(to_axes((x[i] - m) / std) for i, m in drawn), strict=True)
@@ -176,14 +163,6 @@ def fit_probe(
         grid[best],
         n,
     )
-
-
-def _deviation(x: np.ndarray) -> np.ndarray:
-    """Standard deviation of the columns [D], 1 for constant ones."""
-    x = x.astype(np.float64)
-    std = x.std(0)
-    # Below this a float32 column is rounding noise around its mean.
-    return np.where(std > 1e-6 * np.abs(x.mean(0)), std, 1.0)
 
 
 def _width(n: int, dim: int) -> int:

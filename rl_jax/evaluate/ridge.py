@@ -9,7 +9,7 @@ import numpy as np
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.axes import to_axes
-from rl_jax.evaluate.labels import class_labels, classes_of
+from rl_jax.evaluate.parts import scoring_part, training_part
 from rl_jax.evaluate.probe import ProbeResult
 
 L2_SHARES = tuple(float(v) for v in np.logspace(3, -6, 19))
@@ -102,7 +102,12 @@ def ridge_r2(
     name = "ridge_r2"
     fit = _fit(name, train_x, train_y, l2)
     test_x, target = _pair(name, "test", test_x, test_y)
-    _same_columns(name, fit, test_x, target)
+    if test_x.shape[1] != len(fit.mean) or target.shape[1] != len(fit.level):
+        raise UsageError(
+            f"{name}: expected test features [m, {len(fit.mean)}] and targets [m, "
+            f"{len(fit.level)}] as those of training, got {test_x.shape} and "
+            f"{target.shape}"
+        )
     for part, y in (("training", np.asarray(train_y)), ("test", target)):
         constant = (y == y[:1]).all(0)
         if constant.any():
@@ -143,12 +148,10 @@ def ridge_probe(
       UsageError: as `ridge`, labels < 0, or fewer than two classes.
     """
     name = "ridge_probe"
-    train_labels = class_labels(name, "train_labels", train_labels, len(train_x))
-    labels = class_labels(name, "test_labels", test_labels, len(test_x))
-    classes, place = classes_of(name, train_labels)
-    fit = _fit(name, train_x, 2.0 * np.eye(len(classes))[place] - 1.0, l2)
-    test_x, _ = _pair(name, "test", test_x, labels, least=1)
-    _same_columns(name, fit, test_x)
+    x, classes, place = training_part(name, train_x, train_labels)
+    test_x, labels = scoring_part(name, test_x, test_labels, x.shape)
+    fit = _fit(name, x, 2.0 * np.eye(len(classes))[place] - 1.0, l2)
+    test_x = test_x.astype(np.float64)
     best = np.full(len(classes), fit.loo_error.mean(1).argmin())
     right = classes[_predicted(fit, test_x, best).argmax(1)] == labels
     accuracy = float(right.mean())
@@ -208,10 +211,10 @@ def _predicted(fit: _Fit, x: np.ndarray, best: np.ndarray) -> np.ndarray:
     return (x - fit.mean) @ weights + fit.level
 
 
-def _pair(name, part, x, y, *, least=2) -> tuple[np.ndarray, np.ndarray]:
+def _pair(name, part, x, y) -> tuple[np.ndarray, np.ndarray]:
     """Float64 [n, D] and [n, T]."""
     x, y = np.asarray(x), np.asarray(y)
-    arguments.features(name, least=least, **{f"{part} features": x})
+    arguments.features(name, least=2, **{f"{part} features": x})
     if y.ndim not in (1, 2) or len(y) != len(x) or not y.size:
         raise UsageError(
             f"{name}: {part} targets must be [{len(x)}] or [{len(x)}, T], one row for "
@@ -221,13 +224,3 @@ def _pair(name, part, x, y, *, least=2) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(y).all():
         raise UsageError(f"{name}: {part} targets must be finite, got NaN or inf")
     return x.astype(np.float64), y
-
-
-def _same_columns(name, fit: _Fit, x, y=None) -> None:
-    fits = x.shape[1] == len(fit.mean) and (y is None or y.shape[1] == len(fit.level))
-    if not fits:
-        got = x.shape if y is None else f"{x.shape} and {y.shape}"
-        raise UsageError(
-            f"{name}: expected test features [m, {len(fit.mean)}] and targets [m, "
-            f"{len(fit.level)}] as those of training, got {got}"
-        )

@@ -135,7 +135,7 @@ LABELS = np.arange(10) % 3
             lambda: evaluate.ridge_probe(X, LABELS - 1, X, LABELS),
             "must be >= 0, got -1",
         ),
-        (lambda: evaluate.ridge_probe(X, LABELS, X, LABELS - 1), "test_labels must be"),
+        (lambda: evaluate.ridge_probe(X, LABELS, X, LABELS - 1), "test labels must be"),
         (lambda: evaluate.ridge_probe(X, LABELS * 0, X, LABELS), "two classes or more"),
         (lambda: evaluate.ridge_probe(X, LABELS * 1.0, X, LABELS), "got float64"),
     ],
