@@ -8,6 +8,18 @@ LIGHT = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 
 COLOUR = """17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99
 47 66 99 99 99 99 99 99""" + " 99" * 32  # fmt: skip
 
+# Light, blue and red less light in 65536ths, and the middle of the two: JFIF with the
+# roundings of libjpeg.
+TONES = [
+    [round(65536 * v) for v in row]
+    for row in [
+        (0.299, 0.587, 0.114),
+        (-0.299 / 1.772, -0.587 / 1.772, 0.5),
+        (0.5, -0.587 / 1.402, -0.114 / 1.402),
+    ]
+]
+BIAS = 128.5 - 1 / 65536
+
 
 def coded(plane, table, quality):
     """A plane, sides multiples of 8, through DCT, quantisation and back (T.81 A.3)."""
@@ -22,7 +34,7 @@ def coded(plane, table, quality):
     eighths = np.rint(8 * (basis @ blocks @ basis.T))  # what libjpeg's integers hold
     levels = np.sign(eighths) * ((np.abs(eighths) + 4 * steps) // (8 * steps))
     blocks = basis.T @ (levels * steps) @ basis + 128
-    return np.clip(np.rint(blocks), 0, 255).swapaxes(1, 2).reshape(h, w)
+    return np.clip(np.floor(blocks + 0.5), 0, 255).swapaxes(1, 2).reshape(h, w)
 
 
 def padded(plane, rows, columns):
@@ -46,13 +58,14 @@ def jpeg(x, quality):
     x = np.rint(255 * x)
     if c == 1:
         return coded(padded(x[:, :, 0], 8, 8), LIGHT, quality)[:h, :w, None] / 255
-    r, g, b = np.moveaxis(x, -1, 0)
-    light = 0.299 * r + 0.587 * g + 0.114 * b
-    planes = [coded(padded(np.rint(light), 8, 8), LIGHT, quality)[:h, :w]]
-    for tone, scale in ((b, 1.772), (r, 1.402)):
+    light, blue, red = np.floor(
+        (np.array(TONES) @ x[..., None])[..., 0] / 65536 + [0.5, BIAS, BIAS]
+    ).transpose(2, 0, 1)
+    planes = [coded(padded(light, 8, 8), LIGHT, quality)[:h, :w]]
+    for plane in (blue, red):
         # libjpeg lengthens rows before it halves them and columns after; halves are
         # rounded down and up in turn.
-        plane = padded(np.rint((tone - light) / scale + 128), 2, 16)
+        plane = padded(plane, 2, 16)
         sums = plane.reshape(len(plane) // 2, 2, -1, 2).sum((1, 3))
         halves = (sums + 1 + np.arange(sums.shape[1]) % 2) // 4
         halves = coded(padded(halves, 8, 8), COLOUR, quality)

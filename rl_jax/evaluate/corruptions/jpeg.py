@@ -24,13 +24,9 @@ _CHROMA[:4, :4] = [
     [47, 66, 99, 99],
 ]
 
+# In 65536ths, libjpeg's fixed point: values often lie halfway between two levels.
 _TO_YCC = np.array(
-    [
-        [0.299, 0.587, 0.114],
-        [-0.168735892, -0.331264108, 0.5],
-        [0.5, -0.418687589, -0.081312411],
-    ],
-    np.float32,
+    [[19595, 38470, 7471], [-11058, -21710, 32768], [32768, -27439, -5329]], np.int32
 )
 _TO_RGB = np.array(
     [[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]], np.float32
@@ -72,10 +68,12 @@ def jpeg_compression(
     """JPEG at low quality, coded and decoded as libjpeg does by default.
 
     RGB to YCbCr; chroma halved both ways by means of 2 × 2; 8 × 8 DCT of values − 128,
-    rounded to multiples of the quantisation table; inverse DCT; chroma enlarged by the
-    triangle filter (3 : 1); back to RGB, each step rounded to integers as libjpeg's. Axes
-    are filled up by repeating the border. The DCT is that of real numbers, libjpeg's of
-    integers: values may differ by a level or two. One channel is all luma.
+    rounded to multiples of the quantisation table; inverse DCT; chroma enlarged by
+    the triangle filter (3 : 1); back to RGB. Each step is rounded to integers as
+    libjpeg's, the DCT to eighths. Blocks are filled up by repeating the border:
+    columns before chroma is halved, rows after. The DCT is that of real numbers,
+    libjpeg's of integers: values may differ by a level or two, and in a block by
+    more where a coefficient lies halfway between two steps. One channel is all luma.
 
     Args:
       image: [H, W, C] in [0, 1].
@@ -90,32 +88,34 @@ def jpeg_compression(
     levels = jnp.round(255 * image)
     if channels == 1:
         return _coded(levels, constants["luma"]) / 255
-    # Half a level off the offset of chroma, as libjpeg rounds.
-    offset = jnp.array([0.5, 128.5 - 1 / 65536, 128.5 - 1 / 65536])[None, None, :]
-    ycc = jnp.floor(levels @ _TO_YCC.T + offset)
+    # Half a level on top of the offset of chroma, less one 65536th.
+    offset = np.array([1 << 15, (257 << 15) - 1, (257 << 15) - 1], np.int32)
+    fixed = levels.astype(jnp.int32) @ _TO_YCC.T + offset[None, None, :]
+    ycc = (fixed >> 16).astype(jnp.float32)
     luma = _coded(ycc[..., :1], constants["luma"])
-    chroma = _coded(_halved(_filled(ycc[..., 1:], 2)), constants["chroma"])
-    chroma = _doubled(chroma)[:height, :width] - 128
+    chroma = _coded(_halved(_filled(ycc[..., 1:], 2, 16)), constants["chroma"])
+    chroma = _doubled(chroma[:, : -(-width // 2)])[:height, :width] - 128
     rgb = jnp.concatenate([luma, chroma], -1) @ _TO_RGB.T
     return jnp.clip(jnp.floor(rgb + 0.5), 0.0, 255.0) / 255
 
 
-def _filled(levels, multiple):
+def _filled(levels, rows, columns):
     height, width, _ = levels.shape
-    fill = ((0, -height % multiple), (0, -width % multiple), (0, 0))
+    fill = ((0, -height % rows), (0, -width % columns), (0, 0))
     return jnp.pad(levels, fill, mode="edge")
 
 
 def _coded(levels, table):
     """The levels [H, W, C] after quantisation of the DCT of their blocks."""
     height, width, channels = levels.shape
-    blocks = _filled(levels, 8)
+    blocks = _filled(levels, 8, 8)
     rows, columns = blocks.shape[0] // 8, blocks.shape[1] // 8
     blocks = blocks.reshape(rows, 8, columns, 8, channels) - 128
     waves = jnp.einsum("ui,aibjc,vj->aubvc", _DCT, blocks, _DCT)
     table = table[None, :, None, :, None]
-    # Halves away from zero.
-    steps = jnp.sign(waves) * jnp.floor(jnp.abs(waves) / table + 0.5)
+    # In eighths, so that halves are exact; they go away from zero.
+    eighths = jnp.round(8 * waves)
+    steps = jnp.sign(waves) * jnp.floor((jnp.abs(eighths) + 4 * table) / (8 * table))
     blocks = jnp.einsum("ui,aubvc,vj->aibjc", _DCT, steps * table, _DCT)
     blocks = jnp.clip(jnp.floor(blocks + 128.5), 0.0, 255.0)
     return blocks.reshape(8 * rows, 8 * columns, channels)[:height, :width]
