@@ -1,0 +1,17 @@
+"""Common corruptions of images: names, severities, and the error under them."""
+
+from rl_jax.evaluate.corruptions.corrupt import (
+    CORRUPTIONS,
+    corrupt,
+    corrupt_all,
+    fields,
+)
+from rl_jax.evaluate.corruptions.severities import SEVERITIES
+
+__all__ = [
+    "CORRUPTIONS",
+    "SEVERITIES",
+    "corrupt",
+    "corrupt_all",
+    "fields",
+]

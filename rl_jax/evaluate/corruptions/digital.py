@@ -1,0 +1,236 @@
+"""Digital: contrast, saturation, elastic deformation and coarse pixels."""
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+
+from rl_jax.evaluate.corruptions.filters import (
+    Corruption,
+    gaussian_matrices,
+    no_fields,
+    separable,
+    uniform,
+)
+from rl_jax.evaluate.corruptions.jpeg import jpeg_compression, quantisation
+
+
+def _kept(table, index, shape):
+    del shape
+    return {"kept": np.float32(table[index, 0])}
+
+
+def contrast(
+    image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
+) -> chex.Array:
+    """m + c (x − m), m the mean of the image in each channel.
+
+    Args:
+      image: x [H, W, C].
+      fields: none.
+      constants: "kept" c.
+
+    Returns:
+      [H, W, C].
+    """
+    del fields
+    mean = image.mean((0, 1), keepdims=True)
+    return mean + constants["kept"] * (image - mean)
+
+
+def _saturation(table, index, shape):
+    del shape
+    factor, offset = table[index]
+    return {"factor": np.float32(factor), "offset": np.float32(offset)}
+
+
+def saturate(
+    image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
+) -> chex.Array:
+    """HSV with the saturation clip(a s + b, 0, 1); hue and value stay.
+
+    Grey pixels count as red of saturation zero, as usual in HSV, so b > 0 tints them.
+    One channel has no saturation and stays as it is, at every severity.
+
+    Args:
+      image: [H, W, C] in [0, 1].
+      fields: none.
+      constants: "factor" a, "offset" b.
+
+    Returns:
+      [H, W, C].
+    """
+    del fields
+    if image.shape[-1] == 1:
+        return image
+    value = image.max(-1, keepdims=True)
+    chroma = value - image.min(-1, keepdims=True)
+    saturation = chroma / jnp.where(value > 0, value, 1.0)
+    wanted = constants["factor"] * saturation + constants["offset"]
+    wanted = jnp.clip(wanted, 0.0, 1.0)
+    # How far each channel is below the value, as a share of the chroma.
+    red = jnp.array([0.0, 1.0, 1.0])[None, None, :]
+    below = jnp.where(
+        chroma > 0, (value - image) / jnp.where(chroma > 0, chroma, 1), red
+    )
+    return value * (1 - wanted * below)
+
+
+def _pixelate(table, index, shape):
+    shares = table[:, 0]
+    constants = {}
+    for name, size in (("rows", shape[0]), ("columns", shape[1])):
+        most = int(size * shares.max())
+        small = int(size * shares[index])
+        down, up = np.zeros((most, size)), np.zeros((size, most))
+        down[:small] = _box(size, small)
+        up[:, :small] = _box(small, size)
+        constants[f"{name}_down"] = down.astype(np.float32)
+        constants[f"{name}_up"] = up.astype(np.float32)
+    return constants
+
+
+def _box(size, new):
+    """[new, size]: Pillow's box filter, the mean of the pixels with centres in reach."""
+    scale = size / new
+    support = 0.5 * max(scale, 1.0)
+    centre = (np.arange(new)[:, None] + 0.5) * scale
+    offset = (np.arange(size)[None, :] + 0.5 - centre) / max(scale, 1.0)
+    first = np.maximum((centre - support + 0.5).astype(int), 0)
+    last = np.minimum((centre + support + 0.5).astype(int), size)
+    index = np.arange(size)[None, :]
+    weights = (offset > -0.5) & (offset <= 0.5) & (index >= first) & (index < last)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def pixelate(
+    image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
+) -> chex.Array:
+    """Resized to ⌊c H⌋ × ⌊c W⌋ and back, both by Pillow's box filter.
+
+    Columns first, then rows, in both directions, each time rounded to 8 bits, halves up,
+    as Pillow has it.
+
+    Args:
+      image: [H, W, C] in [0, 1].
+      fields: none.
+      constants: "rows_down" [h, H], "rows_up" [H, h] and the same of columns; h and w are
+        those of the mildest severity, whose other rows are zero in the others.
+
+    Returns:
+      [H, W, C].
+    """
+    del fields
+    levels = 255 * image
+    for way in ("down", "up"):
+        columns, rows = constants[f"columns_{way}"], constants[f"rows_{way}"]
+        levels = _half_up(jnp.einsum("hwc,vw->hvc", levels, columns))
+        levels = _half_up(jnp.einsum("hwc,gh->gwc", levels, rows))
+    return levels / 255
+
+
+def _half_up(levels):
+    # Sums of halves and thirds in float32 fall short of the half.
+    return jnp.floor(levels + 0.5 + 1e-4)
+
+
+def _elastic(table, index, shape):
+    height, sigma, reach = table[index]
+    rows, columns = gaussian_matrices(shape, sigma, border="symmetric", truncate=3)
+    return {
+        "height": np.float32(height),
+        "reach": np.float32(reach),
+        "rows": rows,
+        "columns": columns,
+    }
+
+
+def _waves(rng, shape):
+    height, width = shape[:2]
+    area = height * width
+    drawn = uniform(rng, (6 + 2 * area,))
+    return {
+        "corners": drawn[:6].reshape(3, 2),
+        "right": drawn[6 : 6 + area].reshape(height, width),
+        "down": drawn[6 + area :].reshape(height, width),
+    }
+
+
+def elastic_transform(
+    image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
+) -> chex.Array:
+    """A random affine map, then random waves (Simard et al. 2003).
+
+    Affine: with (a, b) = (⌊W/2⌋, ⌊H/2⌋) and q = ⌊min(H, W)/3⌋, the points (x, y)
+    (a + q, b + q), (a + q, b − q), (a − q, b − q) move by r (2u − 1); pixel p takes the
+    value at the point that moves to p, interpolated linearly, the border mirrored without
+    its edge. Waves: pixel (x, y) takes the value at (x + d_x, y + d_y), likewise, the
+    border mirrored with its edge; d = α G_σ(2u − 1), G the Gaussian blur with that border,
+    truncated at 3σ.
+
+    Args:
+      image: [H, W, C].
+      fields: of one `uniform(rng, [6 + 2 H W])` in this order: "corners" u [3, 2], of the
+        points above, x then y; "right" and "down" u [H, W], of d_x and d_y.
+      constants: "reach" r, "height" α in pixels; "rows" [H, H], "columns" [W, W], G.
+
+    Returns:
+      [H, W, C].
+    """
+    height, width, _ = image.shape
+    y = jnp.arange(height)[:, None] + jnp.zeros((1, width))
+    x = jnp.arange(width)[None, :] + jnp.zeros((height, 1))
+
+    middle, arm = np.array([width // 2, height // 2]), min(height, width) // 3
+    points = middle[None, :] + arm * np.array([[1, 1], [1, -1], [-1, -1]])
+    points = points.astype(np.float32)
+    moved = points + constants["reach"] * (2 * fields["corners"] - 1)
+    # Differences of the points, which the linear part maps to those of the moved ones:
+    # source = points[1] + S (p − moved[1]), S = (differences) (moved differences)⁻¹.
+    start = points[[0, 2]] - points[[1, 1]]
+    (a, b), (c, d) = moved[0] - moved[1], moved[2] - moved[1]
+    inverse = jnp.array([[d, -b], [-c, a]]) / (a * d - b * c)
+    slope = inverse @ start
+    left, top = x - moved[1, 0], y - moved[1, 1]
+    source_x = points[1, 0] + left * slope[0, 0] + top * slope[1, 0]
+    source_y = points[1, 1] + left * slope[0, 1] + top * slope[1, 1]
+    image = _bilinear(image, source_y, source_x, "reflect")
+
+    waves = jnp.stack([fields["right"], fields["down"]], -1)
+    waves = separable(2 * waves - 1, constants["rows"], constants["columns"])
+    waves = constants["height"] * waves
+    return _bilinear(image, y + waves[..., 1], x + waves[..., 0], "symmetric")
+
+
+def _bilinear(image, y, x, border):
+    """The image at points [H, W], in pixels, between the four around each."""
+    height, width, channels = image.shape
+    pixels = image.reshape(-1, channels)
+    low_y, low_x = jnp.floor(y), jnp.floor(x)
+    total = jnp.zeros(image.shape)
+    for step_y in (0, 1):
+        row = _folded(low_y + step_y, height, border)
+        weight_y = 1 - jnp.abs(y - low_y - step_y)
+        for step_x in (0, 1):
+            column = _folded(low_x + step_x, width, border)
+            weight = weight_y * (1 - jnp.abs(x - low_x - step_x))
+            total += weight[..., None] * pixels[row * width + column]
+    return total
+
+
+def _folded(position, size, border):
+    position = position.astype(jnp.int32)
+    if border == "reflect":
+        position = position % (2 * size - 2)
+        return jnp.minimum(position, 2 * size - 2 - position)
+    position = position % (2 * size)
+    return jnp.minimum(position, 2 * size - 1 - position)
+
+
+DIGITAL = {
+    "contrast": Corruption(_kept, no_fields, contrast),
+    "elastic_transform": Corruption(_elastic, _waves, elastic_transform),
+    "pixelate": Corruption(_pixelate, no_fields, pixelate),
+    "jpeg_compression": Corruption(quantisation, no_fields, jpeg_compression),
+    "saturate": Corruption(_saturation, no_fields, saturate),
+}
+"""The corruptions of this file and of `jpeg`, by name."""

@@ -1,0 +1,223 @@
+"""Weather: snow, frost, fog and brightness."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rl_jax.evaluate.corruptions.filters import (
+    Corruption,
+    luma,
+    motion,
+    motion_constants,
+    no_fields,
+    normal,
+    separable,
+    uniform,
+    zoom_matrix,
+)
+
+_FROST = np.array([0.57, 0.66, 0.70], np.float32)
+"""Mean colour of the published photographs of frost, and below their spread."""
+_FROST_SD = 0.11
+
+
+def _snow(table, index, shape):
+    mean, sd, zoom, threshold, _, _, kept = table[index]
+    return {
+        "mean": np.float32(mean),
+        "sd": np.float32(sd),
+        "rows": zoom_matrix(shape[0], zoom),
+        "columns": zoom_matrix(shape[1], zoom),
+        "threshold": np.float32(threshold),
+        "kept": np.float32(kept),
+        **motion_constants(table[:, 4], table[:, 5], index),
+    }
+
+
+def _flakes(rng, shape):
+    drawn = normal(rng, (shape[0] * shape[1] + 1,))
+    share = jax.scipy.stats.norm.cdf(drawn[-1])
+    return {"normal": drawn[:-1].reshape(shape[:2]), "angle": 90 * share - 135}
+
+
+def snow(
+    image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
+) -> chex.Array:
+    """Falling flakes over a whitened image.
+
+    The layer s is noise m + sd z, its middle magnified (`filters.zoom_matrix`), 0 below
+    the threshold, clipped to [0, 1] and blurred by motion (`filters.motion`). Result:
+    k x + (1 − k) max(x, 1.5 y + ½) + s + s turned by 180°, with y the luma of x. The layer
+    is not rounded to 8 bits on the way, as published.
+
+    Args:
+      image: x [H, W, C].
+      fields: of n = `normal(rng, [H W + 1])`: "normal" z [H, W], the first; "angle"
+        ~ U(−135, −45) degrees, 90 Φ(n) − 135 of the last.
+      constants: "mean" m, "sd", "threshold", "kept" k; "rows" [H, H] and "columns"
+        [W, W], the zoom; "motion" [T], the weights of the blur.
+
+    Returns:
+      [H, W, C] >= 0.
+    """
+    layer = constants["mean"] + constants["sd"] * fields["normal"][:, :, None]
+    layer = separable(layer, constants["rows"], constants["columns"])
+    layer = jnp.where(layer < constants["threshold"], 0.0, jnp.clip(layer, 0.0, 1.0))
+    layer = motion(layer, fields["angle"], constants["motion"])
+    kept = constants["kept"]
+    white = jnp.maximum(image, 1.5 * luma(image) + 0.5)
+    return kept * image + (1 - kept) * white + layer + layer[::-1, ::-1]
+
+
+def _octaves(shape):
+    return min(5, int(np.log2(min(shape[:2]))))
+
+
+def _frost(table, index, shape):
+    del shape
+    image, frost = table[index]
+    return {"image": np.float32(image), "frost": np.float32(frost)}
+
+
+def _lattice(rng, shape):
+    octaves = _octaves(shape)
+    return {"lattice": uniform(rng, (octaves, 2**octaves + 1, 2**octaves + 1))}
+
+
+def frost(
+    image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
+) -> chex.Array:
+    """a x + b f: ice on the lens.
+
+    f is procedural where the published program crops one of five photographs: ridged
+    noise of O = min(5, ⌊log2 min(H, W)⌋) octaves, t = Σ_o 2^−o (1 − |2 v_o − 1|), where v_o
+    is the [n + 1, n + 1] upper left corner of lattice o, n = 2^(o+1), o = 0 …, stretched
+    over the image with its corners on the image's and interpolated linearly. Then
+    f = clip(colour + 0.11 (t − mean t) / sd t), the photographs' mean colour
+    (0.57, 0.66, 0.70), its luma for one channel, and their spread.
+
+    Args:
+      image: x [H, W, C].
+      fields: "lattice" ~ U[0, 1) [O, 2^O + 1, 2^O + 1], drawn as `uniform(rng, ·)`.
+      constants: "image" a, "frost" b.
+
+    Returns:
+      [H, W, C] >= 0.
+    """
+    height, width, channels = image.shape
+    texture = jnp.zeros((height, width, 1))
+    for octave in range(_octaves(image.shape)):
+        cells = 2 ** (octave + 1)
+        lattice = fields["lattice"][octave, : cells + 1, : cells + 1, None]
+        value = separable(lattice, _stretch(height, cells), _stretch(width, cells))
+        texture += 0.5**octave * (1 - jnp.abs(2 * value - 1))
+    texture = (texture - texture.mean()) / jnp.maximum(texture.std(), 1e-6)
+    colour = jnp.asarray(_FROST)[None, None, :]
+    colour = luma(colour) if channels == 1 else colour
+    ice = jnp.clip(colour + _FROST_SD * texture, 0.0, 1.0)
+    return constants["image"] * image + constants["frost"] * ice
+
+
+def _stretch(size, cells):
+    """[size, cells + 1]: linear interpolation, corners on corners."""
+    position = np.linspace(0, cells, size)
+    distance = np.abs(position[:, None] - np.arange(cells + 1)[None, :])
+    return np.maximum(1 - distance, 0).astype(np.float32)
+
+
+def _side(shape):
+    return 2 ** int(np.ceil(np.log2(max(shape[:2]))))
+
+
+def _fog(table, index, shape):
+    thickness, decay = table[index]
+    octaves = np.arange(int(np.log2(_side(shape))))
+    return {
+        "thickness": np.float32(thickness),
+        "heights": (decay ** (-2.0 * octaves)).astype(np.float32),
+    }
+
+
+def _relief(rng, shape):
+    side = _side(shape)
+    return {"uniform": uniform(rng, (side, side))}
+
+
+def fog(
+    image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
+) -> chex.Array:
+    """(x + b p) · m / (m + b), m the largest value of x, p a plasma fractal in [0, 1].
+
+    p is the upper left of a square of side S, the power of two at or above max(H, W),
+    made by diamond-square on a torus: from one zero, the centre of each square becomes
+    the mean of its corners plus d^−2o (2u − 1), then that of each diamond likewise, at
+    octave o = 0 …, and last (p − min) / (max − min) over the square. Each of the S² − 1
+    points other than the first has its own u.
+
+    Args:
+      image: x [H, W, C].
+      fields: "uniform" u ~ U[0, 1) [S, S], drawn as `uniform(rng, [S, S])`.
+      constants: "thickness" b; "heights" [log2 S], d^−2o.
+
+    Returns:
+      [H, W, C] >= 0.
+    """
+    height, width, _ = image.shape
+    noise = 2 * fields["uniform"] - 1
+    plasma, side = jnp.zeros((1, 1)), len(noise)
+    for octave in range(len(constants["heights"])):
+        step = side >> octave
+        half, size = step // 2, constants["heights"][octave]
+
+        def around(total, row, column, size=size, step=step):
+            return total / 4 + size * noise[row::step, column::step]
+
+        rows = plasma + jnp.roll(plasma, -1, 0)
+        centre = around(rows + jnp.roll(rows, -1, 1), half, half)
+        across = plasma + jnp.roll(plasma, -1, 1) + centre + jnp.roll(centre, 1, 0)
+        down = rows + centre + jnp.roll(centre, 1, 1)
+        top = jnp.stack([plasma, around(across, 0, half)], -1)
+        bottom = jnp.stack([around(down, half, 0), centre], -1)
+        plasma = jnp.stack([top, bottom], 1).reshape(2 * len(plasma), -1)
+    plasma -= plasma.min()
+    plasma = (plasma / plasma.max())[:height, :width, None]
+    most, thickness = image.max(), constants["thickness"]
+    return (image + thickness * plasma) * most / (most + thickness)
+
+
+def _lift(table, index, shape):
+    del shape
+    return {"lift": np.float32(table[index, 0])}
+
+
+def brightness(
+    image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
+) -> chex.Array:
+    """HSV with the value v raised to min(v + c, 1); hue and saturation stay.
+
+    One channel is its own value: x + c.
+
+    Args:
+      image: [H, W, C] in [0, 1].
+      fields: none.
+      constants: "lift" c.
+
+    Returns:
+      [H, W, C].
+    """
+    del fields
+    value = image.max(-1, keepdims=True)
+    lifted = jnp.minimum(value + constants["lift"], 1.0)
+    # Black has no hue: grey of that value.
+    scale = lifted / jnp.where(value > 0, value, 1.0)
+    return jnp.where(value > 0, image * scale, lifted)
+
+
+WEATHER = {
+    "snow": Corruption(_snow, _flakes, snow),
+    "frost": Corruption(_frost, _lattice, frost),
+    "fog": Corruption(_fog, _relief, fog),
+    "brightness": Corruption(_lift, no_fields, brightness),
+}
+"""The corruptions of this file, by name."""
