@@ -5,6 +5,7 @@ from typing import Any
 
 from rl_jax.report import cards, content, geometry, robustness, trust, words
 from rl_jax.report.cards import Shown
+from rl_jax.report.charts import shorten
 from rl_jax.report.heat import heat_map
 from rl_jax.report.markup import Markup, card, escape, missing, tag
 from rl_jax.report.read import Record
@@ -23,10 +24,10 @@ GROUPS: dict[str, dict[str, Draw]] = {
         "geometry": geometry.geometry,
         "alignment": geometry.alignment,
         "similarity": geometry.similarity,
-        "cka": geometry.cka,
         "drift": geometry.drift,
-        "collapse": geometry.collapse,
         "guarantee": geometry.guarantee,
+        "collapse": geometry.collapse,
+        "cka": geometry.cka,
     },
     "Trust": {"calibration": trust.calibration, "sets": trust.sets},
     "Robustness": {
@@ -56,7 +57,7 @@ def section(
     alone = len(runs) == 1
     evaluated = [run for run in runs if run.evaluation is not None]
     out: list[Any] = [_absent(run, alone=alone) for run in evaluated]
-    out += [_checkpoint(run, alone=alone) for run in evaluated]
+    out += _checkpoints(evaluated)
     if comparison is not None:
         out += [_group("Between the runs", between(comparison))]
     for title, known in GROUPS.items():
@@ -75,20 +76,17 @@ def section(
 
 def between(comparison: dict[str, Any]) -> list[Markup]:
     """Differences of the runs with their intervals, and how alike their h are."""
-    names, rows = comparison["runs"], []
-    for row in comparison["rows"]:
-        what = f"{words.kind(row['measure'])}, {words.labels(row['labels'])}"
-        name = f"{names[row['a']]} − {names[row['b']]}"
-        rows.append(content.difference(f"{name} ({what})", row))
+    names = comparison["runs"]
+    short = [shorten(name, 14) for name in names]
+    rows = [
+        (f"{short[row['a']]} − {short[row['b']]}", row)
+        for row in comparison["rows"][:60]
+    ]
     notes = [tag("p.note", cards.stop(note)) for note in comparison["notes"]]
     out = []
-    if rows:
-        label = "differences in accuracy of h between runs"
-        figure = content.forest(rows[:60], label=label)
-        body = (figure, content.forest_note(), notes)
-        out.append(card("Differences", *body, level=4))
-    elif notes:
-        out.append(card("Differences", notes, level=4))
+    if rows or notes:
+        figures = content.forests(rows) if rows else None
+        out.append(card("Differences", figures, notes, level=4))
     if comparison["cka"]:
         figure = heat_map(
             comparison["cka"], names, label=f"CKA of h of {', '.join(names)}"
@@ -126,12 +124,16 @@ def _group(title: str, found: Sequence[Markup]) -> Markup | None:
     return escape([tag("h3.group", title), tag("div.flow", found)])
 
 
-def _checkpoint(run: Record, *, alone: bool) -> Markup | None:
-    assert run.evaluation is not None
-    if not run.evaluation.checkpoint or not run.evaluation.sections:
-        return None
-    who = "" if alone else f"{run.name}: "
-    return tag("p.note", f"{who}Of {run.evaluation.checkpoint}.")
+def _checkpoints(runs: Sequence[Record]) -> list[Markup]:
+    """What was measured: once where it is the same of all."""
+    said = {
+        run.name: run.evaluation.checkpoint
+        for run in runs
+        if run.evaluation and run.evaluation.checkpoint and run.evaluation.sections
+    }
+    if len(set(said.values())) == 1:
+        return [tag("p.note", f"Of {next(iter(said.values()))}.")]
+    return [tag("p.note", f"{name}: of {text}.") for name, text in said.items()]
 
 
 def _absent(run: Record, *, alone: bool) -> Markup | None:

@@ -38,7 +38,7 @@ def bars(groups: Sequence[Group], *, label: str, x_title: str) -> Markup:
     heights = [row if group.bars else 19.0 for group in groups]
     values = [b.value for g in groups for b in g.bars if b.value is not None]
     axis = axes.linear([0.0, *values], count=4, unit="%")
-    box = Box(360, sum(heights) + 46, 112, 344, 6, sum(heights) + 10)
+    box = Box(360, sum(heights) + 46, 116, 344, 6, sum(heights) + 10)
     drawn, said, top = [], [], box.top
     for tick, text in zip(axis.ticks, axis.labels, strict=True):
         x = axes.position(axis, tick, box.left, box.right)
@@ -58,7 +58,7 @@ def bars(groups: Sequence[Group], *, label: str, x_title: str) -> Markup:
         top += height
     middle = (box.left + box.right) / 2
     drawn.append(svg.text(middle, box.bottom + 30, x_title, text_anchor="middle"))
-    return svg.figure(box, f"{label}: {'; '.join(said)}", drawn)
+    return svg.figure(box, f"{label}: {'; '.join(said)}", drawn, wide=True)
 
 
 def _solid(group: Group) -> list[Bar]:
@@ -76,6 +76,7 @@ def _bars(box: Box, axis, group: Group, top: float, height: float, thick: float)
         title = f"{group.name}, {bar.series}: {percent(bar.value)} %"
         if bar.baseline:
             ends = [(x, top + 1), (x, top + height - 1)]
+            out.append(svg.path(ends, "halo", ""))
             out.append(svg.path(ends, f"stroke {bar.colour}", title))
             continue
         y = start + solid.index(bar) * thick

@@ -28,6 +28,13 @@ class Shown(NamedTuple):
         """A thing of the run, by its name among things of other runs."""
         return what if self.alone else f"{self.run.name} · {what}"
 
+    def head(self, what: object) -> Markup:
+        """The same as the head of a column or of a row."""
+        if self.alone:
+            return escape(what)
+        name = tag("small.line", charts.shorten(self.run.name, 18), title=self.run.name)
+        return escape([what, name])
+
 
 def joint(title: str, shown: Sequence[Shown], *content, kind: str = "") -> Markup:
     """One card for all runs."""
@@ -35,21 +42,40 @@ def joint(title: str, shown: Sequence[Shown], *content, kind: str = "") -> Marku
 
 
 def apiece(
-    title: str, shown: Sequence[Shown], draw: Callable[[Shown], object]
+    title: str,
+    shown: Sequence[Shown],
+    draw: Callable[[Shown], object],
+    *,
+    note: str = "",
+    said: bool = True,
 ) -> list[Markup]:
-    """A card for each run."""
-    return [
-        card(_title(title, each), draw(each), notes([each]), level=4) for each in shown
+    """One card with a figure for each run, beside each other.
+
+    Args:
+      title: of the card.
+      shown: what to draw; none gives no card.
+      draw: the figure of one.
+      note: how to read them.
+      said: write the sections' lines; no where another card of the section has them.
+    """
+    if not shown:
+        return []
+    lines = [tag("p.note", note) if note else None, notes(shown) if said else None]
+    if shown[0].alone:
+        return [card(title, draw(shown[0]), lines, level=4)]
+    figures = [
+        tag("div", tag("p", charts.swatch(each.colour), each.name), draw(each))
+        for each in shown
     ]
+    several = tag("div.thirds", figures)
+    return [card(title, several, lines, level=4, kind=".across")]
 
 
-def bare(title: str, *content) -> Markup:
-    """A card whose lines stand in another one of its section."""
-    return card(title, content, level=4)
-
-
-def _title(title: str, each: Shown) -> str:
-    return title if each.alone else f"{title} · {each.run.name}"
+def runs(shown: Sequence[Shown]) -> Markup | None:
+    """The legend of the runs' colours; none where there is one."""
+    if shown[0].alone:
+        return None
+    return legend((each.colour, each.name) for each in shown)
 
 
 def notes(shown: Sequence[Shown]) -> Markup | None:

@@ -174,7 +174,7 @@ def scatter(
             width = 7.5 * len(text)
             x, y = (sorted(v)[len(v) // 2] for v in zip(*placed, strict=True))
             x = min(max(x, box.left + width / 2), box.right - width / 2)
-            y = _free(taken, x, y, width)
+            y = free(taken, x, y, width, low=14.0, high=346.0)
             taken.append((x, y, width))
             names.append(svg.text(x, y + 4, text, class_="centre"))
     frame = tag(
@@ -216,13 +216,27 @@ def shorten(text: str, most: int) -> str:
     return f"{text[: (most + 1) // 2 - 1]}…{text[len(text) - most // 2 :]}"
 
 
-def _free(taken, x: float, y: float, width: float) -> float:
-    """The height nearest to y at which a name covers none of those taken."""
+def free(
+    taken: Sequence[tuple[float, float, float]],
+    x: float,
+    y: float,
+    width: float,
+    *,
+    low: float,
+    high: float,
+) -> float:
+    """The height in [low, high] nearest to y where a name covers none of those taken.
+
+    Args:
+      taken: middle, height and width of the names that are there.
+      x, y, width: of the name.
+      low, high: where it must stay, whatever it covers.
+    """
     for k in range(2 * len(taken) + 1):
         at = y + (k + 1) // 2 * (_LINE if k % 2 else -_LINE)
         if not any(
             abs(at - other_y) < _LINE and abs(x - other_x) < (width + other_width) / 2
             for other_x, other_y, other_width in taken
         ):
-            return min(max(at, 14.0), 346.0)
+            return min(max(at, low), high)
     return y

@@ -1,6 +1,7 @@
 """What a representation holds: probes, layers, differences, known factors."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from rl_jax.report import cards, words
 from rl_jax.report.cards import Shown
@@ -10,14 +11,14 @@ from rl_jax.report.sections import Interval
 
 _MOST_ROWS = 60
 _SCORES = {
-    "mcc": "MCC",
-    "mig": "MIG",
-    "dci_disentanglement": "DCI disentanglement",
-    "dci_completeness": "DCI completeness",
-    "dci_informativeness": "DCI informativeness",
-    "sap": "SAP",
-    "factor_vae": "FactorVAE",
-    "r2": "linear R²",
+    "mcc": ("MCC", "correlation of paired dimensions"),
+    "r2": ("linear R²", "factors from the code"),
+    "mig": ("MIG", "mutual information gap"),
+    "dci_disentanglement": ("DCI", "disentanglement"),
+    "dci_completeness": ("DCI", "completeness"),
+    "dci_informativeness": ("DCI", "informativeness"),
+    "sap": ("SAP", "separated predictability"),
+    "factor_vae": ("FactorVAE", "majority vote"),
 }
 
 
@@ -26,6 +27,9 @@ def probes(shown: Sequence[Shown]) -> list[Markup]:
     rows = []
     for each in shown:
         for row in each.section.values["rows"][:_MOST_ROWS]:
+            # Beside other runs the baselines would only repeat themselves.
+            if not each.alone and row["representation"] in words.BASELINES:
+                continue
             name = words.representation(row["representation"])
             linear = Interval(None)
             if (evaluation := each.run.evaluation) and evaluation.shares:
@@ -34,8 +38,8 @@ def probes(shown: Sequence[Shown]) -> list[Markup]:
                 linear = Interval(score.mean if score else None)
             values = (linear, row["ridge"], row["mlp"])
             cells = [words.interval(value, unit="%") for value in values]
-            name = [each.called(name), tag("small", f" [{row['dim']}]")]
-            rows.append((name, *cells))
+            dim = tag("small", f" [{row['dim']}]")
+            rows.append((each.head(escape([name, dim])), *cells))
     heads = ("accuracy, %", "linear", "ridge", "MLP")
     title = "Other probes, all labels"
     return [cards.joint(title, shown, cards.table(heads, rows))] if rows else []
@@ -50,8 +54,7 @@ def layers(shown: Sequence[Shown]) -> list[Markup]:
         figures = []
         for kind, text in (("probe", "linear probe"), ("knn", "k-NN")):
             figures.append(_layers(found, kind, f"{text} accuracy"))
-        legend = cards.legend((each.colour, each.name) for each in found)
-        return [cards.joint(title, found, legend, figures)]
+        return [cards.joint(title, found, cards.runs(found), figures)]
     return cards.apiece(title, found, _own_layers)
 
 
@@ -87,19 +90,45 @@ def differences(shown: Sequence[Shown]) -> list[Markup]:
     for each in shown:
         for row in each.section.values["rows"][:_MOST_ROWS]:
             a, b = (words.representation(row[key]) for key in ("a", "b"))
-            kind = words.kind(row["measure"])
-            name = each.called(f"{a} − {b}")
-            if (row["measure"], row["labels"]) != ("probe", "all"):
-                name += f", {kind}, {words.labels(row['labels'])}"
-            rows.append(difference(name, row))
+            rows.append((each.called(f"{a} − {b}"), row))
     if not rows:
         return []
-    figure = forest(rows, label="differences in accuracy of linear probes, all labels")
-    return [cards.joint("What training gained", shown, figure, forest_note())]
+    return [cards.joint("What training gained", shown, forests(rows))]
 
 
-def difference(name: str, row: dict) -> Row:
-    """A row of a forest plot; its colour says on which side of 0 the interval is."""
+def forests(rows: Sequence[tuple[str, dict[str, Any]]]) -> Markup:
+    """Differences of accuracies with their intervals, a figure for each classifier.
+
+    Args:
+      rows: a name, and a row of the section "differences" or of a comparison.
+    """
+    kinds: dict[str, list[Row]] = {}
+    for name, row in rows:
+        what = f"{words.kind(row['measure'])}, {words.labels(row['labels'])}"
+        kinds.setdefault(what, []).append(_difference(name, row))
+    figures = [
+        (
+            tag("p.note", f"Accuracy of {what}:"),
+            intervals(
+                found,
+                label=f"differences in accuracy, {what}",
+                x_title="difference in accuracy, points",
+                unit="%",
+                references=((0.0, "no difference"),),
+                stacked=True,
+            ),
+        )
+        for what, found in kinds.items()
+    ]
+    note = (
+        "The bar is the 95 % interval of a paired bootstrap over the scored examples. "
+        "Grey: it holds 0, the difference may be chance."
+    )
+    return escape([figures, tag("p.note", note)])
+
+
+def _difference(name: str, row: dict[str, Any]) -> Row:
+    """A row of the plot; its colour says on which side of 0 the interval is."""
     value = Interval(row["difference"], row["low"], row["high"])
     _, low, high = value
     colour = "base"
@@ -108,36 +137,23 @@ def difference(name: str, row: dict) -> Row:
     return Row(name, [Mark("", value, colour)])
 
 
-def forest(rows: Sequence[Row], *, label: str) -> Markup:
-    """Differences of accuracies with their intervals."""
-    title = "difference in accuracy, points"
-    shown = dict(x_title=title, unit="%", references=((0.0, "no difference"),))
-    return intervals(rows, label=label, stacked=True, **shown)
-
-
-def forest_note() -> Markup:
-    """How to read it."""
-    return tag(
-        "p.note",
-        "The bar is the 95 % interval of a paired bootstrap over the scored examples. "
-        "Grey: it holds 0, the difference may be chance.",
-    )
-
-
 def factors(shown: Sequence[Shown]) -> list[Markup]:
     """Scores against known factors."""
-    columns = [
-        (each, row) for each in shown for row in each.section.values["rows"][:12]
-    ]
+    columns = []
+    for each in shown:
+        rows = each.section.values["rows"][:12]
+        # Beside other runs there is room for one representation of each.
+        first = [row for row in rows if row["name"] == "h"] or rows[:1]
+        columns += [(each, row) for row in (rows if each.alone else first)]
     known = dict.fromkeys(k for _, row in columns for k in row["scores"])
     order = [k for k in _SCORES if k in known]
     order += [k for k in known if k not in _SCORES]
-    heads = ["score"]
+    heads: list[object] = ["score"]
     for each, row in columns:
-        heads.append(each.called(words.representation(row["name"])))
+        heads.append(each.head(words.representation(row["name"])))
     rows = [
         (
-            _SCORES.get(key, key.replace("_", " ")),
+            _score(key),
             *(
                 words.interval(row["scores"].get(key, Interval(None)))
                 for _, row in columns
@@ -150,7 +166,14 @@ def factors(shown: Sequence[Shown]) -> list[Markup]:
     names = dict.fromkeys(n for e in found for n in e.section.values["r2"]["factors"])
     if names:
         content.append(_regressions(found, list(names)[:_MOST_ROWS]))
-    return [cards.joint("Known factors", shown, content)] if content else []
+    if not content:
+        return []
+    return [cards.joint("Known factors", shown, content, kind=".prose")]
+
+
+def _score(key: str) -> Markup:
+    name, text = _SCORES.get(key, (key.replace("_", " "), ""))
+    return escape([name, tag("small.line", text) if text else None])
 
 
 def _regressions(found: Sequence[Shown], names: Sequence[str]) -> Markup:
@@ -164,8 +187,6 @@ def _regressions(found: Sequence[Shown], names: Sequence[str]) -> Markup:
             value = None if value is None else max(value, -0.05)
             marks.append(Mark(each.name, Interval(value), each.colour))
         rows.append(Row(name, marks))
-    legend = cards.legend((e.colour, e.name) for e in found)
-    many = len(found) > 1
     text = "R² of a linear regression on h"
     figure = intervals(rows, label=text, x_title=text, references=((1.0, ""),))
-    return escape([legend if many else None, figure])
+    return escape([cards.runs(found), figure])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rl_jax.report import axes, cards, words
+from rl_jax.report import axes, cards, charts, words
 from rl_jax.report.cards import Shown
 from rl_jax.report.heat import MOST_NAMED, heat_map
 from rl_jax.report.histogram import histogram
@@ -14,13 +14,16 @@ from rl_jax.report.tracks import Track, tracks
 
 _MEASURES = {
     "rank_me": ("RankMe", "dimensions in use: exp of the spectrum's entropy"),
-    "effective_rank": ("effective rank", "the same after centring"),
+    "effective_rank": (
+        "effective rank",
+        "the same of the covariance, so without the mean",
+    ),
     "std": ("spread on the sphere", "std of normalised × √D; 0: collapsed, 1: spread"),
     "collapsed_dims": ("dead dimensions", "they hardly vary"),
     "hubness": ("hubness", "skewness of how often one is a neighbour; 0: even"),
     "orphans": ("orphans", "share that is nobody's neighbour"),
-    "margin": ("margin", "distance to the boundary of class means, over the spread"),
-    "spread": ("spread of a class", "distance to the class mean"),
+    "margin": ("margin", "signed distance to the boundary between class means"),
+    "spread": ("spread of a class", "root mean square distance to the class mean"),
     "fisher": ("Fisher ratio", "between classes over within; higher is better"),
 }
 _COLLAPSE = {
@@ -61,7 +64,7 @@ def geometry(shown: Sequence[Shown]) -> list[Markup]:
                 ),
             )
         )
-    heads = ["", *(e.called(words.representation(r["name"])) for e, r in columns)]
+    heads = ["", *(e.head(words.representation(r["name"])) for e, r in columns)]
     return [
         cards.joint("Geometry", shown, cards.table(heads, rows), kind=".across.prose")
     ]
@@ -70,25 +73,50 @@ def geometry(shown: Sequence[Shown]) -> list[Markup]:
 def alignment(shown: Sequence[Shown]) -> list[Markup]:
     """The alignment-uniformity plane."""
     points, limits = [], []
+    shapes: dict[str, int] = {}
     for each in shown:
         for i, point in enumerate(each.section.values["points"][:12]):
             if None in (point["alignment"].value, point["uniformity"].value):
                 continue
+            if not each.alone and point["name"] in words.BASELINES:
+                continue
             name = words.representation(point["name"])
             colour = cards.colour(point["name"], i) if each.alone else each.colour
             values = (point["alignment"], point["uniformity"])
-            points.append(Point(each.called(name), *values, colour))
+            # Names of many runs would cover the points: shapes tell h from z.
+            shape = None if each.alone else shapes.setdefault(name, len(shapes))
+            points.append(Point(each.called(name), *values, colour, shape))
         limits.append(each.section.values["limit"])
     if not points:
         return []
     once = [limit for limit in dict.fromkeys(limits) if limit is not None]
     figure = plane(points, limits=once)
-    return [cards.joint("Alignment and uniformity", shown, figure)]
+    signs = [
+        tag("li", charts.swatch("base", shape % len(charts.SHAPES)), name)
+        for name, shape in shapes.items()
+    ]
+    key = [cards.runs(shown), tag("ul.legend", signs) if signs else None]
+    return [cards.joint("Alignment and uniformity", shown, key, figure)]
 
 
 def similarity(shown: Sequence[Shown]) -> list[Markup]:
     """Cosines of two views of an image, and of two images."""
-    return cards.apiece("Similarity of pairs", shown, _similarity)
+    title = "Similarity of pairs"
+    edges = [each.section.values["edges"] for each in shown]
+    if len(shown) == 1 or any(each != edges[0] for each in edges):
+        return cards.apiece(title, shown, _similarity)
+    groups = [
+        (each.called(name), each.section.values[key], f"{each.colour}{kind}")
+        for each in shown
+        for name, key, kind in (
+            ("positives", "positive", ""),
+            ("negatives", "negative", " dashed"),
+        )
+    ]
+    label = "cosines of positives and of negatives"
+    figure = histogram(edges[0], groups, label=label, x_title="cosine")
+    note = tag("p.note", "Filled: two views of an image. Dashed: two images.")
+    return [cards.joint(title, shown, cards.runs(shown), figure, note)]
 
 
 def _similarity(each: Shown) -> Markup:
@@ -129,18 +157,17 @@ def _similarity(each: Shown) -> Markup:
 def cka(shown: Sequence[Shown]) -> list[Markup]:
     """How alike the layers of a network are."""
     found = [each for each in shown if each.section.values["names"]]
-    return cards.apiece("Similarity of layers (CKA)", found, _cka)
+    rows = [each.section.values["rows"] for each in found]
+    text = "Debiased linear CKA: 1 the same up to rotation and scale, 0 unrelated"
+    text += f"; on {rows[0]:,.0f} images." if rows and rows[0] else "."
+    return cards.apiece("Similarity of layers (CKA)", found, _cka, note=text)
 
 
 def _cka(each: Shown) -> Markup:
     values = each.section.values
     names = [words.representation(name) for name in values["names"]]
-    rows = values["rows"]
-    text = "Debiased linear CKA: 1 the same up to rotation and scale, 0 unrelated"
-    text += f"; on {rows:,.0f} images." if rows else "."
     label = f"CKA of {len(names)} representations: {', '.join(names[:MOST_NAMED])}"
-    figure = heat_map(values["matrix"], names, label=label)
-    return escape([figure, tag("p.note", text)])
+    return heat_map(values["matrix"], names, label=label)
 
 
 def drift(shown: Sequence[Shown]) -> list[Markup]:
@@ -170,16 +197,13 @@ def drift(shown: Sequence[Shown]) -> list[Markup]:
                     unit=unit,
                 )
             )
-    legend = None
-    if not found[0].alone:
-        legend = cards.legend((each.colour, each.name) for each in found)
-    return [cards.joint("Drift over checkpoints", found, legend, figures)]
+    return [cards.joint("Drift over checkpoints", found, cards.runs(found), figures)]
 
 
 def collapse(shown: Sequence[Shown]) -> list[Markup]:
     """Neural collapse: the angles of the class means, and what is 0 at collapse."""
     found = [each for each in shown if len(each.section.values["classes"]) > 1]
-    heads = ["0 at collapse", *(each.name or "h" for each in shown)]
+    heads = ["0 at collapse", *(each.head("h") for each in shown)]
     rows = [
         (
             [name, tag("small.line", text)],
@@ -189,11 +213,10 @@ def collapse(shown: Sequence[Shown]) -> list[Markup]:
     ]
     table = cards.table(heads, rows)
     out = [cards.joint("Neural collapse", shown, table, kind=".prose")]
-    for each in found:
-        title = "Angles of the class means"
-        title = title if each.alone else f"{title} · {each.name}"
-        out.append(cards.bare(title, _angles(each)))
-    return out
+    text = "Cosines of the centred class means. At neural collapse all are −1/(C−1), "
+    text += "those of a simplex ETF: the dashed line."
+    title = "Angles of the class means"
+    return out + cards.apiece(title, found, _angles, note=text, said=False)
 
 
 def _angles(each: Shown) -> Markup:
@@ -211,15 +234,11 @@ def _angles(each: Shown) -> Markup:
     label = f"cosines of the means of {len(names)} classes, expected {expected:.3f}"
     figures = [heat_map(values["cosines"], names, label=label, full=min(full, 1.0))]
     if len(apart) > 1:
-        figures.append(_cosines(apart, expected))
-    text = (
-        f"Cosines of the centred class means. At neural collapse all are "
-        f"−1/(C−1) = {number(expected)}, those of a simplex ETF."
-    )
-    return escape([figures, tag("p.note", text)])
+        figures.append(_cosines(apart, expected, each.colour))
+    return escape(figures)
 
 
-def _cosines(values: Sequence[float], expected: float) -> Markup:
+def _cosines(values: Sequence[float], expected: float, colour: str) -> Markup:
     bins = 24
     axis = axes.linear([*values, expected], count=5)
     width = (axis.high - axis.low) / bins
@@ -229,10 +248,10 @@ def _cosines(values: Sequence[float], expected: float) -> Markup:
     edges = [axis.low + i * width for i in range(bins)] + [axis.high]
     return histogram(
         edges,
-        [("pairs of classes", counts, "c0")],
+        [("pairs of classes", counts, colour)],
         label="cosines of pairs of class means",
         x_title="cosine of two class means",
-        references=[(expected, f"ETF {number(expected, 2)}")],
+        references=[(expected, f"−1/(C−1) = {number(expected, 2)}")],
     )
 
 
@@ -241,24 +260,28 @@ def guarantee(shown: Sequence[Shown]) -> list[Markup]:
     rows, marks = [], []
     for each in shown:
         for row in each.section.values["rows"][:12]:
-            name = each.called(row["features"])
             losses = (row["unsupervised"], row["collision"], row["supervised"])
             shown_bound = words.interval(row["bound"])
-            rows.append((name, *map(number, losses), shown_bound))
+            rows.append((each.head(row["features"]), *map(number, losses), shown_bound))
             one = Mark("mean classifier", Interval(row["supervised"]), "c0")
+            name = each.called(row["features"])
             marks.append(Row(name, [one, Mark("its bound", row["bound"], "c1")]))
     if not rows:
         return []
-    figure = None
+    figure, alone = None, shown[0].alone
     if known(mark.value for row in marks for mark in row.marks):
         text = "loss, bits"
-        figure = intervals(marks, label=text, x_title=text, references=((0.0, ""),))
+        zero = ((0.0, ""),)
+        figure = intervals(
+            marks, label=text, x_title=text, references=zero, stacked=not alone
+        )
     legend = cards.legend((("c0", "mean classifier"), ("c1", "its bound")))
-    heads = ("", "contrastive", "collision", "supervised", "bound")
+    heads = ("in bits", "L_un", "c", "L_sup", "bound")
     note = tag(
         "p.note",
-        "Saunshi et al. (2019): the loss of the mean classifier over pairs of classes "
-        "is at most (contrastive − collision)/(1 − collision), losses in bits.",
+        "Saunshi et al. (2019): L_sup, the loss of the mean classifier over pairs of "
+        "classes, is at most (L_un − c)/(1 − c), with L_un the contrastive loss of one "
+        "negative and c the chance that two images share their class.",
     )
     table = cards.table(heads, rows)
     return [cards.joint("Guarantee", shown, legend, figure, table, note)]

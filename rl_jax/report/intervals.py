@@ -61,10 +61,13 @@ def intervals(
     for i, row in enumerate(rows):
         middle = top + step * (i + 0.5) + (7 if stacked else 0)
         if stacked:
-            drawn.append(svg.text(left - 10, middle - 9, charts.shorten(row.name, 34)))
-            said = "; ".join(told(mark.value, unit=unit) for mark in row.marks)
-            numbers = charts.shorten(said, 26)
-            drawn.append(svg.text(352, middle - 9, numbers, text_anchor="end"))
+            name = charts.shorten(row.name, 33)
+            drawn.append(svg.text(left - 10, middle - 9, name, class_="over"))
+            one = len(row.marks) == 1
+            values = [m.value if one else Interval(m.value.value) for m in row.marks]
+            said = ", ".join(told(value, unit=unit) for value in values)
+            end = {"text_anchor": "end", "class_": "over"}
+            drawn.append(svg.text(354, middle - 9, charts.shorten(said, 26), **end))
         else:
             name = charts.shorten(row.name, 16)
             drawn.append(svg.text(left - 8, middle + 4, name, text_anchor="end"))
@@ -80,7 +83,8 @@ def intervals(
         for (series, colour), points in trails.items()
         if joined and len(points) > 1
     ]
-    return svg.figure(box, _said(label, rows, unit), [drawn[:2], lines, drawn[2:]])
+    content = [drawn[:2], lines, drawn[2:]]
+    return svg.figure(box, _said(label, rows, unit), content, wide=True)
 
 
 def _most(rows: Sequence[Row]) -> int:

@@ -6,19 +6,27 @@ from typing import NamedTuple
 from rl_jax.report import axes, charts, svg
 from rl_jax.report.axes import Axis
 from rl_jax.report.intervals import known
-from rl_jax.report.markup import Markup, number
+from rl_jax.report.markup import Markup, number, tag
 from rl_jax.report.sections import Interval
 from rl_jax.report.svg import Box
 from rl_jax.report.words import told
 
 
 class Point(NamedTuple):
-    """A representation's place."""
+    """A representation's place.
+
+    Attributes:
+      name: what is said of it.
+      alignment, uniformity: where it lies.
+      colour: class of the style sheet.
+      shape: one of `charts.SHAPES`, for a point without its name beside it.
+    """
 
     name: str
     alignment: Interval
     uniformity: Interval
     colour: str
+    shape: int | None = None
 
 
 def plane(points: Sequence[Point], *, limits: Sequence[float]) -> Markup:
@@ -45,8 +53,15 @@ def plane(points: Sequence[Point], *, limits: Sequence[float]) -> Markup:
             continue
         x, y = svg.place(box, x_axis, y_axis, across.value, up.value)
         drawn.append(_cross(box, x_axis, y_axis, point, title))
+        if point.shape is not None:
+            d = f"M{x:.1f} {y:.1f}{charts.SHAPES[point.shape % len(charts.SHAPES)]}"
+            kind = f"mark {point.colour}"
+            drawn.append(tag("path", tag("title", title), class_=kind, d=d))
+            continue
         drawn.append(svg.dot(x, y, point.colour, title, radius=4))
-        placed.append((x, y, point))
+        ends = (v for v in across if v is not None)
+        reach = [axes.position(x_axis, v, box.left, box.right) for v in ends]
+        placed.append((min(x - 4, *reach), max(x + 4, *reach), y, point))
     drawn.append(_names(box, placed))
     label = "alignment and uniformity, lower is better in both: "
     return svg.figure(box, label + "; ".join(said), drawn)
@@ -67,21 +82,17 @@ def _cross(box: Box, x_axis: Axis, y_axis: Axis, point: Point, title: str):
 
 def _names(box: Box, placed) -> list[Markup]:
     """Names beside the points, on the side where there is room, none over another."""
-    out = []
-    middle = (box.left + box.right) / 2
-    for right in (True, False):
-        side = [p for p in placed if (p[0] <= middle) == right]
-        wanted = [y for _, y, _ in side]
-        ends = box.top + 6, box.bottom - 4
-        for (x, y, point), at in zip(
-            side, charts.apart(wanted, 12.5, *ends), strict=True
-        ):
-            away, anchor = (9, "start") if right else (-9, "end")
-            lead = [(x + away * 0.6, y), (x + away, at)]
-            out.append(svg.path(lead, "lead", "") if abs(at - y) > 3 else None)
-            name = charts.shorten(point.name, 20)
-            kind = f"name {point.colour}"
-            out.append(
-                svg.text(x + away, at + 4, name, class_=kind, text_anchor=anchor)
-            )
+    out, taken = [], []
+    for left, right, y, point in placed:
+        name = charts.shorten(point.name, 20)
+        width = 7.0 * len(name)
+        before = (left + right) / 2 > (box.left + box.right) / 2
+        start = left - 6 if before else right + 6
+        middle = start + (-width if before else width) / 2
+        at = charts.free(taken, middle, y, width, low=box.top + 6, high=box.bottom - 4)
+        taken.append((middle, at, width))
+        lead = [(start + (3 if before else -3), y), (start, at)]
+        out.append(svg.path(lead, "lead", "") if abs(at - y) > 3 else None)
+        kind, anchor = f"name over {point.colour}", "end" if before else "start"
+        out.append(svg.text(start, at + 4, name, class_=kind, text_anchor=anchor))
     return out

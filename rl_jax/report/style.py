@@ -50,14 +50,20 @@ h2 + .card, p + .card, .card.apart { margin-top: 1rem; }
 .flow { columns: 24rem; column-gap: 1rem; margin: .75rem 0 0; }
 .flow > * { break-inside: avoid; margin: 0 0 1rem; }
 .flow > .across, .flow > :only-child { column-span: all; }
+.flow > * + .across { margin-top: 1rem; }
 .halves { display: grid; gap: 1rem 2rem; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+.thirds { display: grid; gap: 1rem 1.5rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
+.thirds > * { min-width: 0; max-width: 26rem; }
+.thirds .chart.wide text { font-size: 12px; }
 .minis { display: grid; gap: .4rem .6rem; margin: .2rem 0 .6rem;
-  grid-template-columns: repeat(auto-fill, minmax(6.4rem, 1fr)); }
+  grid-template-columns: repeat(4, 1fr); }
 .minis figure { margin: 0; min-width: 0; }
 .minis figcaption { font-size: .78rem; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; }
-.prose tbody th { white-space: normal; min-width: 11rem; }
+.prose tbody th { white-space: normal; min-width: 7.5rem; }
+.across.prose tbody th { min-width: 11rem; }
 .prose td { vertical-align: top; }
 .hero { display: grid; gap: 1.25rem 2.5rem; margin: 1.25rem 0 0; align-items: center;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
@@ -81,13 +87,16 @@ h2 + .card, p + .card, .card.apart { margin-top: 1rem; }
 .chart .bar { stroke-width: 1.5; }
 .grid path.grid, path.grid { stroke: var(--rule); stroke-width: 1; }
 path.tick { stroke: var(--base); } path.lead { stroke: var(--rule); fill: none; }
-.chart .line.base2 { stroke-dasharray: 2 3; }
+.chart .line.base2, .swatch .line.base2 { stroke-dasharray: 2 3; }
 path.reference { stroke: var(--muted); stroke-dasharray: 4 3; }
 rect.plus { fill: var(--c0); } rect.minus { fill: var(--c1); }
 .chart text.cell { fill: var(--text); text-anchor: middle; }
 .chart .area { fill-opacity: .16; stroke-width: 1.5; stroke-linejoin: round; }
 .chart image { image-rendering: pixelated; }
-.stroke { stroke-width: 2; }
+.chart .area.dashed { stroke-dasharray: 4 3; fill: none; }
+.stroke { stroke-width: 2; } .stroke.base2 { stroke-dasharray: 3 2; }
+path.halo { stroke: var(--card); stroke-width: 4; }
+.chart text.over { stroke: var(--card); stroke-width: 3px; paint-order: stroke; }
 rect.frame { fill: none; stroke: var(--rule); }
 .mark { stroke: var(--card); stroke-width: .35; }
 .chart text.name { font-weight: 600; }
@@ -152,6 +161,8 @@ details summary { cursor: pointer; margin: .75rem 0; font-weight: 600; }
   th, td { padding: .35rem .45rem; }
   tbody th { white-space: normal; min-width: 6.5rem; max-width: 9rem; }
   tbody th small { display: block; }
+  .prose.across tbody th { min-width: 7.5rem; }
+  .minis { grid-template-columns: repeat(2, 1fr); }
   .chart text, .chart.wide text { font-size: 12.5px; }
 }
 @media print {

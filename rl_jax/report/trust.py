@@ -39,10 +39,7 @@ def calibration(shown: Sequence[Shown]) -> list[Markup]:
             if any(value.value is not None for value in values):
                 text = f"{name}, %" if unit else name
                 rows.append((text, *(words.interval(v, unit=unit) for v in values)))
-    heads = ["", *(each.name or "probe of h" for each in shown)]
-    legend = None
-    if not shown[0].alone:
-        legend = cards.legend((each.colour, each.name) for each in shown)
+    heads = ["", *(each.head("probe of h") for each in shown)]
     note = tag(
         "p.note",
         "On the diagonal it is as often right as it is sure; below it is over-confident"
@@ -50,33 +47,35 @@ def calibration(shown: Sequence[Shown]) -> list[Markup]:
     )
     figure = reliability(diagrams)
     table = cards.table(heads, rows) if rows else None
-    return [cards.joint("Calibration", shown, legend, figure, table, note)]
+    return [
+        cards.joint(
+            "Calibration", shown, cards.runs(shown), figure, table, note, kind=".prose"
+        )
+    ]
 
 
 def sets(shown: Sequence[Shown]) -> list[Markup]:
     """Coverage and size of conformal sets."""
-    rows, sizes = [], []
+    rows = []
     for each in shown:
         for row in each.section.values["rows"][:8]:
-            name = each.called(row["kind"])
             coverage = words.interval(row["coverage"], unit="%")
-            rows.append((name, coverage, words.interval(row["size"])))
-            sizes.append(row)
+            cells = (each.head(row["kind"]), coverage, words.interval(row["size"]))
+            rows.append((row["kind"], cells))
     if not rows:
         return []
-    table = cards.table(("conformal sets", "coverage, %", "classes in a set"), rows)
+    # The same kind of several runs together, in the order of the first.
+    kinds = list(dict.fromkeys(kind for kind, _ in rows))
+    rows = [cells for _, cells in sorted(rows, key=lambda row: kinds.index(row[0]))]
+    table = cards.table(("", "coverage, %", "classes in it"), rows)
     first = shown[0].section.values
     goal = f"{percent(1 - first['alpha'], digits=0)} %"
     text = f"The sets promise to hold the true class in {goal} of the cases"
     text += f"; means over {first['splits']:,.0f} splits." if first["splits"] else "."
     note = tag("p.note", text)
     out = [cards.joint("Conformal sets", shown, table, note)]
-    for each in shown:
-        if (figure := _classes(each)) is not None:
-            title = "Coverage of each class"
-            title = title if each.alone else f"{title} · {each.name}"
-            out.append(cards.bare(title, figure))
-    return out
+    drawn = [each for each in shown if _classes(each) is not None]
+    return out + cards.apiece("Coverage of each class", drawn, _classes, said=False)
 
 
 def _classes(each: Shown) -> Markup | None:

@@ -211,7 +211,10 @@ def sections(*, classes: int = 10, shift: float = 0.0) -> dict[str, Any]:
         },
         "drift": {
             "steps": [0, 25, 50, 75, 100],
-            "cka": [interval(v, 0.02) for v in (0.41, 0.77, 0.91, 0.97, 1.0)],
+            "cka": [
+                *(interval(v, 0.02) for v in (0.41, 0.77, 0.91, 0.97)),
+                interval(1.0),
+            ],
             "probe": [interval(v + shift) for v in (0.9, 0.93, 0.95, 0.955, 0.96)],
         },
         "collapse": {
