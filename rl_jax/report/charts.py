@@ -7,9 +7,10 @@ phone. Colours are classes of the page's style sheet (`c0` ... `c7`, `base`).
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rl_jax.report import axes
+from rl_jax.report import axes, svg
 from rl_jax.report.axes import Axis
 from rl_jax.report.markup import Markup, tag
+from rl_jax.report.svg import Box
 
 COLOURS = 8  # Okabe & Ito's; a class of the style sheet each
 SHAPES = (
@@ -39,17 +40,6 @@ class Curve(NamedTuple):
     spread: Sequence[float | None] = ()
 
 
-class Box(NamedTuple):
-    """Where the data lie inside a figure of `width` × `height`."""
-
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-
-
 def lines(
     curves: Sequence[Curve],
     *,
@@ -75,7 +65,7 @@ def lines(
     drawn = []
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
-        return _place(box, x_axis, y_axis, *point)
+        return svg.place(box, x_axis, y_axis, *point)
 
     for curve in curves:
         shown = axes.curve(curve.x, curve.y)
@@ -83,19 +73,19 @@ def lines(
         for segment in shown:
             points = [place(p) for p in segment]
             if len(points) == 1:
-                drawn.append(_dot(*points[0], curve.colour, curve.name, radius=2))
+                drawn.append(svg.dot(*points[0], curve.colour, curve.name, radius=2))
             else:
                 kind = "faint line" if trend else "line"
-                drawn.append(_path(points, f"{kind} {curve.colour}", curve.name))
+                drawn.append(svg.path(points, f"{kind} {curve.colour}", curve.name))
         if trend:
             smooth = [place(p) for p in trend]
-            drawn.append(_path(smooth, f"line {curve.colour}", curve.name))
+            drawn.append(svg.path(smooth, f"line {curve.colour}", curve.name))
         if shown:
             end = place(shown[-1][-1])
-            drawn.append(_dot(*end, curve.colour, curve.name))
-    marks = [_reference(box, y_axis, *r) for r in references]
-    frame = _frame(box, x_axis, y_axis, x_title, y_title)
-    return _svg(box, label, [frame, marks, drawn])
+            drawn.append(svg.dot(*end, curve.colour, curve.name))
+    marks = [svg.level(box, y_axis, *r) for r in references]
+    frame = svg.frame(box, x_axis, y_axis, x_title, y_title)
+    return svg.figure(box, label, [frame, marks, drawn])
 
 
 def points(
@@ -125,30 +115,30 @@ def points(
         shift = 5.0 * (i - (len(curves) - 1) / 2)
         spread = curve.spread or [None] * len(curve.x)
         for segment in axes.segments(curve.x, curve.y):
-            placed = [_place(box, x_axis, y_axis, *p) for p in segment]
+            placed = [svg.place(box, x_axis, y_axis, *p) for p in segment]
             placed = [(x + shift, y) for x, y in placed]
-            drawn.append(_path(placed, f"thin line {curve.colour}", curve.name))
+            drawn.append(svg.path(placed, f"thin line {curve.colour}", curve.name))
             ends += [(placed[-1], curve)] if segment[-1][0] == places[-1] else []
         for x, y, half in zip(curve.x, curve.y, spread, strict=True):
             if y is None:
                 continue
-            across, at = _place(box, x_axis, y_axis, x, y)
+            across, at = svg.place(box, x_axis, y_axis, x, y)
             if half:
-                down = _place(box, x_axis, y_axis, x, max(y - half, y_axis.low))[1]
-                up = _place(box, x_axis, y_axis, x, min(y + half, y_axis.high))[1]
+                down = svg.place(box, x_axis, y_axis, x, max(y - half, y_axis.low))[1]
+                up = svg.place(box, x_axis, y_axis, x, min(y + half, y_axis.high))[1]
                 bar = [(across + shift, down), (across + shift, up)]
-                drawn.append(_path(bar, f"bar {curve.colour}", curve.name))
+                drawn.append(svg.path(bar, f"bar {curve.colour}", curve.name))
             told = f"{curve.name}, {x_names[int(x)]}: {100 * y:.1f} %"
             told += f" ± {100 * half:.1f}" if half else ""
-            drawn.append(_dot(across + shift, at, curve.colour, told))
+            drawn.append(svg.dot(across + shift, at, curve.colour, told))
     heights = apart([y for (_, y), _ in ends], _LINE, box.top + 4, box.bottom)
     names = []
     for ((x, y), curve), height in zip(ends, heights, strict=True):
-        names.append(_path([(x + 5, y), (box.right + 4, height)], "lead", ""))
+        names.append(svg.path([(x + 5, y), (box.right + 4, height)], "lead", ""))
         name, kind = shorten(curve.name, 15), f"name {curve.colour}"
-        names.append(_text(box.right + 7, height + 4, name, class_=kind))
-    frame = _frame(box, x_axis, y_axis, x_title, y_title)
-    return _svg(box, label, [frame, names, drawn])
+        names.append(svg.text(box.right + 7, height + 4, name, class_=kind))
+    frame = svg.frame(box, x_axis, y_axis, x_title, y_title)
+    return svg.figure(box, label, [frame, names, drawn])
 
 
 def scatter(
@@ -175,7 +165,7 @@ def scatter(
     across, up = (Axis(m - half, m + half, (), ()) for m in middle)
     drawn, names, taken = [], [], []
     for (name, group), (colour, shape) in zip(groups, styles, strict=True):
-        placed = [_place(box, across, up, *p) for p in group]
+        placed = [svg.place(box, across, up, *p) for p in group]
         path = "".join(f"M{x:.1f} {y:.1f}{SHAPES[shape]}" for x, y in placed)
         told = tag("title", f"{name}: {len(group)} images")
         drawn.append(tag("path", told, class_=f"mark {colour}", d=path))
@@ -184,13 +174,13 @@ def scatter(
             width = 7.5 * len(text)
             x, y = (sorted(v)[len(v) // 2] for v in zip(*placed, strict=True))
             x = min(max(x, box.left + width / 2), box.right - width / 2)
-            y = _free(taken, x, y, width)
+            y = free(taken, x, y, width, low=14.0, high=346.0)
             taken.append((x, y, width))
-            names.append(_text(x, y + 4, text, class_="centre"))
+            names.append(svg.text(x, y + 4, text, class_="centre"))
     frame = tag(
         "rect.frame", x=0.5, y=0.5, width=box.width - 1, height=box.height - 1, rx=6
     )
-    return _svg(box, label, [frame, drawn, names])
+    return svg.figure(box, label, [frame, drawn, names])
 
 
 def swatch(colour: str, shape: int | None = None) -> Markup:
@@ -226,64 +216,27 @@ def shorten(text: str, most: int) -> str:
     return f"{text[: (most + 1) // 2 - 1]}…{text[len(text) - most // 2 :]}"
 
 
-def _free(taken, x: float, y: float, width: float) -> float:
-    """The height nearest to y at which a name covers none of those taken."""
+def free(
+    taken: Sequence[tuple[float, float, float]],
+    x: float,
+    y: float,
+    width: float,
+    *,
+    low: float,
+    high: float,
+) -> float:
+    """The height in [low, high] nearest to y where a name covers none of those taken.
+
+    Args:
+      taken: middle, height and width of the names that are there.
+      x, y, width: of the name.
+      low, high: where it must stay, whatever it covers.
+    """
     for k in range(2 * len(taken) + 1):
         at = y + (k + 1) // 2 * (_LINE if k % 2 else -_LINE)
         if not any(
             abs(at - other_y) < _LINE and abs(x - other_x) < (width + other_width) / 2
             for other_x, other_y, other_width in taken
         ):
-            return min(max(at, 14.0), 346.0)
+            return min(max(at, low), high)
     return y
-
-
-def _place(box: Box, x_axis: Axis, y_axis: Axis, x: float, y: float):
-    return (
-        axes.position(x_axis, x, box.left, box.right),
-        axes.position(y_axis, y, box.bottom, box.top),
-    )
-
-
-def _frame(box: Box, x_axis: Axis, y_axis: Axis, x_title: str, y_title: str):
-    out = []
-    for tick, text in zip(y_axis.ticks, y_axis.labels, strict=True):
-        y = axes.position(y_axis, tick, box.bottom, box.top)
-        out.append(_path([(box.left, y), (box.right, y)], "grid", ""))
-        out.append(_text(box.left - 5, y + 4, text, text_anchor="end"))
-    for tick, text in zip(x_axis.ticks, x_axis.labels, strict=True):
-        x = axes.position(x_axis, tick, box.left, box.right)
-        out.append(_path([(x, box.bottom), (x, box.bottom + 4)], "tick", ""))
-        out.append(_text(x, box.bottom + 16, text, text_anchor="middle"))
-    base = [(box.left, box.bottom), (box.right, box.bottom)]
-    out.append(_path(base, "tick", ""))
-    middle = (box.left + box.right) / 2
-    out.append(_text(middle, box.bottom + 30, x_title, text_anchor="middle"))
-    out.append(_text(2, 12, y_title))
-    return out
-
-
-def _reference(box: Box, y_axis: Axis, value: float, text: str) -> list[Markup]:
-    y = axes.position(y_axis, value, box.bottom, box.top)
-    line = _path([(box.left, y), (box.right, y)], "reference", "")
-    return [line, _text(box.right, y - 4, text, text_anchor="end")]
-
-
-def _path(points: Sequence[tuple[float, float]], classes: str, title: str) -> Markup:
-    d = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return tag("path", tag("title", title) if title else None, class_=classes, d=d)
-
-
-def _dot(x: float, y: float, colour: str, title: str, *, radius: float = 3) -> Markup:
-    told = tag("title", title)
-    return tag("circle", told, class_=f"dot {colour}", cx=x, cy=y, r=radius)
-
-
-def _text(x: float, y: float, content: str | Markup, **attributes) -> Markup:
-    return tag("text", content, x=x, y=y, **attributes)
-
-
-def _svg(box: Box, label: str, content) -> Markup:
-    size = f"0 0 {box.width:g} {box.height:g}"
-    kind = "svg.chart.wide" if box.height > 200 else "svg.chart"
-    return tag(kind, content, viewBox=size, role="img", aria_label=label)

@@ -78,10 +78,12 @@ def _value(value: Any) -> Any:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
-def card(title: Any, *children: Any, aside: Any = None) -> Markup:
-    """A box with a title, and what stands at the right of it."""
-    head = tag("div.head", tag("h3", title), aside)
-    return tag("section.card", head, children)
+def card(
+    title: Any, *children: Any, aside: Any = None, level: int = 3, kind: str = ""
+) -> Markup:
+    """A box with a title of a level, and what stands at the right of it."""
+    head = tag("div.head", tag(f"h{level}", title), aside)
+    return tag(f"section.card{kind}", head, children)
 
 
 def missing(*sentence: Any) -> Markup:

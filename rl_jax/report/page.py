@@ -5,18 +5,28 @@ import datetime
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from rl_jax.errors import UsageError
-from rl_jax.report import charts, headline, pictures, results, setup, training, words
+from rl_jax.report import (
+    analysis,
+    charts,
+    headline,
+    pictures,
+    results,
+    setup,
+    training,
+    words,
+)
 from rl_jax.report.markup import (
     Markup,
-    command,
     escape,
     missing,
     number,
     tag,
 )
 from rl_jax.report.read import Record, names, read
+from rl_jax.report.sections import comparison as shaped
 from rl_jax.report.style import style_sheet
 
 # Nothing is loaded and nothing runs, whatever a file of the run may hold.
@@ -27,11 +37,13 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> pathlib.Path
     """Writes one self-contained HTML page about a run, or about several.
 
     Only files of the folders are read: `run.json`, and where they exist
-    `metrics.jsonl`, `evaluation.json`, `figures.npz` and `views.png`. What is absent is
-    said on the page, with the command that makes it. The same files give the same page.
+    `metrics.jsonl`, `evaluation.json`, `figures.npz` and `views.png`; of several runs
+    `predictions.npz`, to compare them. What is absent is said on the page, with the
+    command that makes it. The same files give the same page.
 
     Args:
-      folders: of the runs, at least one; the first gives the page its title.
+      folders: of runs or of evaluated features, at least one; the first gives the page
+        its title.
       output: the HTML file; replaced atomically.
 
     Returns:
@@ -51,10 +63,11 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> pathlib.Path
     output = pathlib.Path(output)
     if output.is_dir():
         raise UsageError(f"{output} is a folder; name the HTML file to write")
+    text = render(runs, _compared(runs))
     draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(render(runs), encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         os.replace(draft, output)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -65,13 +78,26 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> pathlib.Path
     return output
 
 
-def render(runs: Sequence[Record]) -> str:
-    """The page as text; runs as `read` gives them, at least one."""
+def render(runs: Sequence[Record], comparison: dict[str, Any] | None = None) -> str:
+    """The page as text.
+
+    Args:
+      runs: as `read` gives them, at least one.
+      comparison: of several, as `sections.comparison` gives it.
+    """
     several = len(runs) > 1
     colours = [f"c{i % charts.COLOURS}" for i in range(len(runs))]
     sections = [
         ("results", "Results", _results(runs, colours)),
-        ("training", "Training", training.section(runs, colours)),
+    ]
+    if any(run.evaluation for run in runs):
+        found = analysis.section(runs, colours, comparison=comparison)
+        sections.append(("analysis", "Analysis", found))
+    trained = [(r, c) for r, c in zip(runs, colours, strict=True) if not r.features]
+    if trained:
+        found = training.section(*map(list, zip(*trained, strict=True)))
+        sections.append(("training", "Training", found))
+    sections += [
         ("representation", "Representation", _representation(runs)),
         ("setup", "Data and setup", setup.section(runs)),
     ]
@@ -93,6 +119,21 @@ def render(runs: Sequence[Record]) -> str:
         tag("footer", "Written by rl_jax. One file; nothing is loaded from elsewhere."),
     )
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _compared(runs: Sequence[Record]) -> dict[str, Any] | None:
+    """What the predictions of several runs say of their differences."""
+    runs = [run for run in runs if (run.folder / "predictions.npz").exists()]
+    if len(runs) < 2:
+        return None
+    from rl_jax.run.compare import compare  # takes seconds to import jax
+
+    try:
+        found = compare([run.folder for run in runs])
+        return shaped({**found, "runs": [run.name for run in runs]})
+    except UsageError as error:
+        notes = [f"no differences between the runs: {error}"]
+        return {"runs": [], "rows": [], "cka": None, "notes": notes}
 
 
 def _section(name: str, title: str, content: Markup) -> Markup:
@@ -120,6 +161,9 @@ def _header(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
 
 
 def _facts(run: Record) -> str:
+    if run.features and run.evaluation:
+        arrays = [f"{name} {shape}" for name, shape in run.features.arrays.items()]
+        return " · ".join([run.features.file, *arrays])
     done, total = training.steps(run)
     said = [f"{done:,} of {total:,} steps" if total else f"{done:,} steps"]
     for name, text in (("batch_size", "batch size"), ("seed", "seed")):
@@ -159,7 +203,7 @@ def _overview(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
         name = [charts.swatch(colour), run.name]
         cells = [
             words.title(run),
-            f"{done:,} / {total:,}" if total else f"{done:,}",
+            "–" if run.features else f"{done:,} / {total:,}" if total else f"{done:,}",
             number(training.last(run, "z_std")),
             number(geometry.get("rank_me")),
             words.score(raw),
@@ -186,14 +230,14 @@ def _overview(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
 def _results(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
     several = len(runs) > 1
     out = []
-    if len({setup.show(run.recipe.get("data")) for run in runs}) > 1:
+    if len({setup.show(r.recipe.get("data")) for r in runs if not r.features}) > 1:
         text = "The runs use different data: their accuracies do not compare."
         out.append(missing(text))
     measured = [run for run in runs if run.evaluation and run.evaluation.table]
     for run in runs:
         if run.evaluation is None and several:
             text = f"{run.name} is not evaluated yet: "
-            out.append(missing(text, command("evaluate", run.folder), "."))
+            out.append(missing(text, words.evaluate(run), "."))
         elif run.evaluation is None:
             out.append(missing("No results before the evaluation."))
         else:
@@ -212,13 +256,11 @@ def _result(run: Record, *, several: bool) -> Markup:
     assert evaluation is not None
     out = []
     done, _ = training.steps(run)
-    if done > evaluation.step:
+    if done > evaluation.step and not run.features:
         text = (
             f"{run.name}: evaluated at step {evaluation.step:,}, trained to {done:,}; "
         )
-        out.append(
-            missing(text, command("evaluate", run.folder), " brings it up to date.")
-        )
+        out.append(missing(text, words.evaluate(run), " brings it up to date."))
     if evaluation.table:
         out.append(results.table(run, several=several))
     else:
@@ -236,18 +278,24 @@ def _representation(runs: Sequence[Record]) -> Markup:
     several = len(runs) > 1
     maps = [pictures.embedding_map(run, several=several) for run in runs]
     near = [pictures.neighbours(run, several=several) for run in runs]
-    # Without labels it stands in the place of the table.
-    labelled = [run for run in runs if run.evaluation and run.evaluation.table]
-    geometry = results.geometry(labelled)
+    # Without labels it stands in the place of the table, else the analysis has more.
+    short = [
+        run
+        for run in runs
+        if run.evaluation
+        and run.evaluation.table
+        and "geometry" not in (run.evaluation.sections or {})
+    ]
+    geometry = results.geometry(short)
     # Of one run the small card goes under the map, beside the tall one.
     cards = [tag("div.stack", maps, geometry), *near]
     if several:
         cards = [*maps, *near, geometry]
-    absent = [run.folder for run in runs if run.figures is None]
+    absent = [words.evaluate(run) for run in runs if run.figures is None]
     note = None
     if absent:
         note = missing(
             "The map and the neighbours come with the evaluation: ",
-            [[command("evaluate", folder), " "] for folder in absent],
+            [[command, " "] for command in absent],
         )
     return escape([note, tag("div.grid.wide", cards)])

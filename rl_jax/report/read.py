@@ -12,15 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rl_jax.errors import UsageError
+from rl_jax.report.sections import Section, finite, sections
 
-FORMAT = 2  # of run.json; evaluation.json is still at 1
+FORMAT = 2  # of run.json and of evaluation.json
 MAX_BYTES = 200 * 2**20
 MAX_PICTURE = 20 * 2**20
-_TOO_LARGE = 1e150  # squares of larger numbers overflow; shown as not finite
 _BAD_ARCHIVE = (
     *(OSError, ValueError, LookupError, MemoryError, EOFError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error),
 )
+
+_NO_IMAGES = {
+    "query_images": np.zeros((0, 1, 1, 1), np.uint8),
+    "query_labels": np.zeros(0, np.int32),
+    "neighbour_images": np.zeros((0, 1, 1, 1, 1), np.uint8),
+    "neighbour_labels": np.zeros((0, 1), np.int32),
+}
 
 Row = dict[str, float | None]
 
@@ -44,7 +51,13 @@ class Entry(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """`evaluation.json`; said: its sentences on what the texts of the data tell."""
+    """`evaluation.json`.
+
+    Attributes that say more than their name:
+      said: sentences on what the texts of the data tell.
+      sections: the rest of the evaluation by name; None in its first format.
+      checkpoint: what was measured, in words; "" where it is not said.
+    """
 
     step: int
     evaluated: str
@@ -58,6 +71,8 @@ class Evaluation(NamedTuple):
     notes: list[str]
     reason: str | None
     said: list[str]
+    sections: dict[str, Section] | None
+    checkpoint: str
 
 
 class Figures(NamedTuple):
@@ -71,8 +86,18 @@ class Figures(NamedTuple):
     neighbour_labels: np.ndarray
 
 
+class Features(NamedTuple):
+    """Arrays of any encoder that were evaluated; their shapes by name."""
+
+    file: str
+    arrays: dict[str, str]
+
+
 class Record(NamedTuple):
-    """A run as its folder tells it; what is absent is None or empty."""
+    """A run as its folder tells it; what is absent is None or empty.
+
+    With `features` it is no run: its recipe and its rows are empty.
+    """
 
     folder: pathlib.Path
     name: str
@@ -84,10 +109,11 @@ class Record(NamedTuple):
     evaluation: Evaluation | None
     figures: Figures | None
     views: bytes | None
+    features: Features | None
 
 
 def read(folder: pathlib.Path, *, name: str) -> Record:
-    """Reads a run.
+    """Reads a run, or an evaluation of features.
 
     Args:
       folder: of the run.
@@ -98,14 +124,13 @@ def read(folder: pathlib.Path, *, name: str) -> Record:
         not what its name says.
     """
     content = _json(folder / "run.json")
+    evaluation = _json(folder / "evaluation.json")
+    features = None
     if content is None:
-        raise UsageError(
-            f"{folder} is not a run: no run.json there; expected a folder made by "
-            "`rl-jax pretrain`"
-        )
+        features = _features(evaluation, folder)
+        content = {"recipe": {}}
     if not isinstance(content.get("recipe"), dict):
         raise UsageError(f"{folder / 'run.json'} holds no recipe; expected a run's")
-    evaluation = _json(folder / "evaluation.json")
     notes = {**content, **(evaluation or {})}
     return Record(
         folder=folder,
@@ -118,6 +143,7 @@ def read(folder: pathlib.Path, *, name: str) -> Record:
         evaluation=None if evaluation is None else _evaluation(evaluation, folder),
         figures=_figures(folder / "figures.npz"),
         views=_picture(folder / "views.png"),
+        features=features,
     )
 
 
@@ -132,13 +158,6 @@ def names(folders: Sequence[pathlib.Path]) -> list[str]:
         name if found.count(name) == 1 else f"{name} ({found[: i + 1].count(name)})"
         for i, name in enumerate(found)
     ]
-
-
-def finite(value: Any) -> float | None:
-    """A number that can be drawn, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return value if -_TOO_LARGE < value < _TOO_LARGE else None
 
 
 def _text(path: pathlib.Path) -> str | None:
@@ -234,9 +253,35 @@ def _evaluation(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
             notes=[str(note) for note in content.get("notes", ())],
             reason=None if reason is None else str(reason),
             said=[str(line) for line in content.get("said", ())],
+            sections=sections(content["sections"]) if "sections" in content else None,
+            checkpoint=_checkpoint(_dict(content.get("checkpoint"))),
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _broken(folder / "evaluation.json", repr(error)) from None
+
+
+def _checkpoint(content: dict[str, Any]) -> str:
+    step, network = finite(content.get("step")), content.get("network")
+    said = [f"{content['headline']}"] if content.get("headline") else []
+    said += [f"of the {network} network"] if network else []
+    said += [f"at step {int(step):,}"] if step is not None else []
+    said += [f"on {content['data']} data"] if content.get("data") else []
+    return " ".join(said)
+
+
+def _features(evaluation: dict[str, Any] | None, folder: pathlib.Path) -> Features:
+    found = (evaluation or {}).get("features")
+    if not isinstance(found, dict):
+        raise UsageError(
+            f"{folder} is not a run: no run.json there; expected a folder made by "
+            "`rl-jax pretrain`"
+        )
+    arrays = {
+        str(name): " × ".join(f"{n:,}" for n in shape if isinstance(n, int))
+        for name, shape in _dict(found.get("arrays")).items()
+        if isinstance(shape, list)
+    }
+    return Features(str(found.get("file") or "features"), arrays)
 
 
 def _count(value: Any) -> int:
@@ -264,6 +309,8 @@ def _figures(path: pathlib.Path) -> Figures | None:
         if isinstance(error, UsageError):
             raise
         raise _broken(path, str(error)) from None
+    if not found.query_images.size:  # of features there are no images
+        found = found._replace(**_NO_IMAGES)
     queries, images = found.query_images.shape, found.neighbour_images.shape
     fits = (
         found.map.ndim == 2
@@ -273,7 +320,7 @@ def _figures(path: pathlib.Path) -> Figures | None:
         and found.query_labels.shape == queries[:1]
         and found.neighbour_labels.shape == images[:2]
         and (images[0], *images[2:]) == queries
-        and 0 not in images
+        and 0 not in (images if images[0] else ())
         and found.query_images.dtype == found.neighbour_images.dtype == np.uint8
         and found.map.dtype.kind == "f"
         and all(found[i].dtype.kind in "iu" for i in (1, 3, 5))
@@ -281,7 +328,7 @@ def _figures(path: pathlib.Path) -> Figures | None:
     if not fits:
         raise _broken(path, "the shapes of its arrays do not fit together")
     places = found.map.astype(np.float64)
-    shown = (np.abs(places) < _TOO_LARGE).all(axis=1)
+    shown = (np.abs(places) < 1e150).all(axis=1)
     return found._replace(map=places[shown], map_labels=found.map_labels[shown])
 
 
@@ -295,6 +342,8 @@ def _picture(path: pathlib.Path) -> bytes | None:
 
 def _broken(path: pathlib.Path, reason: str) -> UsageError:
     again = f"rl-jax evaluate {shlex.quote(str(path.parent))}"
+    if not (path.parent / "run.json").exists():
+        again = "rl-jax evaluate --features FILE"
     return UsageError(f"{path} cannot be read: {reason}; write it again with: {again}")
 
 

@@ -14,6 +14,10 @@ _LONGEST = 2000
 def section(runs: Sequence[Record]) -> Markup:
     """Commands, views, arguments and environments; what differs comes first."""
     several = len(runs) > 1
+    arrays = [_arrays(run, several=several) for run in runs if run.features]
+    runs = [run for run in runs if not run.features]
+    if not runs:
+        return escape(tag("div.stack", arrays))
     views = [pictures.views(run, several=several) for run in runs]
     settings = card("Configuration", _table([flatten(r.recipe) for r in runs], runs))
     places = card("Environment", _table([flatten(r.environment) for r in runs], runs))
@@ -23,7 +27,17 @@ def section(runs: Sequence[Record]) -> Markup:
         cards = [tag("div.grid.wide", tag("div.stack", views, places), settings)]
     problems = [_problems(run, several=several) for run in runs]
     commands = card("Command", [_command(run, several=several) for run in runs])
-    return escape([problems, commands, cards])
+    stack = tag("div.stack", arrays) if arrays else None
+    return escape([problems, commands, cards, stack])
+
+
+def _arrays(run: Record, *, several: bool) -> Markup:
+    """The file of features and what was in it."""
+    assert run.features is not None
+    rows = [_row("file", [run.features.file])]
+    rows += [_row(name, [shape]) for name, shape in run.features.arrays.items()]
+    title = f"Features · {run.name}" if several else "Features"
+    return card(title, tag("div.scroll", tag("table.settings", tag("tbody", rows))))
 
 
 def flatten(content: dict[str, Any]) -> dict[tuple[str, str], str]:

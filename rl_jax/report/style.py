@@ -27,7 +27,8 @@ body {
 h1 { font-size: clamp(1.6rem, 5vw, 2.4rem); line-height: 1.15; margin: .2rem 0 .6rem;
   letter-spacing: -.02em; text-wrap: balance; }
 h2 { font-size: 1.35rem; letter-spacing: -.01em; margin: 3rem 0 .25rem; }
-h3 { font-size: 1rem; margin: 0; }
+h3, h4 { font-size: 1rem; margin: 0; }
+h3.group { font-size: 1.1rem; margin: 1.75rem 0 .75rem; color: var(--muted); }
 p { margin: .35rem 0; max-width: 48rem; text-wrap: pretty; }
 a { color: inherit; text-underline-offset: .2em; }
 code, pre { font: .875em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
@@ -46,6 +47,24 @@ h2 + .card, p + .card, .card.apart { margin-top: 1rem; }
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 20.5rem), 1fr)); }
 .grid.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
   align-items: start; }
+.flow { columns: 24rem; column-gap: 1rem; margin: .75rem 0 0; }
+.flow > * { break-inside: avoid; margin: 0 0 1rem; }
+.flow > .across, .flow > :only-child { column-span: all; }
+.flow > * + .across { margin-top: 1rem; }
+.halves { display: grid; gap: 1rem 2rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+.thirds { display: grid; gap: 1rem 1.5rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
+.thirds > * { min-width: 0; max-width: 26rem; }
+.thirds .chart.wide text { font-size: 12px; }
+.minis { display: grid; gap: .4rem .6rem; margin: .2rem 0 .6rem;
+  grid-template-columns: repeat(4, 1fr); }
+.minis figure { margin: 0; min-width: 0; }
+.minis figcaption { font-size: .78rem; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; }
+.prose tbody th { white-space: normal; min-width: 7.5rem; }
+.across.prose tbody th { min-width: 11rem; }
+.prose td { vertical-align: top; }
 .hero { display: grid; gap: 1.25rem 2.5rem; margin: 1.25rem 0 0; align-items: center;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
 .big { font-size: clamp(3rem, 11vw, 4.5rem); font-weight: 700; line-height: 1;
@@ -68,8 +87,16 @@ h2 + .card, p + .card, .card.apart { margin-top: 1rem; }
 .chart .bar { stroke-width: 1.5; }
 .grid path.grid, path.grid { stroke: var(--rule); stroke-width: 1; }
 path.tick { stroke: var(--base); } path.lead { stroke: var(--rule); fill: none; }
-.chart .line.base2 { stroke-dasharray: 2 3; }
+.chart .line.base2, .swatch .line.base2 { stroke-dasharray: 2 3; }
 path.reference { stroke: var(--muted); stroke-dasharray: 4 3; }
+rect.plus { fill: var(--c0); } rect.minus { fill: var(--c1); }
+.chart text.cell { fill: var(--text); text-anchor: middle; }
+.chart .area { fill-opacity: .16; stroke-width: 1.5; stroke-linejoin: round; }
+.chart image { image-rendering: pixelated; }
+.chart .area.dashed { stroke-dasharray: 4 3; fill: none; }
+.stroke { stroke-width: 2; } .stroke.base2 { stroke-dasharray: 3 2; }
+path.halo { stroke: var(--card); stroke-width: 4; }
+.chart text.over { stroke: var(--card); stroke-width: 3px; paint-order: stroke; }
 rect.frame { fill: none; stroke: var(--rule); }
 .mark { stroke: var(--card); stroke-width: .35; }
 .chart text.name { font-weight: 600; }
@@ -124,6 +151,8 @@ img.smooth { image-rendering: auto; }
 .near figcaption { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--rule);
   color: var(--muted); font-size: .875rem; }
+details.words { margin-top: .4rem; font-size: .925rem; }
+details.words summary { margin: .3rem 0; font-weight: 500; }
 details summary { cursor: pointer; margin: .75rem 0; font-weight: 600; }
 @media (max-width: 30rem) {
   body { padding: 1.25rem .9rem 3rem; }
@@ -132,6 +161,8 @@ details summary { cursor: pointer; margin: .75rem 0; font-weight: 600; }
   th, td { padding: .35rem .45rem; }
   tbody th { white-space: normal; min-width: 6.5rem; max-width: 9rem; }
   tbody th small { display: block; }
+  .prose.across tbody th { min-width: 7.5rem; }
+  .minis { grid-template-columns: repeat(2, 1fr); }
   .chart text, .chart.wide text { font-size: 12.5px; }
 }
 @media print {
@@ -142,8 +173,8 @@ details summary { cursor: pointer; margin: .75rem 0; font-weight: 600; }
 
 # `c0` ... `c7` and `base` colour whatever carries them.
 _PAINT = """
-.line.{0}, .bar.{0} {{ stroke: var(--{0}); }}
-.dot.{0}, .mark.{0}, .chart text.name.{0} {{ fill: var(--{0}); }}
+.line.{0}, .bar.{0}, .area.{0}, .stroke.{0} {{ stroke: var(--{0}); }}
+.dot.{0}, .mark.{0}, .block.{0}, .area.{0}, .chart text.name.{0} {{ fill: var(--{0}); }}
 i.{0} {{ background: var(--{0}); }}
 """
 

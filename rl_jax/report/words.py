@@ -1,9 +1,11 @@
 """What a run and its representations are called on the page."""
 
 import math
+import pathlib
 
-from rl_jax.report.markup import Markup, escape, percent, tag
+from rl_jax.report.markup import Markup, command, escape, number, percent, tag
 from rl_jax.report.read import Entry, Evaluation, Record, Score
+from rl_jax.report.sections import Interval
 
 BASELINES = {"raw": "raw pixels", "random": "untrained h"}
 COLOURS = {"h": "c0", "z": "c1", "target_h": "c2", "raw": "base", "random": "base2"}
@@ -31,8 +33,17 @@ _METHODS = {
 
 
 def title(run: Record) -> str:
-    """Method and data in words."""
+    """Method and data in words; of features, their file."""
+    if run.features:
+        return f"Features of {pathlib.PurePath(run.features.file).name}"
     return f"{method(run)} on {data(run)}"
+
+
+def evaluate(run: Record) -> Markup:
+    """The command that evaluates it."""
+    if run.features:
+        return command("evaluate", "--features", run.features.file)
+    return command("evaluate", run.folder)
 
 
 def method(run: Record) -> str:
@@ -76,7 +87,35 @@ def labels(share: str) -> str:
 
 def short(entry: Entry) -> str:
     """A representation's name for figures."""
-    return BASELINES.get(entry.representation, entry.representation.replace("_", " "))
+    return representation(entry.representation)
+
+
+def representation(name: str) -> str:
+    """A representation in words."""
+    return BASELINES.get(name, name.replace("_", " "))
+
+
+def kind(measure: str) -> str:
+    """A classifier in words."""
+    return {"probe": "linear probe", "knn": "k-NN"}.get(measure, measure)
+
+
+def told(value: Interval, *, unit: str = "") -> str:
+    """A number with its interval: 93.1 % (92.0 to 94.2)."""
+    middle, *ends = (_shown(v, unit) for v in value)
+    middle += f" {unit}" if unit and value.value is not None else ""
+    return middle if None in value[1:] else f"{middle} ({' to '.join(ends)})"
+
+
+def interval(value: Interval, *, unit: str = "") -> Markup:
+    """A number, and under it its interval in small, for a table; shares as percent."""
+    middle, *ends = (_shown(v, unit) for v in value)
+    small = None if None in value[1:] else tag("small.line", " to ".join(ends))
+    return escape([middle, small])
+
+
+def _shown(value: float | None, unit: str) -> str:
+    return percent(value) if unit == "%" else number(value)
 
 
 def score(value: Score | None, *, unit: str = "") -> Markup:
