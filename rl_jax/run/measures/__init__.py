@@ -2,6 +2,7 @@
 
 from rl_jax.run.measures.accuracy import DRAWS, Predictions, share_name, table
 from rl_jax.run.measures.all import SECTIONS, measure
+from rl_jax.run.measures.comparison import drift
 from rl_jax.run.measures.robustness import Images, Seen
 from rl_jax.run.measures.section import Section, plain, record
 from rl_jax.run.measures.study import Pair, Study, labelled, read
@@ -15,6 +16,7 @@ __all__ = [
     "Section",
     "Seen",
     "Study",
+    "drift",
     "labelled",
     "measure",
     "plain",

@@ -12,6 +12,8 @@ from rl_jax.run.measures.study import Study
 WIDEST = 64
 """Dimensions of a code whose single dimensions are looked at."""
 _ROWS = 5000
+_BINS = 10
+"""Of equal mass, for the FactorVAE score of factors that take many values."""
 _MEANING = {
     "r2": "R² of ridge regression on the whole representation",
     "mcc": "mean correlation coefficient; 1: the factors up to order and scale",
@@ -73,7 +75,7 @@ def _of_dimensions(z: np.ndarray, s: np.ndarray) -> tuple[dict, list[str]]:
         (("mig",), evaluate.mutual_information_gap),
         (("dci_disentanglement", "dci_completeness", "dci_informativeness"), dci),
         (("sap",), evaluate.separated_predictability),
-        (("factor_vae",), evaluate.factor_vae_score),
+        (("factor_vae",), lambda z, s: evaluate.factor_vae_score(z, _coarse(s))),
     )
     for names, measure in measures:
         try:
@@ -83,3 +85,15 @@ def _of_dimensions(z: np.ndarray, s: np.ndarray) -> tuple[dict, list[str]]:
             continue
         found |= {n: number(float(v)) for n, v in zip(names, values, strict=True)}
     return found, failed
+
+
+def _coarse(s: np.ndarray) -> np.ndarray:
+    """Integers: values as they are where few, else bins of equally many examples."""
+    columns = []
+    for column in s.T:
+        values, place = np.unique(column, return_inverse=True)
+        if len(values) > _BINS:
+            rank = np.argsort(np.argsort(column, kind="stable"), kind="stable")
+            place = rank * _BINS // len(column)
+        columns.append(place)
+    return np.stack(columns, 1)

@@ -1,0 +1,62 @@
+"""Intervals by leaving groups out: what is known of means, and coverage."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rl_jax import evaluate
+from rl_jax.errors import UsageError
+
+
+def test_of_a_mean_it_is_the_interval_of_the_group_means():
+    x = np.random.default_rng(0).normal(2.0, 3.0, 200)
+    found = evaluate.jackknife(np.mean, x, groups=10)
+    groups = x.reshape(20, 10).mean(0)
+    error = groups.std(ddof=1) / 10**0.5
+    half = stats.t.ppf(0.975, 9) * error
+    np.testing.assert_allclose(found, (x.mean(), x.mean() - half, x.mean() + half))
+
+
+def test_a_vector_is_each_of_its_entries_and_extra_rows_stay_in():
+    x, y = np.random.default_rng(1).normal(size=(2, 47))
+
+    def both(x, y):
+        assert len(x) in (47, 47 - 4)
+        return np.array([x.mean(), (x * y).mean()])
+
+    found = evaluate.jackknife(both, x, y)
+    alone = evaluate.jackknife(lambda x, y: (x * y).mean(), x, y)
+    np.testing.assert_allclose([v[1] for v in found], alone)
+    assert found.low.shape == (2,)
+
+
+@pytest.mark.parametrize("statistic", [np.mean, np.var, np.median])
+def test_it_covers_the_truth_as_often_as_it_says(statistic):
+    truth = {np.mean: 0.0, np.var: 1.0, np.median: 0.0}[statistic]
+    hits = []
+    for seed in range(300):
+        x = np.random.default_rng(seed).normal(size=300)
+        _, low, high = evaluate.jackknife(statistic, x, confidence=0.9)
+        hits.append(low <= truth <= high)
+    assert stats.binomtest(sum(hits), 300, 0.9).pvalue > 1e-3
+
+
+def test_a_constant_has_no_width():
+    found = evaluate.jackknife(lambda x: 3.0, np.arange(40))
+    assert found == (3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        ((np.zeros(19),), {}, "n >= 20 rows, got [19]"),
+        ((np.zeros(30), np.zeros(31)), {}, "the same n >= 20 rows, got [30, 31]"),
+        ((), {}, "got []"),
+        ((np.zeros(30),), {"groups": 1}, "groups must be >= 2, got 1"),
+        ((np.zeros(30),), {"confidence": 1.0}, "confidence must be in (0, 1), got 1.0"),
+    ],
+)
+def test_refused(rows, options, words):
+    with pytest.raises(UsageError, match="jackknife: ") as error:
+        evaluate.jackknife(lambda *x: 0.0, *rows, **options)
+    assert words in str(error.value)

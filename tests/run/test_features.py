@@ -1,0 +1,185 @@
+"""Features of any framework from a file: what is understood and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rl_jax import report
+from rl_jax.cli import main
+from rl_jax.errors import UsageError
+from rl_jax.run import compare
+from rl_jax.run.features import evaluate_features, read_features
+from rl_jax.run.measures import SECTIONS
+
+N, DIM = 120, 5
+LIGHT = sorted(set(SECTIONS) - {"differences", "similarity"})
+
+
+def arrays(*, seed=0, noise=0.4):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(N) % 3
+    x = 2.0 * np.eye(DIM)[labels] + noise * rng.normal(size=(N, DIM))
+    return {"h": x, "raw": rng.normal(size=(N, 4)), "label": labels}
+
+
+def saved(path, **content):
+    np.savez(path, **content)
+    return path
+
+
+def test_names_parts_and_views_are_understood(tmp_path):
+    content = arrays()
+    content |= {"layer2": content["raw"], "h_view": content["h"] + 0.1}
+    content |= {"layer1": content["h"], "factors": content["h"][:, :2]}
+    content |= {"class_names": np.array(["a", "b", "c"])}
+    content |= {"factor_names": np.array(["size", "hue"])}
+    study, index, note = read_features(saved(tmp_path / "f.npz", **content))
+    assert list(study.representations) == ["h", "raw"]
+    assert list(study.layers) == ["layer2", "layer1"]
+    assert (study.headline, study.baselines) == ("h", ("raw",))
+    assert study.classes == ("a", "b", "c")
+    assert study.factor_names == ("size", "hue")
+    assert len(index) == len(study.labels.scored) == N // 5
+    np.testing.assert_array_equal(study.labels.scored, content["label"][index])
+    np.testing.assert_allclose(study.views["h"][1], study.views["h"][0] + 0.1, 1e-5)
+    assert "every fifth" in note
+
+
+def test_a_split_is_followed(tmp_path):
+    content = arrays() | {"split": np.repeat([0, 1], N // 2)}
+    study, index, note = read_features(saved(tmp_path / "f.npz", **content))
+    np.testing.assert_array_equal(index, np.arange(N // 2, N))
+    assert len(study.labels.fit) == N // 2
+    assert note == "the parts are those of the file"
+
+
+def test_the_headline_is_found_by_name_else_the_first_counts(tmp_path):
+    x = arrays()["h"]
+    for names, headline in ((("b", "features"), "features"), (("b", "a"), "b")):
+        path = saved(tmp_path / "f.npz", **dict.fromkeys(names, x))
+        study = read_features(path).study
+        assert study.headline == headline
+        assert next(iter(study.representations)) == headline
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"h": np.full((N, DIM), np.nan)}, "h holds NaN or inf in 120 of 120 rows"),
+        ({"h": np.zeros((N, 2, 2))}, "h must be numbers [120, D], got float64"),
+        ({"raw": np.zeros((N - 1, 4))}, "raw must be numbers [120, D]"),
+        ({"label": np.zeros(N) + 0.5}, "label must be whole numbers [120]"),
+        ({"label": np.zeros(N - 1, int)}, "label must be whole numbers [120]"),
+        ({"split": np.zeros(N, int)}, "split must be 0 (to learn from) or 1"),
+        ({"h_view": np.zeros((N, 2))}, "h_view must have the shape of h"),
+        ({"other_view": np.zeros((N, 2))}, "other_view must have the shape of other"),
+        ({"h": np.array(["a"] * N)}, "h must be numbers"),
+        ({"factors": np.full((N, 2), np.inf)}, "factors holds NaN or inf"),
+    ],
+)
+def test_bad_arrays_are_refused_in_one_line(tmp_path, change, words):
+    path = saved(tmp_path / "f.npz", **(arrays() | change))
+    with pytest.raises(UsageError) as error:
+        read_features(path)
+    assert words in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_bad_files_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="does not exist; name an .npz file"):
+        read_features(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(UsageError, match="is no .npz file of plain arrays"):
+        read_features(tmp_path / "text.npz")
+    with pytest.raises(UsageError, match="holds no representation"):
+        read_features(saved(tmp_path / "f.npz", label=np.arange(3)))
+    with pytest.raises(UsageError, match="1 rows are too few"):
+        read_features(saved(tmp_path / "g.npz", h=np.ones((1, 3))))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Two evaluated files of the same examples, the second much noisier."""
+    folder = tmp_path_factory.mktemp("features")
+    quiet = {"say": lambda line: None, "skip": LIGHT}
+    for name, noise in (("good", 0.3), ("bad", 2.5)):
+        path = saved(folder / f"{name}.npz", **arrays(noise=noise))
+        evaluate_features(path, folder / name, **quiet)
+    return [folder / "good", folder / "bad"]
+
+
+def test_the_record_says_what_was_measured(two):
+    record = json.loads((two[0] / "evaluation.json").read_text())
+    assert record["format"] == 2
+    assert record["features"]["arrays"] == {"h": [N, DIM], "raw": [N, 4]}
+    assert record["skipped"] == LIGHT
+    assert [row["representation"] for row in record["table"]] == ["h", "raw"]
+    assert list(record["sections"]) == ["differences"]
+    with np.load(two[0] / "predictions.npz") as file:
+        assert file["probe:h:all"].shape == (1, N // 5)
+        np.testing.assert_array_equal(file["labels"], np.arange(N)[file["index"]] % 3)
+
+
+def test_two_are_compared_on_the_same_examples(two):
+    found = compare.compare(two, ["good", "bad"])
+    probe, _ = found["rows"]
+    tables = [json.loads((f / "evaluation.json").read_text())["table"] for f in two]
+    means = [table[0]["probe"]["all"]["mean"] for table in tables]
+    assert probe["difference"] == pytest.approx(means[0] - means[1])
+    assert 0 < probe["low"] < probe["difference"] < probe["high"]
+    assert probe["images"] == N // 5
+    assert found["cka"][0][0] == 1.0
+    assert found["cka"][0][1] == found["cka"][1][0] < 0.95
+    assert not found["notes"]
+    same = compare.compare([two[0], two[0]], ["a", "b"])
+    assert [(r["difference"], r["low"], r["high"]) for r in same["rows"]] == [
+        (0,) * 3
+    ] * 2
+    assert same["cka"][0][1] == pytest.approx(1)
+
+
+def test_other_examples_are_not_compared(two, tmp_path):
+    content = arrays()
+    content["label"] = content["label"][::-1].copy()
+    path = saved(tmp_path / "other.npz", **content)
+    evaluate_features(path, tmp_path / "other", skip=SECTIONS, say=lambda line: None)
+    found = compare.compare([two[0], tmp_path / "other"], ["a", "b"])
+    assert found["rows"] == []
+    assert found["cka"] is None
+    assert found["notes"] == ["a and b have scored different data"]
+    found = compare.compare([two[0], tmp_path], ["a", "b"])
+    assert "b has no predictions to compare" in found["notes"][0]
+
+
+def test_a_page_is_made_of_features(two, tmp_path):
+    page = report.write(two[:1], tmp_path / "page.html").read_text()
+    assert "good" in page
+    page = report.write(two, tmp_path / "pages.html").read_text()
+    assert "bad" in page
+
+
+def test_the_command_evaluates_features(tmp_path, capsys):
+    path = saved(tmp_path / "f.npz", **arrays())
+    main(["evaluate", "--features", str(path), "--skip", *LIGHT])
+    said = capsys.readouterr().out
+    assert "Differences" in said
+    assert (tmp_path / "f" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "name the folder of at least one run, or --features FILE.npz"),
+        (["--features", "none.npz"], "none.npz does not exist"),
+        (["--features", "a.npz", "--skip", "speed"], "no section 'speed'; there are:"),
+    ],
+)
+def test_the_command_refuses(argv, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", *argv])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1

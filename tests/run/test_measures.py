@@ -1,0 +1,185 @@
+"""The sections of an evaluation, on made arrays whose answers are known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from rl_jax.run import evaluation, measures, summary
+from rl_jax.run.measures import Pair, Study
+from rl_jax.run.measures.section import number, shown
+
+CLASSES, DIM = 3, 6
+QUIET = {"say": lambda line: None}
+
+
+def made(*, labels=True, views=True, factors=True, noise=0.3):
+    """Clusters, one a class, beside a baseline that knows nothing of them."""
+    rng = np.random.default_rng(0)
+    y = {"fit": np.arange(120) % CLASSES, "scored": np.arange(90) % CLASSES}
+    centres = 2.0 * np.eye(DIM)[:CLASSES]
+
+    def of(side):
+        return centres[y[side]] + noise * rng.normal(size=(len(y[side]), DIM))
+
+    h = Pair(of("fit"), of("scored"))
+    blind = Pair(*(rng.normal(size=(len(v), DIM)) for v in y.values()))
+    unknown = Pair(*(np.full(len(v), -1) for v in y.values()))
+    codes = Pair(*(x[:, :3] for x in h))
+    pair = h.scored, h.scored + 0.1 * rng.normal(size=h.scored.shape)
+    return Study(
+        representations={"h": h, "raw": blind},
+        labels=Pair(*y.values()) if labels else unknown,
+        classes=("cat", "dog", "eel"),
+        titles={"h": "method h", "raw": "raw pixels"},
+        baselines=("raw",),
+        layers={"layer1": blind, "layer2": h} if labels else {},
+        views={"h": pair} if views else {},
+        temperature=0.2,
+        factors=codes if factors else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The record and the predictions of everything that needs no network."""
+    return evaluation.measure(made(), class_names=["cat", "dog", "eel"], **QUIET)
+
+
+def test_the_record_is_strict_json_and_every_section_has_words(whole):
+    result, _ = whole
+    json.dumps(measures.plain(result), allow_nan=False)
+    expected = set(measures.SECTIONS) - {"drift", "corruptions", "attacks"}
+    assert set(result["sections"]) == expected
+    for section in result["sections"].values():
+        assert section["lines"]
+        assert not any("not measured" in line for line in section["lines"])
+        assert all(line == line.strip() for line in section["lines"])
+
+
+def test_text_shows_every_line(whole):
+    result, _ = whole
+    text = summary.sections(result)
+    for section in result["sections"].values():
+        for line in (section["title"], *section["lines"]):
+            assert line in text
+
+
+def test_intervals_hold_their_numbers(whole):
+    result, _ = whole
+
+    def walk(value):
+        if isinstance(value, dict):
+            if {"value", "low", "high"} == set(value) and value["low"] is not None:
+                assert value["low"] <= value["value"] + 1e-9, value
+                assert value["high"] >= value["value"] - 1e-9, value
+                yield value
+            for child in value.values():
+                yield from walk(child)
+        elif isinstance(value, list):
+            for child in value:
+                yield from walk(child)
+
+    sections = {k: v for k, v in result["sections"].items() if k != "calibration"}
+    assert len(list(walk(sections))) > 40
+
+
+def test_clusters_are_read_and_noise_is_not(whole):
+    result, predictions = whole
+    h, raw = result["table"]
+    assert h["probe"]["all"]["mean"] > 0.97
+    assert h["knn"]["all"]["mean"] > 0.97
+    assert raw["probe"]["all"]["mean"] < 0.55
+    assert predictions["probe:h:all"].shape == (1, 90)
+    assert predictions["knn:raw:10"].shape == (measures.DRAWS, 90)
+    sections = result["sections"]
+    (row,) = sections["differences"]["rows"]
+    right = [row[kind]["all"]["mean"] for row in (h, raw) for kind in ("probe",)]
+    assert row["difference"] == pytest.approx(right[0] - right[1])
+    assert 0 < row["low"] < row["difference"] < row["high"]
+    one, two, *_ = sections["layers"]["rows"]
+    assert two["probe"]["value"] > one["probe"]["value"] + 0.3
+    assert sections["probes"]["rows"][0]["ridge"]["value"] > 0.97
+    assert sections["probes"]["rows"][0]["mlp"]["value"] > 0.97
+
+
+def test_what_is_equal_is_similar_and_what_is_apart_is_not(whole):
+    cka = whole[0]["sections"]["cka"]
+    at = {name: i for i, name in enumerate(cka["names"])}
+    matrix = np.array(cka["matrix"])
+    assert matrix[at["layer2"], at["h"]] == pytest.approx(1, abs=1e-6)
+    assert abs(matrix[at["h"], at["raw"]]) < 0.1
+    np.testing.assert_allclose(np.diag(matrix), 1, atol=1e-6)
+
+
+def test_known_factors_are_found_in_the_code_that_holds_them(whole):
+    h, raw = whole[0]["sections"]["factors"]["rows"]
+    assert h["scores"]["r2"]["value"] == pytest.approx(1, abs=1e-3)
+    assert h["scores"]["mcc"]["value"] == pytest.approx(1, abs=1e-6)
+    assert raw["scores"]["r2"]["value"] < 0.1
+
+
+def test_sets_hold_what_they_promise_and_collapse_knows_its_angle(whole):
+    sections = whole[0]["sections"]
+    for row in sections["sets"]["rows"]:
+        assert row["coverage"]["value"] > 0.85
+        assert len(row["class_coverage"]) == CLASSES
+    collapse = sections["collapse"]
+    assert collapse["expected"] == -0.5
+    np.testing.assert_allclose(np.diag(collapse["cosines"]), 1)
+    assert collapse["angle"]["value"] < 0.2
+    (first, *_) = sections["guarantee"]["rows"]
+    assert first["supervised"] <= first["bound"]["high"]
+    assert first["collision"] == pytest.approx(1 / CLASSES)
+
+
+def test_without_labels_what_needs_none_is_measured():
+    study = made(labels=False, factors=False)
+    result, predictions = evaluation.measure(study, class_names=[], **QUIET)
+    assert not predictions
+    assert "the data has no labels" in result["reason"]
+    assert set(result["sections"]) == {"geometry", "alignment", "similarity", "cka"}
+
+
+def test_a_section_that_cannot_be_had_says_why_and_the_rest_goes_on():
+    study = made(views=False)
+    constant = Pair(*(np.ones_like(x) for x in study.representations["h"]))
+    study = study._replace(
+        representations={"h": constant, "raw": study.representations["raw"]},
+        layers={},
+        factors=None,
+    )
+    result, _ = evaluation.measure(study, class_names=["a", "b", "c"], **QUIET)
+    (line,) = result["sections"]["collapse"]["lines"]
+    assert "not measured: neural_collapse: the mean of class" in line
+    assert result["table"][0]["probe"]["all"]["mean"] == pytest.approx(1 / 3)
+    json.dumps(measures.plain(result), allow_nan=False)
+
+
+def test_sections_can_be_left_out():
+    skip = set(measures.SECTIONS) - {"similarity"}
+    result, _ = evaluation.measure(
+        made(), class_names=["a", "b", "c"], skip=skip, **QUIET
+    )
+    assert set(result["sections"]) == {"similarity"}
+    assert result["sections"]["similarity"]["temperature"] == 0.2
+
+
+def test_a_drift_ends_at_itself():
+    study = made()
+    states = {0: study.representations["raw"], 50: study.representations["h"]}
+    section = measures.drift(states, study.labels)
+    assert section.values["steps"] == [0, 50]
+    assert section.values["cka"][1]["value"] == 1.0
+    assert abs(section.values["cka"][0]["value"]) < 0.1
+    assert section.values["probe"][1]["value"] > 0.97
+
+
+def test_numbers_are_worded():
+    assert shown(number(0.5)) == "0.500"
+    assert shown(number(0.5, 0.25, 0.75), 2) == "0.50 [0.25, 0.75]"
+    record = measures.record(
+        measures.Section("T", ["l"], {"a": np.float32(math.nan), "b": np.arange(2)})
+    )
+    assert record == {"title": "T", "lines": ["l"], "a": None, "b": [0, 1]}
