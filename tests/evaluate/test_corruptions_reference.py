@@ -11,6 +11,7 @@ from reference import severities
 from scipy import stats
 
 from rl_jax.evaluate import corruptions
+from rl_jax.evaluate.corruptions.severities import published
 
 
 def picture(*shape, seed=0):
@@ -188,17 +189,106 @@ EXPECTED = {
     "saturate": saturate,
     "pixelate": plain("pixelate"),
     "elastic_transform": elastic_transform,
-    "jpeg_compression": lambda x, c, f: written_out.jpeg(x, round(c[0])),
 }
 
 
-def errors(name, shape):
-    """|found - expected| in grey levels of the second of two images, [5, H, W, C]."""
+def drawn(name, images, seed=3):
+    """The fields of the second image."""
+    f = corruptions.fields(jax.random.key(seed), images.shape, name=name)
+    return {field: np.asarray(value[1], np.float64) for field, value in f.items()}
+
+
+SHAPES = {
+    (32, 32, 3): EXPECTED,
+    (9, 13, 1): [
+        "defocus_blur", "glass_blur", "zoom_blur", "snow", "frost",
+        "brightness", "saturate", "pixelate", "elastic_transform",
+    ],
+    (64, 72, 3): ["defocus_blur", "motion_blur", "spatter", "contrast", "pixelate"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [(name, shape) for shape, names in SHAPES.items() for name in names],
+)
+def test_equals_the_reference_on_the_same_draws(name, shape):
+    """The second of two images, at each severity, to the nearest level."""
     images = np.stack([picture(*shape), picture(*shape, seed=1)])
-    f = corruptions.fields(jax.random.key(3), images.shape, name=name)
-    f = {field: np.asarray(value[1], np.float64) for field, value in f.items()}
-    expected = [255 * EXPECTED[name](images[1], c, f) for c in scaled(name, shape)]
-    return np.abs([ours(name, s, images)[1] - z for s, z in enumerate(expected, 1)])
+    f = drawn(name, images)
+    for severity, c in enumerate(scaled(name, shape), 1):
+        found = ours(name, severity, images)[1]
+        expected = 255 * EXPECTED[name](images[1], c, f)
+        error = np.abs(found - expected)
+        assert error.max() < 0.51, f"severity {severity}: {np.mean(error > 0.51):.3f}"
+
+
+@pytest.mark.parametrize("shape", [(9, 13, 1), (8, 8, 3), (32, 32, 3), (64, 72, 3)])
+def test_jpeg_is_pillows(shape):
+    """To the bit: libjpeg computes in integers."""
+    images = np.stack([picture(*shape), picture(*shape, seed=1)])
+    for severity, (quality,) in enumerate(scaled("jpeg_compression", shape), 1):
+        found = ours("jpeg_compression", severity, images)
+        for levels, x in zip(found, images, strict=True):
+            pillow = 255 * reference.jpeg_compression(x, round(quality))
+            np.testing.assert_allclose(levels, pillow, atol=1e-6)
+
+
+def test_constants_are_the_published_ones():
+    for size, table in ((224, severities.IMAGENET), (32, severities.CIFAR)):
+        for name, rows in table.items():
+            found = published(name, (size, size, 3))
+            if name == "zoom_blur":
+                for (end, step), factors in zip(found, rows, strict=True):
+                    np.testing.assert_array_equal(np.arange(1, end, step), factors)
+            elif name == "spatter":  # of strength and σ of mud one is zero
+                rows = [
+                    (*row[:4], row[4] * (1 - row[5]), row[4] * row[5]) for row in rows
+                ]
+                np.testing.assert_array_equal(found, rows)
+            else:
+                rows = np.array(rows).reshape(5, -1)
+                np.testing.assert_array_equal(found, rows)
+
+
+def test_water_is_near_that_of_cannys_edges():
+    """The published rims and distances on the same draws: the same drops."""
+    images, alike = np.full((2, 32, 32, 3), 51 / 255), []
+    for seed in range(4):
+        f = drawn("spatter", images, seed)
+        for severity, c in enumerate(scaled("spatter", (32, 32, 3))[:3], 1):
+            found = ours("spatter", severity, images, seed)[1] - 51
+            water = spatter(images[1], c, f, reference.spatter_water) * 255 - 51
+            alike.append(np.corrcoef(found.ravel(), water.ravel())[0, 1])
+    assert np.mean(alike) > 0.8
+
+
+# The draws.
+
+
+def test_draws_of_an_image_are_those_of_its_own_key():
+    rng = jax.random.key(5)
+    f = corruptions.fields(rng, (2, 32, 32, 3), name="gaussian_noise")["normal"]
+    own = [jax.random.normal(jax.random.fold_in(rng, i), (32, 32, 3)) for i in (0, 1)]
+    np.testing.assert_allclose(f, np.stack(own), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "law"),
+    [
+        ("motion_blur", "angle", stats.uniform(-45, 90)),
+        ("snow", "angle", stats.uniform(-135, 90)),
+        ("snow", "normal", stats.norm()),
+        ("fog", "uniform", stats.uniform()),
+    ],
+)
+def test_draws_follow_their_laws(name, field, law):
+    f = corruptions.fields(jax.random.key(0), (200, 8, 8, 1), name=name)
+    values = np.asarray(f[field], np.float64)
+    assert len(values) == 200
+    assert stats.kstest(values.ravel(), law.cdf).pvalue > 1e-3
+    flat = values.reshape(200, -1)[:, -1]
+    assert abs(stats.pearsonr(flat[1:], flat[:-1]).statistic) < 0.25
 
 
 # The reference itself.

@@ -1,9 +1,10 @@
 """ImageNet-C, image by image, in NumPy float64, SciPy and Pillow.
 
 Hendrycks & Dietterich 2019 (arXiv:1903.12261) as the authors' `make_imagenet_c.py`
-and `make_cifar_c.py` define it; those scripts, run with OpenCV 5.0, scikit-image 0.26
+and `make_cifar_c.py` define it. Those scripts, run with OpenCV 5.0, scikit-image 0.26
 and ImageMagick 6.9 on the same draws, differ from this file by less than 0.003 grey
-levels, and by ImageMagick's cut to bytes in motion blur and snow. Every function
+levels, and by ImageMagick's cut to bytes in motion blur and snow (impulse noise and
+frost, which take files or a generator of their own, were not run). Every function
 takes one image [H, W, C] in [0, 1], its parameters in pixels and its random draws, and
 returns float64 before quantisation. Borders are OpenCV's and scikit-image's: Gaussian
 blurs repeat the edge ("nearest"), OpenCV's filters mirror without it

@@ -10,9 +10,8 @@ from rl_jax.evaluate.corruptions.filters import (
     gaussian_matrices,
     motion,
     motion_constants,
-    no_fields,
+    none_drawn,
     separable,
-    uniform,
     zoom_matrix,
 )
 
@@ -98,8 +97,12 @@ def _glass(table, index, shape):
     }
 
 
-def _shifts(rng, shape):
-    return {"shifts": uniform(rng, (3, *shape[:2], 2))}
+def _shift_count(shape):
+    return 6 * shape[0] * shape[1]
+
+
+def _shifts(u, shape):
+    return {"shifts": u.reshape(3, *shape[:2], 2)}
 
 
 def glass_blur(
@@ -154,9 +157,9 @@ def _motion(table, index, shape):
     return motion_constants(table[:, 0], table[:, 1], index)
 
 
-def _tilt(rng, shape):
+def _tilt(u, shape):
     del shape
-    return {"angle": jax.random.uniform(rng, (), minval=-45.0, maxval=45.0)}
+    return {"angle": 90 * u[0] - 45}
 
 
 def motion_blur(
@@ -166,7 +169,7 @@ def motion_blur(
 
     Args:
       image: [H, W, C].
-      fields: "angle" ~ U[−45, 45) degrees, drawn as `uniform(rng, ())`.
+      fields: "angle" in [−45, 45) degrees, 90 u − 45 of u = `uniform(rng, [1])`.
       constants: "motion" [T], weights along the way.
 
     Returns:
@@ -215,10 +218,10 @@ def zoom_blur(
 
 
 BLUR = {
-    "defocus_blur": Corruption(_disc, no_fields, defocus_blur),
-    "glass_blur": Corruption(_glass, _shifts, glass_blur),
-    "motion_blur": Corruption(_motion, _tilt, motion_blur),
-    "zoom_blur": Corruption(_zoom, no_fields, zoom_blur),
-    "gaussian_blur": Corruption(_gaussian, no_fields, gaussian_blur),
+    "defocus_blur": none_drawn(_disc, defocus_blur),
+    "glass_blur": Corruption(_glass, _shift_count, _shifts, glass_blur),
+    "motion_blur": Corruption(_motion, lambda shape: 1, _tilt, motion_blur),
+    "zoom_blur": none_drawn(_zoom, zoom_blur),
+    "gaussian_blur": none_drawn(_gaussian, gaussian_blur),
 }
 """The corruptions of this file, by name."""

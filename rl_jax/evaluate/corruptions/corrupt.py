@@ -58,9 +58,9 @@ def corrupt(
     if severity not in SEVERITIES:
         raise UsageError(f"corrupt: severity must be 1 .. 5, got {severity}")
     images = _checked("corrupt", images)
-    drawn = _drawn(rng, _PARTS[name].draw, images.shape)
+    uniforms = _uniforms(rng, name, images.shape)
     constants = _constants(name, images.shape[1:], SEVERITIES.index(severity))
-    return _corrupted(images, drawn, constants, apply=_PARTS[name].apply)
+    return _corrupted(images, uniforms, constants, name=name)
 
 
 def corrupt_all(rng: chex.PRNGKey, images: chex.Array, *, name: str) -> chex.Array:
@@ -79,11 +79,9 @@ def corrupt_all(rng: chex.PRNGKey, images: chex.Array, *, name: str) -> chex.Arr
     images = _checked("corrupt_all", images)
     # One after another: five batches of one compilation, whose intermediates are the
     # memory of one.
-    drawn = _drawn(rng, _PARTS[name].draw, images.shape)
+    uniforms = _uniforms(rng, name, images.shape)
     rows = [_constants(name, images.shape[1:], s) for s in range(len(SEVERITIES))]
-    return jnp.stack(
-        [_corrupted(images, drawn, row, apply=_PARTS[name].apply) for row in rows]
-    )
+    return jnp.stack([_corrupted(images, uniforms, row, name=name) for row in rows])
 
 
 def fields(
@@ -104,24 +102,45 @@ def fields(
       UsageError: for an unknown name.
     """
     _check_name("fields", name)
-    return _drawn(rng, _PARTS[name].draw, tuple(shape))
+    shape = tuple(shape)
+    draw = functools.partial(_drawn, name=name, shape=shape[1:])
+    return jax.vmap(draw)(_uniforms(rng, name, shape))
 
 
-# Apart from the corruption: most share a draw, whose generator is slow to compile.
+def _uniforms(rng, name, shape):
+    """[B, n] ~ U[0, 1): one n for all corruptions, as the generator compiles slowly.
+
+    The first k of n numbers are those of k: what is drawn does not depend on n.
+    """
+    if not _PARTS[name].count(shape[1:]):
+        return jnp.zeros((shape[0], 0))
+    most = max(parts.count(shape[1:]) for parts in _PARTS.values())
+    return _generated(rng, shape[0], most)
+
+
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _drawn(rng, draw, shape):
-    rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(shape[0]))
-    return jax.vmap(functools.partial(draw, shape=shape[1:]))(rngs)
+def _generated(rng, examples, count):
+    rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(examples))
+    return jax.vmap(lambda rng: jax.random.uniform(rng, (count,)))(rngs)
+
+
+def _drawn(uniforms, *, name, shape):
+    count = _PARTS[name].count(shape)
+    return _PARTS[name].draw(uniforms[:count], shape)
 
 
 def _levels(images):
     return jnp.round(255 * jnp.clip(images, 0.0, 1.0)) / 255
 
 
-@functools.partial(jax.jit, static_argnames="apply")
-def _corrupted(images, drawn, constants, *, apply):
+@functools.partial(jax.jit, static_argnames="name")
+def _corrupted(images, uniforms, constants, *, name):
+    def one(image, uniforms):
+        drawn = _drawn(uniforms, name=name, shape=image.shape)
+        return _PARTS[name].apply(image, drawn, constants)
+
     images = _levels(images.astype(jnp.float32))
-    return _levels(jax.vmap(apply, (0, 0, None))(images, drawn, constants))
+    return _levels(jax.vmap(one)(images, uniforms))
 
 
 @functools.lru_cache(maxsize=128)

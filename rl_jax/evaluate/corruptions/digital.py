@@ -7,9 +7,8 @@ import numpy as np
 from rl_jax.evaluate.corruptions.filters import (
     Corruption,
     gaussian_matrices,
-    no_fields,
+    none_drawn,
     separable,
-    uniform,
 )
 from rl_jax.evaluate.corruptions.jpeg import jpeg_compression, quantisation
 
@@ -22,7 +21,7 @@ def _kept(table, index, shape):
 def contrast(
     image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
 ) -> chex.Array:
-    """m + c (x − m), m the mean of the image in each channel.
+    """Contrast: m + c (x − m), m the mean of the image in each channel.
 
     Args:
       image: x [H, W, C].
@@ -123,8 +122,10 @@ def pixelate(
     levels = 255 * image
     for way in ("down", "up"):
         columns, rows = constants[f"columns_{way}"], constants[f"rows_{way}"]
-        levels = _half_up(jnp.einsum("hwc,vw->hvc", levels, columns))
-        levels = _half_up(jnp.einsum("hwc,gh->gwc", levels, rows))
+        levels = _half_up(
+            jnp.einsum("hwc,vw->hvc", levels, columns, precision="highest")
+        )
+        levels = _half_up(jnp.einsum("hwc,gh->gwc", levels, rows, precision="highest"))
     return levels / 255
 
 
@@ -144,15 +145,13 @@ def _elastic(table, index, shape):
     }
 
 
-def _waves(rng, shape):
-    height, width = shape[:2]
-    area = height * width
-    drawn = uniform(rng, (6 + 2 * area,))
-    return {
-        "corners": drawn[:6].reshape(3, 2),
-        "right": drawn[6 : 6 + area].reshape(height, width),
-        "down": drawn[6 + area :].reshape(height, width),
-    }
+def _wave_count(shape):
+    return 6 + 2 * shape[0] * shape[1]
+
+
+def _waves(u, shape):
+    right, down = u[6:].reshape(2, *shape[:2])
+    return {"corners": u[:6].reshape(3, 2), "right": right, "down": down}
 
 
 def elastic_transform(
@@ -206,15 +205,12 @@ def _bilinear(image, y, x, border):
     height, width, channels = image.shape
     pixels = image.reshape(-1, channels)
     low_y, low_x = jnp.floor(y), jnp.floor(x)
-    total = jnp.zeros(image.shape)
-    for step_y in (0, 1):
-        row = _folded(low_y + step_y, height, border)
-        weight_y = 1 - jnp.abs(y - low_y - step_y)
-        for step_x in (0, 1):
-            column = _folded(low_x + step_x, width, border)
-            weight = weight_y * (1 - jnp.abs(x - low_x - step_x))
-            total += weight[..., None] * pixels[row * width + column]
-    return total
+    step_y, step_x = np.array([[[[0]], [[0]], [[1]], [[1]]], [[[0]], [[1]]] * 2])
+    row = _folded(low_y[None] + step_y, height, border)
+    column = _folded(low_x[None] + step_x, width, border)
+    weight = 1 - jnp.abs((y - low_y)[None] - step_y)
+    weight *= 1 - jnp.abs((x - low_x)[None] - step_x)
+    return (weight[..., None] * pixels[row * width + column]).sum(0)
 
 
 def _folded(position, size, border):
@@ -227,10 +223,10 @@ def _folded(position, size, border):
 
 
 DIGITAL = {
-    "contrast": Corruption(_kept, no_fields, contrast),
-    "elastic_transform": Corruption(_elastic, _waves, elastic_transform),
-    "pixelate": Corruption(_pixelate, no_fields, pixelate),
-    "jpeg_compression": Corruption(quantisation, no_fields, jpeg_compression),
-    "saturate": Corruption(_saturation, no_fields, saturate),
+    "contrast": none_drawn(_kept, contrast),
+    "elastic_transform": Corruption(_elastic, _wave_count, _waves, elastic_transform),
+    "pixelate": none_drawn(_pixelate, pixelate),
+    "jpeg_compression": none_drawn(quantisation, jpeg_compression),
+    "saturate": none_drawn(_saturation, saturate),
 }
 """The corruptions of this file and of `jpeg`, by name."""

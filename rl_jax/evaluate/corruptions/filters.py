@@ -1,6 +1,5 @@
 """Linear filters of an image: matrices made on the host, products on the device."""
 
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -19,29 +18,27 @@ class Corruption(NamedTuple):
     Attributes:
       constants: (table [5, P], index, shape [H, W, C]) -> {name: array} of the severity
         at `index`, NumPy; the shapes are those of all severities.
-      draw: (rng, shape) -> {name: array}, the random fields of one image.
+      count: shape [H, W, C] -> how many random numbers an image takes.
+      draw: (u [count], shape) -> {name: array}, the random fields of one image, from
+        u = `uniform(rng, [count])`.
       apply: (image [H, W, C], fields, constants) -> image; may leave [0, 1].
     """
 
     constants: Callable
+    count: Callable
     draw: Callable
     apply: Callable
 
 
-def no_fields(rng: chex.PRNGKey, shape: tuple[int, ...]) -> dict[str, chex.Array]:
-    """{}: the corruption is deterministic; rng and shape go unused."""
-    del rng, shape
-    return {}
+def none_drawn(constants: Callable, apply: Callable) -> Corruption:
+    """A deterministic corruption."""
+    return Corruption(constants, lambda shape: 0, lambda u, shape: {}, apply)
 
 
-def uniform(rng: chex.PRNGKey, shape: tuple[int, ...]) -> chex.Array:
-    """`jax.random.uniform(rng, shape)`, drawn flat: the same values, faster compiled."""
-    return jax.random.uniform(rng, (math.prod(shape),)).reshape(shape)
-
-
-def normal(rng: chex.PRNGKey, shape: tuple[int, ...]) -> chex.Array:
-    """`jax.random.normal(rng, shape)`, drawn flat: the same values, faster compiled."""
-    return jax.random.normal(rng, (math.prod(shape),)).reshape(shape)
+def to_normal(u: chex.Array) -> chex.Array:
+    """N(0, 1) from U[0, 1): what `jax.random.normal` makes of the same bits."""
+    low = np.nextafter(np.float32(-1), np.float32(0))
+    return np.float32(np.sqrt(2)) * jax.lax.erf_inv(jnp.maximum(low, 2 * u + low))
 
 
 def filter_matrix(size: int, weights: np.ndarray, border: Border) -> np.ndarray:
@@ -84,8 +81,9 @@ def separable(image: chex.Array, rows: chex.Array, columns: chex.Array) -> chex.
     width and border costs the same here.
     """
     height, width, channels = image.shape
-    image = (rows @ image.reshape(height, -1)).reshape(-1, width, channels)
-    return jnp.einsum("hwc,vw->hvc", image, columns)
+    image = jnp.matmul(rows, image.reshape(height, -1), precision="highest")
+    image = image.reshape(-1, width, channels)
+    return jnp.einsum("hwc,vw->hvc", image, columns, precision="highest")
 
 
 def zoom_matrix(size: int, factor: float) -> np.ndarray:

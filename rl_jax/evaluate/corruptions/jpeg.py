@@ -24,18 +24,31 @@ _CHROMA[:4, :4] = [
     [47, 66, 99, 99],
 ]
 
-# In 65536ths, libjpeg's fixed point: values often lie halfway between two levels.
+# libjpeg's, in units of 2⁻¹⁶.
 _TO_YCC = np.array(
-    [[19595, 38470, 7471], [-11058, -21710, 32768], [32768, -27439, -5329]], np.int32
+    [[19595, 38470, 7471], [-11059, -21709, 32768], [32768, -27439, -5329]], np.int32
 )
 _TO_RGB = np.array(
-    [[1, 0, 1.402], [1, -0.344136286, -0.714136286], [1, 1.772, 0]], np.float32
+    [[65536, 0, 91881], [65536, -22554, -46802], [65536, 116130, 0]], np.int32
 )
 
-_frequency, _place = np.arange(8)[:, None], np.arange(8)[None, :]
-_DCT = np.cos(np.pi * _frequency * (2 * _place + 1) / 16) / 2
-_DCT[0] /= np.sqrt(2)
-_DCT = _DCT.astype(np.float32)
+# The DCT of libjpeg ("islow"): √8 times the orthonormal one in units of 2⁻¹³. Rounded
+# constants are added up there, hence the odd last digits.
+_HALF_DCT = np.array(
+    [
+        [8192, 8192, 8192, 8192],
+        [11363, 9633, 6437, 2260],
+        [10703, 4433, -4433, -10703],
+        [9633, -2259, -11362, -6436],
+        [8192, -8192, -8192, 8192],
+        [6437, -11362, 2261, 9633],
+        [4433, -10704, 10704, -4433],
+        [2260, -6436, 9633, -11363],
+    ],
+    np.int32,
+)
+_SIGN = np.resize([[1], [-1]], (8, 1))
+_DCT = np.concatenate([_HALF_DCT, _SIGN * _HALF_DCT[:, ::-1]], 1).astype(np.int32)
 
 
 def quantisation(
@@ -51,13 +64,13 @@ def quantisation(
       shape: unused.
 
     Returns:
-      "luma" and "chroma" [8, 8].
+      "luma" and "chroma" int32 [8, 8].
     """
     del shape
     quality = int(table[index, 0])
     scale = 200 - 2 * quality if quality >= 50 else 5000 // quality
     return {
-        name: np.clip((base * scale + 50) // 100, 1, 255).astype(np.float32)
+        name: np.clip((base * scale + 50) // 100, 1, 255).astype(np.int32)
         for name, base in (("luma", _LUMA), ("chroma", _CHROMA))
     }
 
@@ -68,12 +81,9 @@ def jpeg_compression(
     """JPEG at low quality, coded and decoded as libjpeg does by default.
 
     RGB to YCbCr; chroma halved both ways by means of 2 × 2; 8 × 8 DCT of values − 128,
-    rounded to multiples of the quantisation table; inverse DCT; chroma enlarged by
-    the triangle filter (3 : 1); back to RGB. Each step is rounded to integers as
-    libjpeg's, the DCT to eighths. Blocks are filled up by repeating the border:
-    columns before chroma is halved, rows after. The DCT is that of real numbers,
-    libjpeg's of integers: values may differ by a level or two, and in a block by
-    more where a coefficient lies halfway between two steps. One channel is all luma.
+    rounded to multiples of the quantisation table; inverse DCT; chroma enlarged by the
+    triangle filter (3 : 1); back to RGB, each step rounded to integers as libjpeg's. Axes
+    are filled up by repeating the border. One channel is all luma.
 
     Args:
       image: [H, W, C] in [0, 1].
@@ -85,18 +95,20 @@ def jpeg_compression(
     """
     del fields
     height, width, channels = image.shape
-    levels = jnp.round(255 * image)
+    levels = jnp.round(255 * image).astype(jnp.int32)
     if channels == 1:
         return _coded(levels, constants["luma"]) / 255
-    # Half a level on top of the offset of chroma, less one 65536th.
-    offset = np.array([1 << 15, (257 << 15) - 1, (257 << 15) - 1], np.int32)
-    fixed = levels.astype(jnp.int32) @ _TO_YCC.T + offset[None, None, :]
-    ycc = (fixed >> 16).astype(jnp.float32)
+    # Chroma is a unit short of halves up.
+    offset = np.array([0, (128 << 16) - 1, (128 << 16) - 1])[None, None, :]
+    ycc = _shifted(jnp.einsum("hwc,yc->hwy", levels, _TO_YCC) + offset, 16)
     luma = _coded(ycc[..., :1], constants["luma"])
-    chroma = _coded(_halved(_filled(ycc[..., 1:], 2, 16)), constants["chroma"])
-    chroma = _doubled(chroma[:, : -(-width // 2)])[:height, :width] - 128
-    rgb = jnp.concatenate([luma, chroma], -1) @ _TO_RGB.T
-    return jnp.clip(jnp.floor(rgb + 0.5), 0.0, 255.0) / 255
+    # libjpeg fills columns up before it halves them, rows after.
+    chroma = _halved(_filled(ycc[..., 1:], 2, 16))
+    chroma = _coded(chroma, constants["chroma"])[:, : -(-width // 2)]
+    chroma = _doubled(chroma)[:height, :width] - 128
+    ycc = jnp.concatenate([luma, chroma], -1)
+    rgb = _shifted(jnp.einsum("hwy,cy->hwc", ycc, _TO_RGB), 16)
+    return jnp.clip(rgb, 0, 255) / 255
 
 
 def _filled(levels, rows, columns):
@@ -108,17 +120,22 @@ def _filled(levels, rows, columns):
 def _coded(levels, table):
     """The levels [H, W, C] after quantisation of the DCT of their blocks."""
     height, width, channels = levels.shape
-    blocks = _filled(levels, 8, 8)
+    blocks = _filled(levels, 8, 8) - 128
     rows, columns = blocks.shape[0] // 8, blocks.shape[1] // 8
-    blocks = blocks.reshape(rows, 8, columns, 8, channels) - 128
-    waves = jnp.einsum("ui,aibjc,vj->aubvc", _DCT, blocks, _DCT)
+    blocks = blocks.reshape(rows, 8, columns, 8, channels)
+    waves = _shifted(jnp.einsum("vj,aibjc->aibvc", _DCT, blocks), 11)
+    waves = _shifted(jnp.einsum("ui,aibvc->aubvc", _DCT, waves), 15)
+    # The waves are eightfold; halves are rounded away from zero.
     table = table[None, :, None, :, None]
-    # In eighths, so that halves are exact; they go away from zero.
-    eighths = jnp.round(8 * waves)
-    steps = jnp.sign(waves) * jnp.floor((jnp.abs(eighths) + 4 * table) / (8 * table))
-    blocks = jnp.einsum("ui,aubvc,vj->aibjc", _DCT, steps * table, _DCT)
-    blocks = jnp.clip(jnp.floor(blocks + 128.5), 0.0, 255.0)
-    return blocks.reshape(8 * rows, 8 * columns, channels)[:height, :width]
+    steps = jnp.sign(waves) * ((jnp.abs(waves) + 4 * table) // (8 * table))
+    blocks = _shifted(jnp.einsum("ui,aubvc->aibvc", _DCT, steps * table), 11)
+    blocks = _shifted(jnp.einsum("vj,aibvc->aibjc", _DCT, blocks), 18)
+    blocks = blocks.reshape(8 * rows, 8 * columns, channels)[:height, :width]
+    return jnp.clip(blocks + 128, 0, 255)
+
+
+def _shifted(values, bits):
+    return (values + (1 << (bits - 1))) >> bits
 
 
 def _halved(levels):
@@ -126,7 +143,7 @@ def _halved(levels):
     quads = levels.reshape(height // 2, 2, width // 2, 2, channels).sum((1, 3))
     # libjpeg rounds halves down and up in turn.
     bias = 1 + np.arange(width // 2) % 2
-    return jnp.floor((quads + bias[None, :, None].astype(np.float32)) / 4)
+    return (quads + bias[None, :, None]) >> 2
 
 
 def _doubled(levels):
@@ -134,12 +151,12 @@ def _doubled(levels):
     rows, columns = (_triangle(n) for n in levels.shape[:2])
     sixteenths = jnp.einsum("gh,hwc,vw->gvc", rows, levels, columns)
     bias = 8 - np.arange(len(columns)) % 2
-    return jnp.floor((sixteenths + bias[None, :, None].astype(np.float32)) / 16)
+    return (sixteenths + bias[None, :, None]) >> 4
 
 
 def _triangle(size):
     """[2 size, size]: each half pixel is three parts its own, one part the nearer."""
-    matrix = np.zeros((2 * size, size), np.float32)
+    matrix = np.zeros((2 * size, size), np.int32)
     for i in range(2 * size):
         near = np.clip(i // 2 + (1 if i % 2 else -1), 0, size - 1)
         matrix[i, i // 2] += 3

@@ -1,11 +1,13 @@
 """Noise: Gaussian, shot, impulse and speckle."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.evaluate.corruptions.filters import Corruption, normal, uniform
+from rl_jax.evaluate.corruptions.filters import Corruption, to_normal
 
 
 def _amount(table, index, shape):
@@ -13,18 +15,18 @@ def _amount(table, index, shape):
     return {"amount": np.float32(table[index, 0])}
 
 
-def _normal(rng, shape):
-    return {"normal": normal(rng, shape)}
+def _normal(u, shape):
+    return {"normal": to_normal(u).reshape(shape)}
 
 
-def _uniform(rng, shape):
-    return {"uniform": uniform(rng, shape)}
+def _uniform(u, shape):
+    return {"uniform": u.reshape(shape)}
 
 
 def gaussian_noise(
     image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
 ) -> chex.Array:
-    """x + c z: the noise of little light.
+    """Adds c z to x: the noise of little light.
 
     Args:
       image: x [H, W, C].
@@ -40,7 +42,7 @@ def gaussian_noise(
 def speckle_noise(
     image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
 ) -> chex.Array:
-    """x + c x z: noise that grows with the signal.
+    """Adds c x z to x: noise that grows with the signal.
 
     Args:
       image: x [H, W, C].
@@ -92,9 +94,9 @@ def _poisson_table(table, index, shape):
 def shot_noise(
     image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
 ) -> chex.Array:
-    """k / c, k ~ Poisson(c x): the noise of counting photons.
+    """Poisson(c x) / c: the noise of counting photons.
 
-    k is the smallest count with P(Poisson(c x) <= k) >= u, so the draw comes before the
+    That is k / c, k the smallest count with P(Poisson(c x) <= k) >= u, so the draw comes before the
     image; x is rounded to its 256 levels, whose distributions are tabled.
 
     Args:
@@ -121,9 +123,9 @@ def shot_noise(
 
 
 NOISE = {
-    "gaussian_noise": Corruption(_amount, _normal, gaussian_noise),
-    "shot_noise": Corruption(_poisson_table, _uniform, shot_noise),
-    "impulse_noise": Corruption(_amount, _uniform, impulse_noise),
-    "speckle_noise": Corruption(_amount, _normal, speckle_noise),
+    "gaussian_noise": Corruption(_amount, math.prod, _normal, gaussian_noise),
+    "shot_noise": Corruption(_poisson_table, math.prod, _uniform, shot_noise),
+    "impulse_noise": Corruption(_amount, math.prod, _uniform, impulse_noise),
+    "speckle_noise": Corruption(_amount, math.prod, _normal, speckle_noise),
 }
 """The corruptions of this file, by name."""

@@ -9,8 +9,8 @@ from rl_jax.evaluate.corruptions.filters import (
     filter_matrix,
     gaussian_matrices,
     luma,
-    normal,
     separable,
+    to_normal,
 )
 from rl_jax.evaluate.corruptions.severities import published
 
@@ -41,8 +41,12 @@ def _spatter(table, index, shape):
     }
 
 
-def _layer(rng, shape):
-    return {"normal": normal(rng, shape[:2])}
+def _layer_count(shape):
+    return shape[0] * shape[1]
+
+
+def _layer(u, shape):
+    return {"normal": to_normal(u).reshape(shape[:2])}
 
 
 def spatter(
@@ -105,7 +109,7 @@ def _relief(covered):
     around = jnp.pad(covered, 1, constant_values=True)
     inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
     distance = jnp.minimum(_distance(covered & ~inner), _FAR)
-    # The sums of nine integers are exact only before the division; a distance is not.
+    # Distances are not exact, and nor is a mean of equal ones.
     level = jnp.floor(_mean(distance) + 1e-4)
     at_most = (level[None] <= jnp.arange(_FAR + 1)[:, None, None]).sum((1, 2))
     below = at_most[level.astype(jnp.int32)]
@@ -131,19 +135,19 @@ def _distance(rim):
 
 
 def _mean(image):
-    matrices = (filter_matrix(n, np.ones(3), "reflect") for n in image.shape)
-    return separable(image[..., None], *matrices)[..., 0] / 9
+    return _correlate(image, np.ones((3, 3))) / 9
 
 
 def _correlate(image, kernel):
+    """Σ k[i, j] x[h + i − 1, w + j − 1], the border mirrored without its edge."""
     height, width = image.shape
-    padded = jnp.pad(image, 1, mode="reflect")
-    return sum(
-        float(kernel[i, j]) * padded[i : i + height, j : j + width]
-        for i in range(3)
-        for j in range(3)
-    )
+    total = jnp.zeros((height, width, 1))
+    for weights, shift in zip(kernel, np.eye(3), strict=True):
+        rows = filter_matrix(height, shift, "reflect")
+        columns = filter_matrix(width, weights, "reflect")
+        total += separable(image[..., None], rows, columns)
+    return total[..., 0]
 
 
-SPATTER = {"spatter": Corruption(_spatter, _layer, spatter)}
+SPATTER = {"spatter": Corruption(_spatter, _layer_count, _layer, spatter)}
 """The corruption of this file, by name."""

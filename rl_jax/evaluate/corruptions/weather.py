@@ -1,5 +1,7 @@
 """Weather: snow, frost, fog and brightness."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,9 @@ from rl_jax.evaluate.corruptions.filters import (
     luma,
     motion,
     motion_constants,
-    no_fields,
-    normal,
+    none_drawn,
     separable,
-    uniform,
+    to_normal,
     zoom_matrix,
 )
 
@@ -35,10 +36,13 @@ def _snow(table, index, shape):
     }
 
 
-def _flakes(rng, shape):
-    drawn = normal(rng, (shape[0] * shape[1] + 1,))
-    share = jax.scipy.stats.norm.cdf(drawn[-1])
-    return {"normal": drawn[:-1].reshape(shape[:2]), "angle": 90 * share - 135}
+def _flake_count(shape):
+    return shape[0] * shape[1] + 1
+
+
+def _flakes(u, shape):
+    layer = to_normal(u[:-1]).reshape(shape[:2])
+    return {"normal": layer, "angle": 90 * u[-1] - 135}
 
 
 def snow(
@@ -53,8 +57,9 @@ def snow(
 
     Args:
       image: x [H, W, C].
-      fields: of n = `normal(rng, [H W + 1])`: "normal" z [H, W], the first; "angle"
-        ~ U(−135, −45) degrees, 90 Φ(n) − 135 of the last.
+      fields: "normal" z ~ N(0, 1) [H, W], drawn as `normal(rng, [H W + 1])` without its
+        last; "angle" in [−135, −45) degrees, 90 u − 135 of u, the last of
+        `uniform(rng, [H W + 1])`.
       constants: "mean" m, "sd", "threshold", "kept" k; "rows" [H, H] and "columns"
         [W, W], the zoom; "motion" [T], the weights of the blur.
 
@@ -70,25 +75,29 @@ def snow(
     return kept * image + (1 - kept) * white + layer + layer[::-1, ::-1]
 
 
-def _octaves(shape):
-    return min(5, int(np.log2(min(shape[:2]))))
-
-
 def _frost(table, index, shape):
     del shape
     image, frost = table[index]
     return {"image": np.float32(image), "frost": np.float32(frost)}
 
 
-def _lattice(rng, shape):
-    octaves = _octaves(shape)
-    return {"lattice": uniform(rng, (octaves, 2**octaves + 1, 2**octaves + 1))}
+def _lattice_shape(shape):
+    octaves = min(5, int(np.log2(min(shape[:2]))))
+    return octaves, 2**octaves + 1, 2**octaves + 1
+
+
+def _lattice_count(shape):
+    return math.prod(_lattice_shape(shape))
+
+
+def _lattice(u, shape):
+    return {"lattice": u.reshape(_lattice_shape(shape))}
 
 
 def frost(
     image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
 ) -> chex.Array:
-    """a x + b f: ice on the lens.
+    """Ice f on the lens: a x + b f.
 
     f is procedural where the published program crops one of five photographs: ridged
     noise of O = min(5, ⌊log2 min(H, W)⌋) octaves, t = Σ_o 2^−o (1 − |2 v_o − 1|), where v_o
@@ -107,7 +116,7 @@ def frost(
     """
     height, width, channels = image.shape
     texture = jnp.zeros((height, width, 1))
-    for octave in range(_octaves(image.shape)):
+    for octave in range(len(fields["lattice"])):
         cells = 2 ** (octave + 1)
         lattice = fields["lattice"][octave, : cells + 1, : cells + 1, None]
         value = separable(lattice, _stretch(height, cells), _stretch(width, cells))
@@ -139,15 +148,18 @@ def _fog(table, index, shape):
     }
 
 
-def _relief(rng, shape):
-    side = _side(shape)
-    return {"uniform": uniform(rng, (side, side))}
+def _relief_count(shape):
+    return _side(shape) ** 2
+
+
+def _relief(u, shape):
+    return {"uniform": u.reshape(_side(shape), -1)}
 
 
 def fog(
     image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
 ) -> chex.Array:
-    """(x + b p) · m / (m + b), m the largest value of x, p a plasma fractal in [0, 1].
+    """Fog: (x + b p) · m / (m + b), m the largest value of x, p a plasma fractal in [0, 1].
 
     p is the upper left of a square of side S, the power of two at or above max(H, W),
     made by diamond-square on a torus: from one zero, the centre of each square becomes
@@ -164,22 +176,27 @@ def fog(
       [H, W, C] >= 0.
     """
     height, width, _ = image.shape
-    noise = 2 * fields["uniform"] - 1
-    plasma, side = jnp.zeros((1, 1)), len(noise)
-    for octave in range(len(constants["heights"])):
-        step = side >> octave
-        half, size = step // 2, constants["heights"][octave]
+    noise, heights = 2 * fields["uniform"] - 1, constants["heights"]
+    side = len(noise)
+    row, column = np.arange(side)[:, None], np.arange(side)[None, :]
 
-        def around(total, row, column, size=size, step=step):
-            return total / 4 + size * noise[row::step, column::step]
+    # The whole square at every octave: one small program, where slices would be many.
+    def octave(o, plasma):
+        step = side >> o
+        half = step // 2
 
-        rows = plasma + jnp.roll(plasma, -1, 0)
-        centre = around(rows + jnp.roll(rows, -1, 1), half, half)
-        across = plasma + jnp.roll(plasma, -1, 1) + centre + jnp.roll(centre, 1, 0)
-        down = rows + centre + jnp.roll(centre, 1, 1)
-        top = jnp.stack([plasma, around(across, 0, half)], -1)
-        bottom = jnp.stack([around(down, half, 0), centre], -1)
-        plasma = jnp.stack([top, bottom], 1).reshape(2 * len(plasma), -1)
+        down, up = jnp.roll(plasma, -half, 0), jnp.roll(plasma, half, 0)
+        corners = jnp.roll(down, -half, 1) + jnp.roll(down, half, 1)
+        corners += jnp.roll(up, -half, 1) + jnp.roll(up, half, 1)
+        height = heights[o] * noise
+        is_row, is_column = row % step == half, column % step == half
+        plasma = jnp.where(is_row & is_column, corners / 4 + height, plasma)
+        beside = jnp.roll(plasma, -half, 0) + jnp.roll(plasma, half, 0)
+        beside += jnp.roll(plasma, -half, 1) + jnp.roll(plasma, half, 1)
+        is_diamond = (row % half == 0) & (column % half == 0) & (is_row ^ is_column)
+        return jnp.where(is_diamond, beside / 4 + height, plasma)
+
+    plasma = jax.lax.fori_loop(0, len(heights), octave, jnp.zeros((side, side)))
     plasma -= plasma.min()
     plasma = (plasma / plasma.max())[:height, :width, None]
     most, thickness = image.max(), constants["thickness"]
@@ -215,9 +232,9 @@ def brightness(
 
 
 WEATHER = {
-    "snow": Corruption(_snow, _flakes, snow),
-    "frost": Corruption(_frost, _lattice, frost),
-    "fog": Corruption(_fog, _relief, fog),
-    "brightness": Corruption(_lift, no_fields, brightness),
+    "snow": Corruption(_snow, _flake_count, _flakes, snow),
+    "frost": Corruption(_frost, _lattice_count, _lattice, frost),
+    "fog": Corruption(_fog, _relief_count, _relief, fog),
+    "brightness": none_drawn(_lift, brightness),
 }
 """The corruptions of this file, by name."""
