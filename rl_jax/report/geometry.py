@@ -203,7 +203,7 @@ def drift(shown: Sequence[Shown]) -> list[Markup]:
 def collapse(shown: Sequence[Shown]) -> list[Markup]:
     """Neural collapse: the angles of the class means, and what is 0 at collapse."""
     found = [each for each in shown if len(each.section.values["classes"]) > 1]
-    heads = ["0 at collapse", *(each.head("h") for each in shown)]
+    heads = ["0 at collapse", *(charts.shorten(e.name or "h", 14) for e in shown)]
     rows = [
         (
             [name, tag("small.line", text)],
