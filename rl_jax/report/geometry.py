@@ -230,7 +230,7 @@ def _angles(each: Shown) -> Markup:
         for k, value in enumerate(row)
         if i < k and value is not None
     ]
-    full = max([2 * abs(expected), *map(abs, apart)])
+    full = max([2 * abs(expected), *map(abs, apart)]) or 1.0
     label = f"cosines of the means of {len(names)} classes, expected {expected:.3f}"
     figures = [heat_map(values["cosines"], names, label=label, full=min(full, 1.0))]
     if len(apart) > 1:

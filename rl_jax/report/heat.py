@@ -126,5 +126,5 @@ def _picture(matrix: Matrix, label: str, full: float) -> Markup:
     box = Box(360, 366, left=16, right=344, top=4, bottom=332)
     place = {"x": box.left, "y": box.top, "width": 328, "height": 328}
     picture = tag("image", href=source, preserveAspectRatio="none", **place)
-    said = f"{label}; every {every}th row" if every > 1 else label
+    said = f"{label}; one row of {every} is shown" if every > 1 else label
     return svg.figure(box, said, [picture, _scale(box, full)])
