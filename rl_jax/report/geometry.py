@@ -203,7 +203,7 @@ def drift(shown: Sequence[Shown]) -> list[Markup]:
 def collapse(shown: Sequence[Shown]) -> list[Markup]:
     """Neural collapse: the angles of the class means, and what is 0 at collapse."""
     found = [each for each in shown if len(each.section.values["classes"]) > 1]
-    heads = ["0 at collapse", *(each.head("h") for each in shown)]
+    heads = ["0 at collapse", *(charts.shorten(e.name or "h", 14) for e in shown)]
     rows = [
         (
             [name, tag("small.line", text)],
@@ -230,7 +230,7 @@ def _angles(each: Shown) -> Markup:
         for k, value in enumerate(row)
         if i < k and value is not None
     ]
-    full = max([2 * abs(expected), *map(abs, apart)])
+    full = max([2 * abs(expected), *map(abs, apart)]) or 1.0
     label = f"cosines of the means of {len(names)} classes, expected {expected:.3f}"
     figures = [heat_map(values["cosines"], names, label=label, full=min(full, 1.0))]
     if len(apart) > 1:

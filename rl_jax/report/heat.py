@@ -12,6 +12,7 @@ from rl_jax.report.svg import Box
 
 MOST_NAMED = 16
 MOST_CELLS = 128
+_LETTERS = 14
 _STRONGEST = 0.62  # text over a cell stays readable
 _HUES = {"plus": (0, 114, 178), "minus": (213, 94, 0)}
 
@@ -35,8 +36,8 @@ def heat_map(
     count = len(names)
     if count > MOST_NAMED:
         return _picture(matrix, label, full)
-    longest = max(len(charts.shorten(name, 12)) for name in names)
-    left = min(86.0, 12 + 6.4 * longest)
+    longest = max(len(charts.shorten(name, _LETTERS)) for name in names)
+    left = 12 + 6.4 * longest
     side = min((356 - left) / count, 46.0)
     upright = 6.4 * longest < side - 2
     top = 18.0 if upright else left
@@ -44,7 +45,7 @@ def heat_map(
     box = Box(360, bottom + 34, left, right, top, bottom)
     drawn = []
     for i, (name, row) in enumerate(zip(names, matrix, strict=True)):
-        short = charts.shorten(name, 12)
+        short = charts.shorten(name, _LETTERS)
         at = (i + 0.5) * side
         drawn.append(svg.text(left - 6, top + at + 4, short, text_anchor="end"))
         if upright:
@@ -126,5 +127,5 @@ def _picture(matrix: Matrix, label: str, full: float) -> Markup:
     box = Box(360, 366, left=16, right=344, top=4, bottom=332)
     place = {"x": box.left, "y": box.top, "width": 328, "height": 328}
     picture = tag("image", href=source, preserveAspectRatio="none", **place)
-    said = f"{label}; every {every}th row" if every > 1 else label
+    said = f"{label}; one row of {every} is shown" if every > 1 else label
     return svg.figure(box, said, [picture, _scale(box, full)])

@@ -35,7 +35,8 @@ def histogram(
     inner = axes.linear([edges[0], edges[-1]], count=5)
     pairs = zip(inner.ticks, inner.labels, strict=True)
     kept = [(t, text) for t, text in pairs if edges[0] <= t <= edges[-1]]
-    x_axis = Axis(edges[0], edges[-1], *map(tuple, zip(*kept, strict=True)))
+    ticks, names = (tuple(each[i] for each in kept) for i in (0, 1))
+    x_axis = Axis(edges[0], edges[-1], ticks, names)
     y_axis = axes.linear([0.0, *tops], count=3, unit="%")
     drawn, said = [svg.frame(box, x_axis, y_axis, x_title, "share in bin")], []
     for (name, _, colour), each in zip(groups, shares, strict=True):

@@ -131,7 +131,7 @@ def _compared(runs: Sequence[Record]) -> dict[str, Any] | None:
     try:
         found = compare([run.folder for run in runs])
         return shaped({**found, "runs": [run.name for run in runs]})
-    except UsageError as error:
+    except (UsageError, TypeError, ValueError) as error:
         notes = [f"no differences between the runs: {error}"]
         return {"runs": [], "rows": [], "cka": None, "notes": notes}
 

@@ -54,9 +54,12 @@ def plane(points: Sequence[Point], *, limits: Sequence[float]) -> Markup:
         x, y = svg.place(box, x_axis, y_axis, across.value, up.value)
         drawn.append(_cross(box, x_axis, y_axis, point, title))
         if point.shape is not None:
-            d = f"M{x:.1f} {y:.1f}{charts.SHAPES[point.shape % len(charts.SHAPES)]}"
+            shape = {
+                "d": f"M0 0{charts.SHAPES[point.shape % len(charts.SHAPES)]}",
+                "transform": f"translate({x:.1f} {y:.1f}) scale(1.5)",
+            }
             kind = f"mark {point.colour}"
-            drawn.append(tag("path", tag("title", title), class_=kind, d=d))
+            drawn.append(tag("path", tag("title", title), class_=kind, **shape))
             continue
         drawn.append(svg.dot(x, y, point.colour, title, radius=4))
         ends = (v for v in across if v is not None)

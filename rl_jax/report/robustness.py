@@ -79,31 +79,37 @@ def corruptions(shown: Sequence[Shown]) -> list[Markup]:
 
 
 def _series(shown: Sequence[Shown]) -> list[_Series]:
-    """The h of every run; each baseline once for the runs that agree on it."""
+    """What one run has; of several h of each, and the raw pixels once."""
     out: list[_Series] = []
     for each in shown:
         values = each.section.values
         for i, (name, by) in enumerate(values["accuracy"].items()):
             base = name in words.BASELINES
-            if not (each.alone or base or name == "h"):
+            if not _kept(each, name, [series.baseline for series in out]):
                 continue
             colour = cards.colour(name, i) if each.alone or base else each.colour
-            text = words.representation(name)
-            text = text if each.alone or base else each.name
-            if base and any(by == other.by for other in out):
-                continue
-            if base and any(text == other.name for other in out):
-                text = f"{text}, {each.name}"
+            text = each.name
+            if each.alone or base:
+                text = words.representation(name)
+                agree = all(
+                    by == other.section.values["accuracy"].get(name) for other in shown
+                )
+                text = text if agree else f"{text}, {each.name}"
             out.append(_Series(text, colour, by, values["clean"].get(name), base))
     return sorted(out, key=lambda series: series.baseline)
 
 
+def _kept(each: Shown, name: str, baselines: Sequence[bool]) -> bool:
+    """Whether a representation of a run is drawn among those of other runs."""
+    return each.alone or name == "h" or (name == "raw" and not any(baselines))
+
+
 def _mean_errors(shown: Sequence[Shown]) -> Markup | None:
     said = [
-        f"{each.called(words.representation(name))} {words.told(value, unit='%')}"
+        f"{each.name or words.representation(name)} {words.told(value, unit='%')}"
         for each in shown
         for name, value in (each.section.values["mce"] or {}).items()
-        if value.value is not None
+        if value.value is not None and (each.alone or name == "h")
     ]
     baseline = shown[0].section.values["baseline"]
     if not said:
@@ -140,11 +146,15 @@ def attacks(shown: Sequence[Shown]) -> list[Markup]:
     out = []
     for norm in dict.fromkeys(row["norm"] for _, row in rows):
         curves: list[Track] = []
+        baselines: list[bool] = []
         for i, (each, row) in enumerate(rows):
-            if row["norm"] != norm or not row["radii"]:
-                continue
             name = row["representation"]
             base = name in words.BASELINES
+            if row["norm"] != norm or not row["radii"]:
+                continue
+            if not _kept(each, name, baselines):
+                continue
+            baselines.append(base)
             colour = cards.colour(name, i) if each.alone or base else each.colour
             text = each.called(words.representation(name))
             values = [Interval(v) for v in row["accuracy"]]

@@ -64,7 +64,8 @@ h2 + .card, p + .card, .card.apart { margin-top: 1rem; }
   white-space: nowrap; }
 .prose tbody th { white-space: normal; min-width: 7.5rem; }
 .across.prose tbody th { min-width: 11rem; }
-.prose td { vertical-align: top; }
+.prose td, .prose th { vertical-align: top; padding-left: .45rem;
+  padding-right: .45rem; }
 .hero { display: grid; gap: 1.25rem 2.5rem; margin: 1.25rem 0 0; align-items: center;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
 .big { font-size: clamp(3rem, 11vw, 4.5rem); font-weight: 700; line-height: 1;

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rl_jax.report import cards, words
+from rl_jax.report import cards, charts, words
 from rl_jax.report.cards import Shown
 from rl_jax.report.intervals import Mark, Row, intervals
 from rl_jax.report.markup import Markup, escape, percent, tag
@@ -11,10 +11,10 @@ from rl_jax.report.sections import Interval
 
 _MEASURES = {
     "ece": ("ECE", "%"),
-    "ece_mass": ("ECE, bins of equal size", "%"),
-    "mce": ("largest error of a bin", "%"),
+    "ece_mass": ("ECE, equal mass", "%"),
+    "mce": ("largest bin error", "%"),
     "brier": ("Brier score", ""),
-    "nll": ("cross-entropy, nats", ""),
+    "nll": ("cross-entropy", ""),
     "temperature": ("temperature", ""),
 }
 _AFTER = {"ece": ("ECE, scaled", "%"), "nll": ("cross-entropy, scaled", "")}
@@ -39,11 +39,12 @@ def calibration(shown: Sequence[Shown]) -> list[Markup]:
             if any(value.value is not None for value in values):
                 text = f"{name}, %" if unit else name
                 rows.append((text, *(words.interval(v, unit=unit) for v in values)))
-    heads = ["", *(each.head("probe of h") for each in shown)]
+    heads = ["", *(charts.shorten(each.name or "probe of h", 14) for each in shown)]
     note = tag(
         "p.note",
         "On the diagonal it is as often right as it is sure; below it is over-confident"
-        ". Scaled: after division of the logits by the temperature.",
+        ". Cross-entropy in nats. Scaled: after division of the logits by the "
+        "temperature.",
     )
     figure = reliability(diagrams)
     table = cards.table(heads, rows) if rows else None

@@ -115,7 +115,9 @@ def interval(value: Interval, *, unit: str = "") -> Markup:
 
 
 def _shown(value: float | None, unit: str) -> str:
-    return percent(value) if unit == "%" else number(value)
+    if unit == "%":
+        return percent(value)
+    return number(value, 2 if value is not None and abs(value) < 0.1 else 3)
 
 
 def score(value: Score | None, *, unit: str = "") -> Markup:

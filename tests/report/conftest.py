@@ -5,8 +5,10 @@ import json
 import pathlib
 from typing import Any
 
+import evaluation_sections
 import numpy as np
 import pytest
+from pages import page
 
 
 def png(height: int, width: int) -> bytes:
@@ -103,6 +105,17 @@ def evaluation(**changes) -> dict[str, Any]:
     }
 
 
+def whole(*, classes: int = 10, shift: float = 0.0, **sections) -> dict[str, Any]:
+    """An evaluation with all sections; a section given as None is left out."""
+    found = evaluation_sections.sections(classes=classes, shift=shift) | sections
+    return evaluation(
+        format=2,
+        classes=[str(c) for c in range(classes)],
+        checkpoint={"step": 100, "network": "online", "headline": "h", "data": "clean"},
+        sections={k: v for k, v in found.items() if v is not None},
+    )
+
+
 def figures(**changes) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     labels = np.arange(20, dtype=np.int32) % 10
@@ -128,6 +141,7 @@ class Runs:
         self.root = root
         self.recipe, self.rows = recipe, rows
         self.evaluation, self.figures, self.png = evaluation, figures, png
+        self.whole = whole
 
     def __call__(self, name: str = "run", **files) -> pathlib.Path:
         folder = self.root / name
@@ -153,7 +167,34 @@ class Runs:
             (folder / "views.png").write_bytes(views)
         return folder
 
+    def features(self, name: str = "features", **changes) -> pathlib.Path:
+        """The folder of an evaluation of features: no run, no pictures."""
+        none = np.zeros((0, 0, 0, 0, 0), np.uint8)
+        folder = self(
+            name,
+            metrics=None,
+            views=None,
+            figures=figures(
+                query_images=np.zeros((0, 0, 0, 0), np.uint8),
+                query_labels=np.zeros(0, np.int32),
+                neighbour_images=none,
+                neighbour_labels=np.zeros((0, 0), np.int32),
+            ),
+            evaluation=whole(corruptions=None, attacks=None, layers=None, drift=None)
+            | {"features": {"file": "/data/F.npz", "arrays": {"h": [1797, 64]}}}
+            | changes,
+        )
+        (folder / "run.json").unlink()
+        return folder
+
 
 @pytest.fixture
 def runs(tmp_path) -> Runs:
     return Runs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole_page(tmp_path_factory) -> str:
+    """The page of one run with all sections."""
+    runs = Runs(tmp_path_factory.mktemp("whole"))
+    return page(runs(evaluation=runs.whole()))

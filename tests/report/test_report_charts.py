@@ -4,25 +4,10 @@ import re
 
 import numpy as np
 import pytest
+from pages import assert_inside
 
 from rl_jax.report import axes, charts
 from rl_jax.report.charts import Curve
-
-
-def drawn(svg: str) -> tuple[np.ndarray, tuple[float, float]]:
-    """Coordinates of circles, texts and absolute path points; size of the figure."""
-    width, height = map(float, re.search(r"0 0 ([\d.]+) ([\d.]+)", svg).groups())
-    found = [(x, y) for x, y in re.findall(r' c?x="([-\d.]+)" c?y="([-\d.]+)"', svg)]
-    for path in re.findall(r' d="([^"]*)"', svg):
-        found += re.findall(r"[ML]([-\d.]+) ([-\d.]+)", path)
-    return np.array(found, float), (width, height)
-
-
-def assert_inside(svg: str) -> None:
-    at, (width, height) = drawn(svg)
-    assert len(at)
-    assert (at >= 0).all()
-    assert (at <= [width, height]).all()
 
 
 def line_chart(curves, **options):

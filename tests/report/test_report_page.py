@@ -1,7 +1,6 @@
 """The page holds what it must, says what is missing, and runs nothing."""
 
 import base64
-import html.parser
 import io
 import re
 import subprocess
@@ -9,65 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from pages import page, plain
 from PIL import Image
 
 from rl_jax import report
 from rl_jax.errors import UsageError
 from rl_jax.report import training
-
-VOID = {"img", "meta", "br", "hr"}
-
-
-class Balance(html.parser.HTMLParser):
-    """Fails where a tag is closed that is not the open one."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.seen, self.ids, self.links = [], [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append(tag)
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), (tag, names)
-        attributes = dict(attrs)
-        self.ids += [attributes["id"]] if "id" in attributes else []
-        if tag == "a":
-            self.links.append(attributes["href"])
-        if tag == "img":
-            assert attributes["src"].startswith("data:image/png;base64,")
-            assert attributes["alt"]
-        if tag == "svg":
-            assert "aria-label" in attributes or "aria-hidden" in attributes
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def page(*folders) -> str:
-    """The page of the runs, checked for what holds of every page."""
-    output = folders[0].parent / "page.html"
-    assert report.write(folders, output) == output
-    text = output.read_text()
-    parser = Balance()
-    parser.feed(text)
-    parser.close()
-    assert not parser.open
-    assert len(parser.ids) == len(set(parser.ids))
-    assert {link[1:] for link in parser.links} == set(parser.ids)
-    assert not {"script", "iframe", "link", "object"} & set(parser.seen)
-    assert not re.search(r"""(src|href)=["']?\s*(https?:)?//""", text)
-    assert not re.search(r"url\(|@import", text)
-    assert not re.search(r">(nan|inf|None)\b", text)
-    assert "default-src &#x27;none&#x27;" in text
-    return text
-
-
-def plain(text: str) -> str:
-    """What a reader sees: tags out, blanks together."""
-    text = re.sub(r"<style>.*?</style>", "", text, flags=re.S)
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", text)))
 
 
 def test_one_run_shows_everything(runs):

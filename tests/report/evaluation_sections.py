@@ -85,10 +85,10 @@ def sections(*, classes: int = 10, shift: float = 0.0) -> dict[str, Any]:
             },
         }
 
-    def losses(strength):
+    def losses(strength, gain=0.0):
         return {
             name: np.clip(
-                0.94 + shift - strength * severe * rng.uniform(0.4, 2.2), 0.1, 1
+                0.94 + gain - strength * severe * rng.uniform(0.4, 2.2), 0.1, 1
             ).tolist()
             for family in FAMILIES.values()
             for name in family
@@ -266,7 +266,11 @@ def sections(*, classes: int = 10, shift: float = 0.0) -> dict[str, Any]:
         "corruptions": {
             "families": FAMILIES,
             "severities": [1, 2, 3, 4, 5],
-            "accuracy": {"h": losses(0.8), "random": losses(1.4), "raw": losses(1.2)},
+            "accuracy": {
+                "h": losses(0.8, shift),
+                "random": losses(1.4),
+                "raw": losses(1.2),
+            },
             "clean": {"h": 0.96 + shift, "random": 0.9, "raw": 0.92},
             "mce": {"h": interval(0.71 - shift, 0.03), "random": interval(1.08, 0.03)},
             "baseline": "raw",
