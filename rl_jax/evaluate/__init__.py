@@ -22,6 +22,12 @@ from rl_jax.evaluate.conformal import (
     lac_sets,
     set_coverage,
 )
+from rl_jax.evaluate.corruptions import (
+    MeanCorruptionError,
+    corrupt,
+    corrupt_all,
+    mean_corruption_error,
+)
 from rl_jax.evaluate.dci import DCI, dci
 from rl_jax.evaluate.disentanglement import mean_correlation
 from rl_jax.evaluate.embedding import pca_2d, tsne
@@ -63,6 +69,7 @@ __all__ = [
     "Coverage",
     "DCI",
     "Guarantee",
+    "MeanCorruptionError",
     "Hubness",
     "NeuralCollapse",
     "PredictionSets",
@@ -82,6 +89,8 @@ __all__ = [
     "collapse_verdict",
     "conformal_quantile",
     "contrastive_guarantee",
+    "corrupt",
+    "corrupt_all",
     "dci",
     "effective_rank",
     "expected_calibration_error",
@@ -98,6 +107,7 @@ __all__ = [
     "logistic",
     "maximum_calibration_error",
     "mean_correlation",
+    "mean_corruption_error",
     "median_distance",
     "minibatch_cka",
     "mutual_information_gap",

@@ -63,8 +63,8 @@ def defocus_blur(
     """Mean over an antialiased disc, the border mirrored without its edge.
 
     The disc holds the pixels at distance <= r; its edge is softened by a Gaussian of σ
-    pixels over 3 × 3, 5 × 5 for r > 8. The published program cuts the softened disc at r
-    for r >= 8; here it keeps its corona.
+    pixels over 3 × 3, or 5 × 5 where r > 8. The published program cuts the softened
+    disc at r for r >= 8; here it keeps its corona.
 
     Args:
       image: [H, W, C].
@@ -112,15 +112,16 @@ def glass_blur(
 
     In each pass, pixel after pixel from the lower right to the upper left, row by row,
     x[h, w] becomes x[h + ⌊2δ u_0⌋ − δ, w + ⌊2δ u_1⌋ − δ] as it is by then, for
-    δ < h <= H − δ and the same of w. The published loop means to swap the two but copies
-    (its right-hand side is two views of one array), and so does this. Whether the other
-    was visited before is known beforehand, so the chains of copies are followed by
-    doubling, in parallel. Not rounded to 8 bits between the steps, as published.
+    δ < h <= H − δ and the same of w. The published loop means to swap the two but
+    copies (its right-hand side is two views of one array), and so does this. Which of
+    the two comes first is known beforehand, so the chains of copies are followed by
+    doubling, in parallel. Unlike the published program, nothing is cut to 8 bits
+    between the steps.
 
     Args:
       image: [H, W, C].
-      fields: "shifts" u ~ U[0, 1) [3, H, W, 2], drawn as `uniform(rng, shape)`: of pass
-        t, pixel (h, w), down and right. Later passes than the severity's go unused.
+      fields: "shifts" u ~ U[0, 1) [3, H, W, 2], drawn as `uniform(rng, [3, H, W, 2])`:
+        of pass t, pixel (h, w), down and right. Passes past the severity's go unused.
       constants: "rows" [H, H] and "columns" [W, W], the blur; "delta" δ; "passes".
 
     Returns:
@@ -200,8 +201,8 @@ def zoom_blur(
     Args:
       image: x [H, W, C].
       fields: none.
-      constants: "rows" [F', H, H] and "columns" [F', W, W], the zooms, of which the first
-        "count" F are used.
+      constants: "rows" [F', H, H] and "columns" [F', W, W], the zooms, of which the
+        first "count" F are used.
 
     Returns:
       [H, W, C].

@@ -75,10 +75,18 @@ def gaussian_matrices(
 
 
 def separable(image: chex.Array, rows: chex.Array, columns: chex.Array) -> chex.Array:
-    """rows · image · columnsᵀ in each channel; image [H, W, C], matrices [·, H], [·, W].
+    """The product rows · image · columnsᵀ in each channel.
 
     Matrices, since XLA's convolutions are slow inside loops on CPU and a kernel of any
     width and border costs the same here.
+
+    Args:
+      image: [H, W, C].
+      rows: [·, H].
+      columns: [·, W].
+
+    Returns:
+      [·, ·, C].
     """
     height, width, channels = image.shape
     image = jnp.matmul(rows, image.reshape(height, -1), precision="highest")
@@ -89,9 +97,10 @@ def separable(image: chex.Array, rows: chex.Array, columns: chex.Array) -> chex.
 def zoom_matrix(size: int, factor: float) -> np.ndarray:
     """[size, size] float32: linear interpolation that magnifies the middle.
 
-    As published for size >= 32: the middle ⌈size/f⌉ pixels, stretched to round(f ⌈size/f⌉)
-    with the first and last pixel in place, cut to `size`. Whole pixels are too coarse for
-    smaller images: there the zoom is about the centre, x(m + (i − m)/f), m = (size−1)/2.
+    As published for size >= 32: the middle ⌈size/f⌉ pixels, stretched with the first
+    and last in place to round(f ⌈size/f⌉), of which the middle `size` are kept. Whole
+    pixels are too coarse for smaller images: there row i takes the value at m + (i −
+    m)/f, with m = (size − 1)/2.
     """
     i = np.arange(size)
     if size >= 32:
@@ -122,8 +131,8 @@ def motion_constants(
 def motion(image: chex.Array, angle: chex.Numeric, weights: chex.Array) -> chex.Array:
     """ImageMagick's motion blur: a Gaussian tail to one side, at whole pixels.
 
-    Σ_t w_t x[h + ⌈t sin a − ½⌉, w + ⌈t cos a − ½⌉], the border repeated. ImageMagick does
-    this on 8-bit values; here they are not rounded.
+    Σ_t w_t x[h + ⌈t sin a − ½⌉, w + ⌈t cos a − ½⌉], the border repeated. The values are
+    not 8-bit, where ImageMagick's are.
 
     Args:
       image: [H, W, C].

@@ -52,8 +52,8 @@ def snow(
 
     The layer s is noise m + sd z, its middle magnified (`filters.zoom_matrix`), 0 below
     the threshold, clipped to [0, 1] and blurred by motion (`filters.motion`). Result:
-    k x + (1 − k) max(x, 1.5 y + ½) + s + s turned by 180°, with y the luma of x. The layer
-    is not rounded to 8 bits on the way, as published.
+    k x + (1 − k) max(x, 1.5 y + ½) + s + s turned by 180°, with y the luma of x. Unlike
+    the published program, the layer is not cut to 8 bits on the way.
 
     Args:
       image: x [H, W, C].
@@ -100,9 +100,9 @@ def frost(
     """Ice f on the lens: a x + b f.
 
     f is procedural where the published program crops one of five photographs: ridged
-    noise of O = min(5, ⌊log2 min(H, W)⌋) octaves, t = Σ_o 2^−o (1 − |2 v_o − 1|), where v_o
-    is the [n + 1, n + 1] upper left corner of lattice o, n = 2^(o+1), o = 0 …, stretched
-    over the image with its corners on the image's and interpolated linearly. Then
+    noise of O = min(5, ⌊log2 min(H, W)⌋) octaves, t = Σ_o 2^−o (1 − |2 v_o − 1|), where
+    v_o is the [n + 1, n + 1] upper left corner of lattice o, n = 2^(o+1), o = 0 …,
+    stretched over the image, corners on corners, and interpolated linearly. Then
     f = clip(colour + 0.11 (t − mean t) / sd t), the photographs' mean colour
     (0.57, 0.66, 0.70), its luma for one channel, and their spread.
 
@@ -159,13 +159,13 @@ def _relief(u, shape):
 def fog(
     image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
 ) -> chex.Array:
-    """Fog: (x + b p) · m / (m + b), m the largest value of x, p a plasma fractal in [0, 1].
+    """Fog, thicker here and thinner there: (x + b p) · m / (m + b), m = max x.
 
-    p is the upper left of a square of side S, the power of two at or above max(H, W),
-    made by diamond-square on a torus: from one zero, the centre of each square becomes
-    the mean of its corners plus d^−2o (2u − 1), then that of each diamond likewise, at
-    octave o = 0 …, and last (p − min) / (max − min) over the square. Each of the S² − 1
-    points other than the first has its own u.
+    The plasma fractal p is the upper left of a square of side S, the power of two at or
+    above max(H, W), made by diamond-square on a torus: from one zero, the centre of each
+    square becomes the mean of its corners plus d^−2o (2u − 1), then that of each diamond
+    likewise, at octave o = 0 …, and last (p − min) / (max − min) over the square. Each
+    point has its own u; that of the first, the corner, goes unused.
 
     Args:
       image: x [H, W, C].
