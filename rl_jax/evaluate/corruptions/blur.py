@@ -11,8 +11,9 @@ from rl_jax.evaluate.corruptions.filters import (
     motion,
     motion_constants,
     none_drawn,
+    resampled,
     separable,
-    zoom_matrix,
+    zoom_places,
 )
 
 
@@ -185,8 +186,8 @@ def _zoom(table, index, shape):
     own = factors[index]
     padded = np.concatenate([own, np.ones(most - len(own))])
     return {
-        "rows": np.stack([zoom_matrix(shape[0], f) for f in padded]),
-        "columns": np.stack([zoom_matrix(shape[1], f) for f in padded]),
+        "rows": np.stack([zoom_places(shape[0], f) for f in padded]),
+        "columns": np.stack([zoom_places(shape[1], f) for f in padded]),
         "count": np.int32(len(own)),
     }
 
@@ -196,13 +197,13 @@ def zoom_blur(
 ) -> chex.Array:
     """(x + Σ_f zoom_f(x)) / (F + 1): a lens that zooms during the exposure.
 
-    zoom_f magnifies the middle by linear interpolation; see `filters.zoom_matrix`.
+    zoom_f magnifies the middle by linear interpolation; see `filters.zoom_places`.
 
     Args:
       image: x [H, W, C].
       fields: none.
-      constants: "rows" [F', H, H] and "columns" [F', W, W], the zooms, of which the
-        first "count" F are used.
+      constants: "rows" [F', H] and "columns" [F', W], the places of the zooms, of
+        which the first "count" F are used.
 
     Returns:
       [H, W, C].
@@ -211,10 +212,9 @@ def zoom_blur(
     rows, columns = constants["rows"], constants["columns"]
 
     def add(f, total):
-        zoomed = separable(image, rows[f], columns[f])
-        return total + jnp.where(f < constants["count"], zoomed, 0.0)
+        return total + resampled(image, rows[f], columns[f])
 
-    total = jax.lax.fori_loop(0, len(rows), add, image)
+    total = jax.lax.fori_loop(0, constants["count"], add, image)
     return total / (constants["count"] + 1)
 
 

@@ -13,9 +13,10 @@ from rl_jax.evaluate.corruptions.filters import (
     motion,
     motion_constants,
     none_drawn,
+    resampled,
     separable,
     to_normal,
-    zoom_matrix,
+    zoom_places,
 )
 
 _FROST = np.array([0.57, 0.66, 0.70], np.float32)
@@ -28,8 +29,8 @@ def _snow(table, index, shape):
     return {
         "mean": np.float32(mean),
         "sd": np.float32(sd),
-        "rows": zoom_matrix(shape[0], zoom),
-        "columns": zoom_matrix(shape[1], zoom),
+        "rows": zoom_places(shape[0], zoom),
+        "columns": zoom_places(shape[1], zoom),
         "threshold": np.float32(threshold),
         "kept": np.float32(kept),
         **motion_constants(table[:, 4], table[:, 5], index),
@@ -50,7 +51,7 @@ def snow(
 ) -> chex.Array:
     """Falling flakes over a whitened image.
 
-    The layer s is noise m + sd z, its middle magnified (`filters.zoom_matrix`), 0 below
+    The layer s is noise m + sd z, its middle magnified (`filters.zoom_places`), 0 below
     the threshold, clipped to [0, 1] and blurred by motion (`filters.motion`). Result:
     k x + (1 − k) max(x, 1.5 y + ½) + s + s turned by 180°, with y the luma of x. Unlike
     the published program, the layer is not cut to 8 bits on the way.
@@ -60,14 +61,14 @@ def snow(
       fields: "normal" z ~ N(0, 1) [H, W], drawn as `normal(rng, [H W + 1])` without its
         last; "angle" in [−135, −45) degrees, 90 u − 135 of u, the last of
         `uniform(rng, [H W + 1])`.
-      constants: "mean" m, "sd", "threshold", "kept" k; "rows" [H, H] and "columns"
-        [W, W], the zoom; "motion" [T], the weights of the blur.
+      constants: "mean" m, "sd", "threshold", "kept" k; "rows" [H] and "columns"
+        [W], the places of the zoom; "motion" [T], the weights of the blur.
 
     Returns:
       [H, W, C] >= 0.
     """
     layer = constants["mean"] + constants["sd"] * fields["normal"][:, :, None]
-    layer = separable(layer, constants["rows"], constants["columns"])
+    layer = resampled(layer, constants["rows"], constants["columns"])
     layer = jnp.where(layer < constants["threshold"], 0.0, jnp.clip(layer, 0.0, 1.0))
     layer = motion(layer, fields["angle"], constants["motion"])
     kept = constants["kept"]
@@ -162,10 +163,10 @@ def fog(
     """Fog, thicker here and thinner there: (x + b p) · m / (m + b), m = max x.
 
     The plasma fractal p is the upper left of a square of side S, the power of two at or
-    above max(H, W), made by diamond-square on a torus: from one zero, the centre of each
-    square becomes the mean of its corners plus d^−2o (2u − 1), then that of each diamond
-    likewise, at octave o = 0 …, and last (p − min) / (max − min) over the square. Each
-    point has its own u; that of the first, the corner, goes unused.
+    above max(H, W), made by diamond-square on a torus: from one zero, the centre of
+    each square becomes the mean of its corners plus d^−2o (2u − 1), then that of each
+    diamond likewise, at octave o = 0 …, and last (p − min) / (max − min) over the
+    square. Each point has its own u; that of the first, the corner, goes unused.
 
     Args:
       image: x [H, W, C].
