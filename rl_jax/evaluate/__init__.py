@@ -23,6 +23,12 @@ from rl_jax.evaluate.conformal import (
     lac_sets,
     set_coverage,
 )
+from rl_jax.evaluate.corruptions import (
+    MeanCorruptionError,
+    corrupt,
+    corrupt_all,
+    mean_corruption_error,
+)
 from rl_jax.evaluate.dci import DCI, dci
 from rl_jax.evaluate.disentanglement import mean_correlation
 from rl_jax.evaluate.embedding import pca_2d, tsne
@@ -78,6 +84,7 @@ __all__ = [
     "Difference",
     "GradientMasking",
     "Guarantee",
+    "MeanCorruptionError",
     "Hubness",
     "Interval",
     "NeuralCollapse",
@@ -102,6 +109,8 @@ __all__ = [
     "collapse_verdict",
     "conformal_quantile",
     "contrastive_guarantee",
+    "corrupt",
+    "corrupt_all",
     "dci",
     "effective_rank",
     "expected_calibration_error",
@@ -120,6 +129,7 @@ __all__ = [
     "logistic",
     "maximum_calibration_error",
     "mean_correlation",
+    "mean_corruption_error",
     "median_distance",
     "minibatch_cka",
     "mlp_probe",

@@ -11,8 +11,9 @@ from rl_jax.evaluate.corruptions.filters import (
     motion,
     motion_constants,
     none_drawn,
+    resampled,
     separable,
-    zoom_matrix,
+    zoom_places,
 )
 
 
@@ -63,8 +64,8 @@ def defocus_blur(
     """Mean over an antialiased disc, the border mirrored without its edge.
 
     The disc holds the pixels at distance <= r; its edge is softened by a Gaussian of σ
-    pixels over 3 × 3, 5 × 5 for r > 8. The published program cuts the softened disc at r
-    for r >= 8; here it keeps its corona.
+    pixels over 3 × 3, or 5 × 5 where r > 8. The published program cuts the softened
+    disc at r for r >= 8; here it keeps its corona.
 
     Args:
       image: [H, W, C].
@@ -112,15 +113,16 @@ def glass_blur(
 
     In each pass, pixel after pixel from the lower right to the upper left, row by row,
     x[h, w] becomes x[h + ⌊2δ u_0⌋ − δ, w + ⌊2δ u_1⌋ − δ] as it is by then, for
-    δ < h <= H − δ and the same of w. The published loop means to swap the two but copies
-    (its right-hand side is two views of one array), and so does this. Whether the other
-    was visited before is known beforehand, so the chains of copies are followed by
-    doubling, in parallel. Not rounded to 8 bits between the steps, as published.
+    δ < h <= H − δ and the same of w. The published loop means to swap the two but
+    copies (its right-hand side is two views of one array), and so does this. Which of
+    the two comes first is known beforehand, so the chains of copies are followed by
+    doubling, in parallel. Unlike the published program, nothing is cut to 8 bits
+    between the steps.
 
     Args:
       image: [H, W, C].
-      fields: "shifts" u ~ U[0, 1) [3, H, W, 2], drawn as `uniform(rng, shape)`: of pass
-        t, pixel (h, w), down and right. Later passes than the severity's go unused.
+      fields: "shifts" u ~ U[0, 1) [3, H, W, 2], drawn as `uniform(rng, [3, H, W, 2])`:
+        of pass t, pixel (h, w), down and right. Passes past the severity's go unused.
       constants: "rows" [H, H] and "columns" [W, W], the blur; "delta" δ; "passes".
 
     Returns:
@@ -184,8 +186,8 @@ def _zoom(table, index, shape):
     own = factors[index]
     padded = np.concatenate([own, np.ones(most - len(own))])
     return {
-        "rows": np.stack([zoom_matrix(shape[0], f) for f in padded]),
-        "columns": np.stack([zoom_matrix(shape[1], f) for f in padded]),
+        "rows": np.stack([zoom_places(shape[0], f) for f in padded]),
+        "columns": np.stack([zoom_places(shape[1], f) for f in padded]),
         "count": np.int32(len(own)),
     }
 
@@ -195,13 +197,13 @@ def zoom_blur(
 ) -> chex.Array:
     """(x + Σ_f zoom_f(x)) / (F + 1): a lens that zooms during the exposure.
 
-    zoom_f magnifies the middle by linear interpolation; see `filters.zoom_matrix`.
+    zoom_f magnifies the middle by linear interpolation; see `filters.zoom_places`.
 
     Args:
       image: x [H, W, C].
       fields: none.
-      constants: "rows" [F', H, H] and "columns" [F', W, W], the zooms, of which the first
-        "count" F are used.
+      constants: "rows" [F', H] and "columns" [F', W], the places of the zooms, of
+        which the first "count" F are used.
 
     Returns:
       [H, W, C].
@@ -210,10 +212,9 @@ def zoom_blur(
     rows, columns = constants["rows"], constants["columns"]
 
     def add(f, total):
-        zoomed = separable(image, rows[f], columns[f])
-        return total + jnp.where(f < constants["count"], zoomed, 0.0)
+        return total + resampled(image, rows[f], columns[f])
 
-    total = jax.lax.fori_loop(0, len(rows), add, image)
+    total = jax.lax.fori_loop(0, constants["count"], add, image)
     return total / (constants["count"] + 1)
 
 

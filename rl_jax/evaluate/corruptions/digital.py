@@ -61,16 +61,16 @@ def saturate(
     del fields
     if image.shape[-1] == 1:
         return image
-    value = image.max(-1, keepdims=True)
-    chroma = value - image.min(-1, keepdims=True)
+    red, green, blue = (image[..., c : c + 1] for c in range(3))
+    value = jnp.maximum(jnp.maximum(red, green), blue)
+    chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
     saturation = chroma / jnp.where(value > 0, value, 1.0)
     wanted = constants["factor"] * saturation + constants["offset"]
     wanted = jnp.clip(wanted, 0.0, 1.0)
     # How far each channel is below the value, as a share of the chroma.
-    red = jnp.array([0.0, 1.0, 1.0])[None, None, :]
-    below = jnp.where(
-        chroma > 0, (value - image) / jnp.where(chroma > 0, chroma, 1), red
-    )
+    pure_red = jnp.array([0.0, 1.0, 1.0])[None, None, :]
+    below = (value - image) / jnp.where(chroma > 0, chroma, 1.0)
+    below = jnp.where(chroma > 0, below, pure_red)
     return value * (1 - wanted * below)
 
 
@@ -89,7 +89,7 @@ def _pixelate(table, index, shape):
 
 
 def _box(size, new):
-    """[new, size]: Pillow's box filter, the mean of the pixels with centres in reach."""
+    """[new, size]: Pillow's box filter, the mean of the pixels centred in reach."""
     scale = size / new
     support = 0.5 * max(scale, 1.0)
     centre = (np.arange(new)[:, None] + 0.5) * scale
@@ -106,14 +106,14 @@ def pixelate(
 ) -> chex.Array:
     """Resized to ⌊c H⌋ × ⌊c W⌋ and back, both by Pillow's box filter.
 
-    Columns first, then rows, in both directions, each time rounded to 8 bits, halves up,
-    as Pillow has it.
+    Columns first, then rows, both ways, each time rounded to 8 bits, halves up, as
+    Pillow has it.
 
     Args:
       image: [H, W, C] in [0, 1].
       fields: none.
-      constants: "rows_down" [h, H], "rows_up" [H, h] and the same of columns; h and w are
-        those of the mildest severity, whose other rows are zero in the others.
+      constants: "rows_down" [h, H], "rows_up" [H, h] and the same of columns, with the
+        h of the mildest severity, zero past that of the severity.
 
     Returns:
       [H, W, C].
@@ -161,15 +161,15 @@ def elastic_transform(
 
     Affine: with (a, b) = (⌊W/2⌋, ⌊H/2⌋) and q = ⌊min(H, W)/3⌋, the points (x, y)
     (a + q, b + q), (a + q, b − q), (a − q, b − q) move by r (2u − 1); pixel p takes the
-    value at the point that moves to p, interpolated linearly, the border mirrored without
-    its edge. Waves: pixel (x, y) takes the value at (x + d_x, y + d_y), likewise, the
-    border mirrored with its edge; d = α G_σ(2u − 1), G the Gaussian blur with that border,
-    truncated at 3σ.
+    value at the point that moves to p, interpolated linearly, the border mirrored
+    without its edge. Waves: pixel (x, y) takes the value at (x + d_x, y + d_y),
+    likewise, the border mirrored with its edge; d = α G_σ(2u − 1), G the Gaussian blur
+    with that border, truncated at 3σ.
 
     Args:
       image: [H, W, C].
-      fields: of one `uniform(rng, [6 + 2 H W])` in this order: "corners" u [3, 2], of the
-        points above, x then y; "right" and "down" u [H, W], of d_x and d_y.
+      fields: of one `uniform(rng, [6 + 2 H W])` in this order: "corners" u [3, 2], of
+        the points above, x then y; "right" and "down" u [H, W], of d_x and d_y.
       constants: "reach" r, "height" α in pixels; "rows" [H, H], "columns" [W, W], G.
 
     Returns:
@@ -214,12 +214,12 @@ def _bilinear(image, y, x, border):
 
 
 def _folded(position, size, border):
-    position = position.astype(jnp.int32)
-    if border == "reflect":
-        position = position % (2 * size - 2)
-        return jnp.minimum(position, 2 * size - 2 - position)
-    position = position % (2 * size)
-    return jnp.minimum(position, 2 * size - 1 - position)
+    """The place within the axis; rounding compiles faster than integer remainders."""
+    edge = 0.5 if border == "symmetric" else 0.0
+    period = 2 * size - 2 + 4 * edge
+    position += edge
+    position = jnp.abs(position - period * jnp.round(position / period))
+    return (position - edge).astype(jnp.int32)
 
 
 DIGITAL = {

@@ -75,10 +75,18 @@ def gaussian_matrices(
 
 
 def separable(image: chex.Array, rows: chex.Array, columns: chex.Array) -> chex.Array:
-    """rows · image · columnsᵀ in each channel; image [H, W, C], matrices [·, H], [·, W].
+    """The product rows · image · columnsᵀ in each channel.
 
     Matrices, since XLA's convolutions are slow inside loops on CPU and a kernel of any
     width and border costs the same here.
+
+    Args:
+      image: [H, W, C].
+      rows: [·, H].
+      columns: [·, W].
+
+    Returns:
+      [·, ·, C].
     """
     height, width, channels = image.shape
     image = jnp.matmul(rows, image.reshape(height, -1), precision="highest")
@@ -86,12 +94,13 @@ def separable(image: chex.Array, rows: chex.Array, columns: chex.Array) -> chex.
     return jnp.einsum("hwc,vw->hvc", image, columns, precision="highest")
 
 
-def zoom_matrix(size: int, factor: float) -> np.ndarray:
-    """[size, size] float32: linear interpolation that magnifies the middle.
+def zoom_places(size: int, factor: float) -> np.ndarray:
+    """[size] float32: where each pixel of a magnified axis lies in the original.
 
-    As published for size >= 32: the middle ⌈size/f⌉ pixels, stretched to round(f ⌈size/f⌉)
-    with the first and last pixel in place, cut to `size`. Whole pixels are too coarse for
-    smaller images: there the zoom is about the centre, x(m + (i − m)/f), m = (size−1)/2.
+    As published for size >= 32: the middle ⌈size/f⌉ pixels, stretched with the first
+    and last in place to round(f ⌈size/f⌉), of which the middle `size` are kept. Whole
+    pixels are too coarse for smaller images: there pixel i lies at m + (i − m)/f, with
+    m = (size − 1)/2.
     """
     i = np.arange(size)
     if size >= 32:
@@ -102,8 +111,28 @@ def zoom_matrix(size: int, factor: float) -> np.ndarray:
     else:
         middle = (size - 1) / 2
         position = middle + (i - middle) / factor
-    distance = np.abs(position[:, None] - i[None, :])
-    return np.maximum(1 - distance, 0).astype(np.float32)
+    return position.astype(np.float32)
+
+
+def resampled(image: chex.Array, rows: chex.Array, columns: chex.Array) -> chex.Array:
+    """The image at places rows × columns within it, interpolated linearly.
+
+    Args:
+      image: [H, W, C].
+      rows: [h] float in [0, H − 1].
+      columns: [w] float in [0, W − 1].
+
+    Returns:
+      [h, w, C].
+    """
+    for axis, places in ((0, rows), (1, columns)):
+        low = jnp.floor(places)
+        share = jnp.expand_dims(places - low, (1 - axis, 2))
+        low = low.astype(jnp.int32)
+        high = jnp.minimum(low + 1, image.shape[axis] - 1)
+        near, far = jnp.take(image, low, axis), jnp.take(image, high, axis)
+        image = (1 - share) * near + share * far
+    return image
 
 
 def motion_constants(
@@ -122,8 +151,8 @@ def motion_constants(
 def motion(image: chex.Array, angle: chex.Numeric, weights: chex.Array) -> chex.Array:
     """ImageMagick's motion blur: a Gaussian tail to one side, at whole pixels.
 
-    Σ_t w_t x[h + ⌈t sin a − ½⌉, w + ⌈t cos a − ½⌉], the border repeated. ImageMagick does
-    this on 8-bit values; here they are not rounded.
+    Σ_t w_t x[h + ⌈t sin a − ½⌉, w + ⌈t cos a − ½⌉], the border repeated. The values are
+    not 8-bit, where ImageMagick's are.
 
     Args:
       image: [H, W, C].

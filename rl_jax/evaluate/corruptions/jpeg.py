@@ -82,8 +82,8 @@ def jpeg_compression(
 
     RGB to YCbCr; chroma halved both ways by means of 2 × 2; 8 × 8 DCT of values − 128,
     rounded to multiples of the quantisation table; inverse DCT; chroma enlarged by the
-    triangle filter (3 : 1); back to RGB, each step rounded to integers as libjpeg's. Axes
-    are filled up by repeating the border. One channel is all luma.
+    triangle filter (3 : 1); back to RGB. All in libjpeg's integers, so the values are
+    those Pillow reads back from its own file. One channel is all luma.
 
     Args:
       image: [H, W, C] in [0, 1].

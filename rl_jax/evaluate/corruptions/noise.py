@@ -96,8 +96,9 @@ def shot_noise(
 ) -> chex.Array:
     """Poisson(c x) / c: the noise of counting photons.
 
-    That is k / c, k the smallest count with P(Poisson(c x) <= k) >= u, so the draw comes before the
-    image; x is rounded to its 256 levels, whose distributions are tabled.
+    That is k / c, k the smallest count with P(Poisson(c x) <= k) >= u, so the draw
+    comes before the image; x is rounded to its 256 levels, whose distributions are
+    tabled.
 
     Args:
       image: x [H, W, C] in [0, 1].

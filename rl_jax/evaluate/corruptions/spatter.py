@@ -54,19 +54,20 @@ def spatter(
 ) -> chex.Array:
     """Water (severities 1 to 3) or mud (4 and 5) where a smooth random layer is high.
 
-    The layer l is the Gaussian blur of m + sd z (the border repeated, truncated at 4σ), 0
-    below the threshold t. Where images are smaller or larger than the published ones, σ
-    scales and sd with it, which keeps the share of the image that is covered.
+    The layer l is the Gaussian blur of m + sd z (the border repeated, truncated at 4σ),
+    0 below the threshold t. Where images are smaller or larger than the published ones,
+    σ scales and sd with it, which keeps the share of the image that is covered.
 
     Mud: g is the blur by σ_m of the mask l > t, 0 below 0.8; x (1 − g) + g · brown.
 
     Water: x + w · turquoise, with w the product of the 8-bit l with a relief, over its
-    largest, times the strength. The relief: distance of each pixel to the nearest rim, up
-    to 20; mean of 3 × 3 and cut to integers; histogram equalised to 0 … 255; lit from the
-    lower right; mean of 3 × 3 (all of these mirror the border). Rims are the covered
-    pixels with one of their four neighbours in the image uncovered, and distances are
-    exact; the published program has the edges of Canny's detector and distances in
-    chamfers of 5 × 5. The colours' lumas for one channel.
+    largest, times the strength. The relief: distance of each pixel to the nearest rim,
+    up to 20; mean of 3 × 3, cut to an integer; histogram equalised to 0 … 255; lit from
+    the lower right by [[−2, −1, 0], [−1, 1, 1], [0, 1, 2]], clipped to 0 … 255; mean of
+    3 × 3, rounded (all of these mirror the border without its edge). Rims are the
+    covered pixels with one of their four neighbours in the image uncovered, and
+    distances are exact; the published program has the edges of Canny's detector and
+    distances in chamfers of 5 × 5. The colours' lumas for one channel.
 
     Args:
       image: x [H, W, C].

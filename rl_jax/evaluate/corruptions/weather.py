@@ -13,9 +13,10 @@ from rl_jax.evaluate.corruptions.filters import (
     motion,
     motion_constants,
     none_drawn,
+    resampled,
     separable,
     to_normal,
-    zoom_matrix,
+    zoom_places,
 )
 
 _FROST = np.array([0.57, 0.66, 0.70], np.float32)
@@ -28,8 +29,8 @@ def _snow(table, index, shape):
     return {
         "mean": np.float32(mean),
         "sd": np.float32(sd),
-        "rows": zoom_matrix(shape[0], zoom),
-        "columns": zoom_matrix(shape[1], zoom),
+        "rows": zoom_places(shape[0], zoom),
+        "columns": zoom_places(shape[1], zoom),
         "threshold": np.float32(threshold),
         "kept": np.float32(kept),
         **motion_constants(table[:, 4], table[:, 5], index),
@@ -50,24 +51,24 @@ def snow(
 ) -> chex.Array:
     """Falling flakes over a whitened image.
 
-    The layer s is noise m + sd z, its middle magnified (`filters.zoom_matrix`), 0 below
+    The layer s is noise m + sd z, its middle magnified (`filters.zoom_places`), 0 below
     the threshold, clipped to [0, 1] and blurred by motion (`filters.motion`). Result:
-    k x + (1 − k) max(x, 1.5 y + ½) + s + s turned by 180°, with y the luma of x. The layer
-    is not rounded to 8 bits on the way, as published.
+    k x + (1 − k) max(x, 1.5 y + ½) + s + s turned by 180°, with y the luma of x. Unlike
+    the published program, the layer is not cut to 8 bits on the way.
 
     Args:
       image: x [H, W, C].
       fields: "normal" z ~ N(0, 1) [H, W], drawn as `normal(rng, [H W + 1])` without its
         last; "angle" in [−135, −45) degrees, 90 u − 135 of u, the last of
         `uniform(rng, [H W + 1])`.
-      constants: "mean" m, "sd", "threshold", "kept" k; "rows" [H, H] and "columns"
-        [W, W], the zoom; "motion" [T], the weights of the blur.
+      constants: "mean" m, "sd", "threshold", "kept" k; "rows" [H] and "columns"
+        [W], the places of the zoom; "motion" [T], the weights of the blur.
 
     Returns:
       [H, W, C] >= 0.
     """
     layer = constants["mean"] + constants["sd"] * fields["normal"][:, :, None]
-    layer = separable(layer, constants["rows"], constants["columns"])
+    layer = resampled(layer, constants["rows"], constants["columns"])
     layer = jnp.where(layer < constants["threshold"], 0.0, jnp.clip(layer, 0.0, 1.0))
     layer = motion(layer, fields["angle"], constants["motion"])
     kept = constants["kept"]
@@ -100,9 +101,9 @@ def frost(
     """Ice f on the lens: a x + b f.
 
     f is procedural where the published program crops one of five photographs: ridged
-    noise of O = min(5, ⌊log2 min(H, W)⌋) octaves, t = Σ_o 2^−o (1 − |2 v_o − 1|), where v_o
-    is the [n + 1, n + 1] upper left corner of lattice o, n = 2^(o+1), o = 0 …, stretched
-    over the image with its corners on the image's and interpolated linearly. Then
+    noise of O = min(5, ⌊log2 min(H, W)⌋) octaves, t = Σ_o 2^−o (1 − |2 v_o − 1|), where
+    v_o is the [n + 1, n + 1] upper left corner of lattice o, n = 2^(o+1), o = 0 …,
+    stretched over the image, corners on corners, and interpolated linearly. Then
     f = clip(colour + 0.11 (t − mean t) / sd t), the photographs' mean colour
     (0.57, 0.66, 0.70), its luma for one channel, and their spread.
 
@@ -159,13 +160,13 @@ def _relief(u, shape):
 def fog(
     image: chex.Array, fields: dict[str, chex.Array], constants: dict[str, chex.Array]
 ) -> chex.Array:
-    """Fog: (x + b p) · m / (m + b), m the largest value of x, p a plasma fractal in [0, 1].
+    """Fog, thicker here and thinner there: (x + b p) · m / (m + b), m = max x.
 
-    p is the upper left of a square of side S, the power of two at or above max(H, W),
-    made by diamond-square on a torus: from one zero, the centre of each square becomes
-    the mean of its corners plus d^−2o (2u − 1), then that of each diamond likewise, at
-    octave o = 0 …, and last (p − min) / (max − min) over the square. Each of the S² − 1
-    points other than the first has its own u.
+    The plasma fractal p is the upper left of a square of side S, the power of two at or
+    above max(H, W), made by diamond-square on a torus: from one zero, the centre of
+    each square becomes the mean of its corners plus d^−2o (2u − 1), then that of each
+    diamond likewise, at octave o = 0 …, and last (p − min) / (max − min) over the
+    square. Each point has its own u; that of the first, the corner, goes unused.
 
     Args:
       image: x [H, W, C].
