@@ -53,7 +53,7 @@ def class_geometry(features: chex.Array, labels: chex.Array) -> ClassGeometry:
 
     Args:
       features: [n, D] of any float dtype, not all equal.
-      labels: int [n], ≥ 0, two classes or more.
+      labels: int [n], ≥ 0, two classes or more. A class of one example has spread 0.
 
     Returns:
       A `ClassGeometry`.

@@ -22,6 +22,7 @@ def pca_2d(features: chex.Array) -> chex.Array:
 
     Returns:
       float32 [n, 2]. The sign of an axis is fixed by its largest loading: positive.
+      Zeros up to rounding for constant features, NaN where any is NaN or inf.
     """
     chex.assert_rank(features, 2)
     chex.assert_axis_dimension_gteq(features, 1, 2)
@@ -51,7 +52,7 @@ def tsne(
       seed: of the small noise that separates equal rows.
 
     Returns:
-      float32 [n, 2], centred.
+      float32 [n, 2], centred. Constant features give a disc of noise.
 
     Raises:
       UsageError: an argument out of range, or features that are not finite.

@@ -22,7 +22,8 @@ def rank_me(z: chex.Array) -> chex.Array:
       z: [n, D] embeddings of any float dtype.
 
     Returns:
-      Scalar float32 in [1, min(n, D)]; 1 when all rows are parallel.
+      Scalar float32 in [1, min(n, D)]; 1 when all rows are parallel or zero. NaN where
+      z holds NaN or inf.
     """
     chex.assert_rank(z, 2)
     s = jnp.linalg.svd(z.astype(jnp.float32), compute_uv=False)
@@ -43,7 +44,7 @@ def effective_rank(z: chex.Array) -> chex.Array:
 
     Returns:
       Scalar float32 in [1, min(n − 1, D)]: D where all directions spread the same, 1
-      when all rows are on one line, or equal.
+      when all rows are on one line, or equal. NaN where z holds NaN or inf.
     """
     chex.assert_rank(z, 2)
     z = z.astype(jnp.float32)
@@ -64,7 +65,7 @@ def normalized_std(z: chex.Array) -> chex.Array:
     Returns:
       Scalar float32 in [0, 1]: 0 when collapsed to a point, 1 for the uniform
       distribution on the sphere. Features behind a ReLU stay below 1: their mean is
-      not zero.
+      not zero. NaN where z holds NaN.
     """
     chex.assert_rank(z, 2)
     spread = jnp.std(normalize(z), axis=0)
@@ -80,7 +81,8 @@ def collapse_verdict(z: chex.Array) -> str:
       z: [n, D] embeddings, n >= 2.
 
     Returns:
-      For instance "collapsed: std 0.002, expected 0.088 for D=128".
+      For instance "collapsed: std 0.002, expected 0.088 for D=128"; of NaN or inf "not
+      finite: …".
 
     Raises:
       UsageError: not [n, D] with two rows or more.

@@ -45,8 +45,8 @@ def hubness(features: chex.Array, *, k: int = 10, metric: Metric = "cosine") -> 
       A `Hubness`.
 
     Raises:
-      UsageError: for another shape, NaN, k or metric out of range, or, with "cosine", a
-        row of zeros.
+      UsageError: for another shape, NaN, k or metric out of range, rows that are all
+        equal, or, with "cosine", a row of zeros.
     """
     check = arguments.directions if metric == "cosine" else arguments.features
     n = check("hubness", least=2, features=features)
@@ -54,6 +54,11 @@ def hubness(features: chex.Array, *, k: int = 10, metric: Metric = "cosine") -> 
         raise UsageError(f"hubness: k must be in [1, {n - 1}], the other rows, got {k}")
     query, bank = _operands(np.asarray(features).astype(np.float64), metric)
     others = jnp.arange(n, dtype=jnp.int32)
+    if bool((query == query[:1]).all()):
+        raise UsageError(
+            "hubness: all rows point the same way, so that which are nearest is "
+            "arbitrary: the features have collapsed"
+        )
     index = np.asarray(top_k(query, bank, k=k, exclude=others)[1])
     occurrence = np.bincount(index.ravel(), minlength=n)
     apart = occurrence - float(k)

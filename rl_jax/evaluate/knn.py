@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
+from rl_jax.evaluate.labels import class_labels
 from rl_jax.losses.normalize import normalize
 from rl_jax.pairwise.top_k import top_k
 
@@ -30,37 +32,21 @@ def knn(
       features: [n, D] of the training part; normalised here, in float32.
       labels: int [n] in [0, num_classes).
       queries: [Q, D].
-      k: neighbours that vote, >= 1; no more than n do.
+      k: neighbours that vote, >= 1. With n < k all n of them do, by their cosines:
+        a bank of few labels needs no k of its own.
       temperature: τ > 0.
       num_classes: None: 1 + the largest training label. Never from the test labels.
 
     Returns:
-      int32 [Q], predicted labels.
+      int32 [Q], predicted labels. Of equal cosines the lower row is nearer, so features
+        that are all equal give the vote of the first k rows; a row of zeros has cosine
+        0 with every other.
 
     Raises:
-      UsageError: shapes that do not fit together or arguments out of range.
+      UsageError: shapes that do not fit together, NaN, labels < 0 or arguments out of
+        range.
     """
-    bank, rows = jnp.asarray(features), jnp.asarray(queries)
-    labels, n = np.asarray(labels), bank.shape[0]
-    if not n or bank.ndim != 2 or labels.shape != (n,):
-        raise UsageError(
-            "knn: expected features [n, D] and labels [n], got "
-            f"{bank.shape} and {labels.shape}"
-        )
-    if k < 1:
-        raise UsageError(f"knn: k must be >= 1, got {k}")
-    if not temperature > 0:
-        raise UsageError(f"knn: temperature must be > 0, got {temperature}")
-    low, high = int(labels.min()), int(labels.max())
-    num_classes = high + 1 if num_classes is None else num_classes
-    if low < 0 or high >= num_classes:
-        raise UsageError(
-            f"knn: labels must be in [0, {num_classes}), got {low} .. {high}; leave "
-            "unlabelled rows (-1) out"
-        )
-    return _predict(
-        bank, labels, rows, temperature, k=min(k, n), num_classes=num_classes
-    )
+    return _knn("knn", features, labels, queries, k, temperature, num_classes)
 
 
 def knn_accuracy(
@@ -76,23 +62,40 @@ def knn_accuracy(
 
     Args:
       features, labels, queries, k, temperature: see `knn`.
-      query_labels: int [Q]; only compared with the predictions.
+      query_labels: int [Q], >= 0; only compared with the predictions. One that no
+        training row has counts as wrong.
 
     Returns:
       The accuracy, a float.
 
     Raises:
-      UsageError: as `knn`, or a label missing.
+      UsageError: as `knn`, or query labels that are not one for each query.
     """
-    queries, query_labels = jnp.asarray(queries), np.asarray(query_labels)
-    count = len(queries)
-    if not count or query_labels.shape != (count,):
-        raise UsageError(
-            f"knn_accuracy: query_labels must be [{count}], one for each query, and at "
-            f"least one, got {query_labels.shape}"
-        )
-    found = knn(features, labels, queries, k=k, temperature=temperature)
+    name = "knn_accuracy"
+    query_labels = class_labels(name, "query_labels", query_labels, len(queries))
+    found = _knn(name, features, labels, queries, k, temperature, None)
     return float(np.mean(np.asarray(found) == query_labels))
+
+
+def _knn(name, features, labels, queries, k, temperature, num_classes):
+    bank, rows = jnp.asarray(features), jnp.asarray(queries)
+    n = arguments.features(name, features=bank)
+    arguments.features(name, queries=rows)
+    arguments.same_width(name, features=bank, queries=rows)
+    labels = class_labels(name, "labels", labels, n)
+    if k < 1:
+        raise UsageError(f"{name}: k must be >= 1, got {k}")
+    if not temperature > 0:
+        raise UsageError(f"{name}: temperature must be > 0, got {temperature}")
+    high = int(labels.max())
+    num_classes = high + 1 if num_classes is None else num_classes
+    if high >= num_classes:
+        raise UsageError(
+            f"{name}: labels must be in [0, {num_classes}), got up to {high}"
+        )
+    return _predict(
+        bank, labels, rows, temperature, k=min(k, n), num_classes=num_classes
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("k", "num_classes"))

@@ -32,15 +32,37 @@ def label_draws(
             "label_draws: labels must be [n] and >= 0, got shape "
             f"{labels.shape}; leave unlabelled rows (-1) out"
         )
-    for name, value in (("per_class", per_class), ("draws", draws)):
+    return _draws("label_draws", "per_class", labels, per_class, draws, seed)
+
+
+def chosen_labels(
+    function: str,
+    labels: np.ndarray,
+    labels_per_class: int | None,
+    draws: int,
+    seed: int,
+) -> np.ndarray:
+    """`label_draws` for a probe, named in its messages; None: one draw of everything.
+
+    Raises:
+      UsageError: an argument out of range, or a class with too few examples.
+    """
+    if labels_per_class is None:
+        return np.arange(len(labels), dtype=np.int32)[None]
+    each = labels_per_class
+    return _draws(function, "labels_per_class", labels, each, draws, seed)
+
+
+def _draws(function, what, labels, per_class, draws, seed) -> np.ndarray:
+    for name, value in ((what, per_class), ("draws", draws)):
         if value < 1:
-            raise UsageError(f"label_draws: {name} must be >= 1, got {value}")
+            raise UsageError(f"{function}: {name} must be >= 1, got {value}")
     if not 0 <= seed < 2**64:
-        raise UsageError(f"label_draws: seed must be in [0, 2^64), got {seed}")
+        raise UsageError(f"{function}: seed must be in [0, 2^64), got {seed}")
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < per_class:
         raise UsageError(
-            f"label_draws: per_class must be <= {counts.min()}, the examples of class "
+            f"{function}: {what} must be <= {counts.min()}, the examples of class "
             f"{classes[counts.argmin()]}, got {per_class}"
         )
     chosen = []

@@ -25,7 +25,7 @@ def median_distance(x: chex.Array, *, block_size: int | None = None) -> float:
       block_size: rows of a tile; None: see `pairwise.block_size_for`.
 
     Returns:
-      A number ≥ 0.
+      A number ≥ 0; 0 where most rows are equal.
 
     Raises:
       UsageError: for another shape, or NaN.

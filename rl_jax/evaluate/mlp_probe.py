@@ -10,7 +10,7 @@ import optax
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate.axes import deviation
-from rl_jax.evaluate.labels import fold_weights, label_draws
+from rl_jax.evaluate.labels import chosen_labels, fold_weights
 from rl_jax.evaluate.parts import scoring_part, training_part
 from rl_jax.evaluate.probe import FOLDS, ProbeResult
 
@@ -65,10 +65,7 @@ def mlp_probe(
     for what, value in (("hidden", hidden), ("steps", steps)):
         if value < 1:
             raise UsageError(f"{name}: {what} must be >= 1, got {value}")
-    if labels_per_class is None:
-        chosen = np.arange(len(x))[None]
-    else:
-        chosen = label_draws(labels, labels_per_class, draws, seed)
+    chosen = chosen_labels(name, labels, labels_per_class, draws, seed)
     few = np.bincount(labels[chosen[0]]).min() < FOLDS
     decays = np.asarray([DECAY_FEW_LABELS] if few else DECAYS)
 

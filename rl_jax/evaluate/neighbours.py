@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
 from rl_jax.losses.normalize import normalize
 from rl_jax.pairwise.top_k import top_k
 
@@ -21,13 +22,14 @@ def nearest(features: chex.Array, queries_index: chex.Array, *, k: int) -> np.nd
       k: in [1, n − 1].
 
     Returns:
-      int32 [Q, k], row indices, nearest first; of equals the lower one first.
+      int32 [Q, k], row indices, nearest first; of equals the lower one first. A row of
+        zeros has cosine 0 with every other.
 
     Raises:
-      UsageError: k or an index out of range.
+      UsageError: for another shape, NaN, or k or an index out of range.
     """
     index, rows = np.asarray(queries_index), jnp.asarray(features)
-    n = rows.shape[0]
+    n = arguments.features("nearest", least=2, features=rows)
     if not 1 <= k < n:
         raise UsageError(f"nearest: k must be in [1, {n - 1}], the other rows, got {k}")
     if index.ndim != 1 or not len(index) or index.min() < 0 or index.max() >= n:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rl_jax.evaluate.axes import deviation, to_axes
-from rl_jax.evaluate.labels import fold_weights, label_draws
+from rl_jax.evaluate.labels import chosen_labels, fold_weights
 from rl_jax.evaluate.parts import scoring_part, training_part
 from rl_jax.evaluate.regression import logistic_path
 
@@ -86,7 +86,7 @@ def linear_probe(
     name, like = "linear_probe", np.shape(train_x)
     train = training_part(name, train_x, train_y)
     test_x, test_y = scoring_part(name, test_x, test_y, like)
-    probe = _fit(*train, labels_per_class, draws, seed)
+    probe = _fit(name, *train, labels_per_class, draws, seed)
     logits = np.matmul(test_x.astype(np.float32), probe.weights)
     logits += probe.bias[:, None]
     right = probe.classes[logits.argmax(-1)] == test_y[None]
@@ -123,15 +123,13 @@ def fit_probe(
     Raises:
       UsageError: as `linear_probe`.
     """
-    train = training_part("fit_probe", train_x, train_y)
-    return _fit(*train, labels_per_class, draws, seed)
+    name = "fit_probe"
+    train = training_part(name, train_x, train_y)
+    return _fit(name, *train, labels_per_class, draws, seed)
 
 
-def _fit(x, classes, labels, labels_per_class, draws, seed) -> Probe:
-    if labels_per_class is None:
-        chosen = np.arange(len(x))[None]
-    else:
-        chosen = label_draws(labels, labels_per_class, draws, seed)
+def _fit(name, x, classes, labels, labels_per_class, draws, seed) -> Probe:
+    chosen = chosen_labels(name, labels, labels_per_class, draws, seed)
     few = np.bincount(labels[chosen[0]]).min() < FOLDS
     grid = np.asarray([L2_FEW_LABELS] if few else L2_GRID)
 

@@ -11,6 +11,7 @@ import optax
 from jax import core
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
 
 # Norm of the preconditioned gradient at which a problem is solved, in units of √l2.
 # With h the largest curvature of a coordinate, the objective is then within
@@ -35,7 +36,8 @@ def logistic(
 
     Args:
       features: [n, D] of any float dtype, as they are: standardise them first.
-      labels: int [n] in [0, num_classes).
+      labels: int [n] in [0, num_classes). A class without examples gets a probability
+        near 0.
       num_classes: C.
       l2: > 0; scikit-learn's C is 1 / (n·l2).
       weights: [n] of the examples, >= 0, or [P, n] for P problems over the same
@@ -44,9 +46,11 @@ def logistic(
 
     Returns:
       `(W, b)`, float32 [D, C] and [C]; with weights [P, n], [P, D, C] and [P, C].
+      Constant features have W = 0.
 
     Raises:
-      UsageError: shapes that do not fit together, l2 <= 0 or a label out of range.
+      UsageError: shapes that do not fit together, features that are not finite,
+        weights < 0, l2 <= 0 or a label out of range.
     """
     _check(features, labels, num_classes, l2, weights)
     if weights is None:
@@ -192,8 +196,19 @@ def _check(features, labels, num_classes, l2, weights):
         )
     if not isinstance(l2, core.Tracer) and not l2 > 0:
         raise UsageError(f"logistic: l2 must be > 0, got {l2}")
+    if not isinstance(features, core.Tracer):
+        arguments.features("logistic", features=features)
+    if weights is not None and not isinstance(weights, core.Tracer):
+        total = np.asarray(weights, np.float64)
+        if not ((total >= 0).all() and (total.sum(-1) > 0).all()):
+            raise UsageError(
+                "logistic: weights must be >= 0 with a positive sum, got "
+                f"{total.min()} .. {total.max()}"
+            )
     if isinstance(labels, core.Tracer):
         return
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UsageError(f"logistic: labels must be int, got {labels.dtype}")
     low, high = int(np.min(labels)), int(np.max(labels))
     if low < 0 or high >= num_classes:
         raise UsageError(

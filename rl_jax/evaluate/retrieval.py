@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
 from rl_jax.losses.normalize import normalize
 from rl_jax.pairwise.top_k import top_k
 
@@ -48,10 +49,12 @@ def retrieval_recall(
       k: how many of the nearest are looked at, each >= 1; no more than there are.
 
     Returns:
-      The shares, in [0, 1]. Equal cosines: the lower row comes first.
+      The shares, in [0, 1]. Equal cosines: the lower row comes first; a row of zeros
+        has cosine 0 with every other.
 
     Raises:
-      UsageError: for shapes that do not fit together, or captions or k out of range.
+      UsageError: for shapes that do not fit together, NaN, or captions or k out of
+        range.
     """
     images, texts = jnp.asarray(images), jnp.asarray(texts)
     captions, most = np.asarray(captions), max(k, default=0)
@@ -86,5 +89,7 @@ def _check(images, texts, captions, k) -> None:
             f"retrieval_recall: captions must be rows of the {len(texts)} texts, got "
             f"{captions.dtype} in [{captions.min()}, {captions.max()}]"
         )
+    arguments.features("retrieval_recall", images=images)
+    arguments.features("retrieval_recall", texts=texts)
     if not k or min(k) < 1:
         raise UsageError(f"retrieval_recall: each k must be at least 1, got {tuple(k)}")

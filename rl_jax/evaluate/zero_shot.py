@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
+from rl_jax.evaluate.labels import class_labels
 from rl_jax.losses.normalize import normalize
 
 
@@ -20,17 +22,12 @@ def class_embeddings(prompts: chex.Array) -> chex.Array:
         here, in float32.
 
     Returns:
-      float32 [C, D], rows of unit length.
+      float32 [C, D], rows of unit length; zeros where the texts of a class cancel.
 
     Raises:
-      UsageError: for another rank, or without classes or templates.
+      UsageError: for another rank, without classes or templates, or for NaN.
     """
-    prompts = jnp.asarray(prompts)
-    if prompts.ndim != 3 or 0 in prompts.shape:
-        raise UsageError(
-            f"zero_shot: expected prompts [C, T, D], not empty, got {prompts.shape}"
-        )
-    return _class_embeddings(prompts)
+    return _checked_embeddings("class_embeddings", prompts)
 
 
 def zero_shot(images: chex.Array, prompts: chex.Array) -> chex.Array:
@@ -43,18 +40,12 @@ def zero_shot(images: chex.Array, prompts: chex.Array) -> chex.Array:
       prompts: [C, T, D] as in `class_embeddings`.
 
     Returns:
-      int32 [N], predicted classes.
+      int32 [N], predicted classes; 0 for an image of zeros.
 
     Raises:
-      UsageError: for shapes that do not fit together.
+      UsageError: for shapes that do not fit together, or NaN.
     """
-    images, classes = jnp.asarray(images), class_embeddings(prompts)
-    if images.ndim != 2 or not len(images) or images.shape[1] != classes.shape[1]:
-        raise UsageError(
-            f"zero_shot: expected images [N, {classes.shape[1]}] and prompts [C, T, "
-            f"{classes.shape[1]}], got {images.shape} and {jnp.shape(prompts)}"
-        )
-    return _nearest(images, classes)
+    return _zero_shot("zero_shot", images, prompts)
 
 
 def zero_shot_accuracy(
@@ -64,21 +55,39 @@ def zero_shot_accuracy(
 
     Args:
       images, prompts: see `zero_shot`.
-      labels: int [N]; only compared with the predictions.
+      labels: int [N], >= 0; only compared with the predictions. One that is no class
+        counts as wrong.
 
     Returns:
       The accuracy, a float.
 
     Raises:
-      UsageError: as `zero_shot`, or for labels that are not one for each image.
+      UsageError: as `zero_shot`, or for labels that are < 0 or not one for each image.
     """
-    labels, count = np.asarray(labels), len(images)
-    if labels.shape != (count,):
+    name = "zero_shot_accuracy"
+    labels = class_labels(name, "labels", labels, len(images))
+    return float(np.mean(np.asarray(_zero_shot(name, images, prompts)) == labels))
+
+
+def _zero_shot(name, images, prompts):
+    images, classes = jnp.asarray(images), _checked_embeddings(name, prompts)
+    if images.ndim != 2 or not len(images) or images.shape[1] != classes.shape[1]:
         raise UsageError(
-            f"zero_shot_accuracy: labels must be [{count}], one for each image, got "
-            f"{labels.shape}"
+            f"{name}: expected images [N, {classes.shape[1]}] and prompts [C, T, "
+            f"{classes.shape[1]}], got {images.shape} and {jnp.shape(prompts)}"
         )
-    return float(np.mean(np.asarray(zero_shot(images, prompts)) == labels))
+    arguments.features(name, images=images)
+    return _nearest(images, classes)
+
+
+def _checked_embeddings(name, prompts):
+    prompts = jnp.asarray(prompts)
+    if prompts.ndim != 3 or 0 in prompts.shape:
+        raise UsageError(
+            f"{name}: expected prompts [C, T, D], not empty, got {prompts.shape}"
+        )
+    arguments.features(name, prompts=prompts.reshape(-1, prompts.shape[2]))
+    return _class_embeddings(prompts)
 
 
 @jax.jit

@@ -65,9 +65,12 @@ def test_a_class_only_the_test_part_has_is_wrong_not_an_error():
     [
         ({"k": 0}, "knn: k must be >= 1, got 0"),
         ({"temperature": -0.1}, "knn: temperature must be > 0, got -0.1"),
-        ({"num_classes": 2}, r"knn: labels must be in \[0, 2\), got 0 .. 3"),
+        ({"num_classes": 2}, r"knn: labels must be in \[0, 2\), got up to 3"),
         ({"labels": np.full(60, -1)}, "leave unlabelled rows"),
-        ({"labels": np.zeros(3, int)}, r"got \(60, 5\) and \(3,\)"),
+        (
+            {"labels": np.zeros(3, int)},
+            r"labels must be int \[60\], .* int64 \[3\]",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(change, message):
@@ -79,5 +82,5 @@ def test_wrong_arguments_are_named(change, message):
 
 def test_a_missing_test_label_is_named():
     x, y, q, labels = problem(0)
-    with pytest.raises(UsageError, match=r"query_labels must be \[40\]"):
+    with pytest.raises(UsageError, match=r"query_labels must be int \[40\]"):
         evaluate.knn_accuracy(x, y, q, labels[:-1])

@@ -60,7 +60,7 @@ def test_lengths_do_not_matter_and_ties_go_to_the_lower_class():
         ({"prompts": np.ones((7, 5))}, r"prompts \[C, T, D\], not empty, got \(7, 5\)"),
         ({"prompts": np.ones((7, 0, 5))}, "not empty"),
         ({"images": np.ones((60, 4))}, r"images \[N, 5\].*\(60, 4\) and \(7, 4, 5\)"),
-        ({"labels": np.zeros(3)}, r"labels must be \[60\], one for each image"),
+        ({"labels": np.zeros(3)}, r"labels must be int \[60\], one for each"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):

@@ -120,7 +120,7 @@ def test_every_example_is_seen_once_before_any_twice():
     [
         ({"hidden": 0}, "hidden must be >= 1, got 0"),
         ({"steps": 0}, "steps must be >= 1, got 0"),
-        ({"labels_per_class": 400}, "label_draws: per_class must be <="),
+        ({"labels_per_class": 400}, "mlp_probe: labels_per_class must be <="),
     ],
 )
 def test_wrong_arguments_are_named(xor, change, message):
