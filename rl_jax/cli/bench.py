@@ -15,6 +15,7 @@ NAMES = {
     "speed": "time of loss and gradient, beside dense JAX, optax and PyTorch",
     "top_k": "nearest rows of a bank, beside the dense matrix and scikit-learn",
     "gpu": "one GPU: its ceilings, the loss, a SimCLR step",
+    "diagnostics": "what the diagnostics add to a training step",
 }
 QUICK = ("memory", "speed", "top_k")
 

@@ -7,8 +7,7 @@ import numpy as np
 
 from rl_jax.errors import UsageError
 from rl_jax.losses.normalize import normalize
-
-COLLAPSED, HEALTHY = 0.2, 0.6
+from rl_jax.verdicts import COLLAPSED, HEALTHY
 
 
 @jax.jit

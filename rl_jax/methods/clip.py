@@ -11,6 +11,7 @@ from rl_jax import losses
 from rl_jax.errors import UsageError
 from rl_jax.methods import arguments
 from rl_jax.methods.image_text import image_text
+from rl_jax.methods.sharpness import sharpness
 from rl_jax.pairwise import Precision
 from rl_jax.types import Method, Network
 
@@ -47,7 +48,8 @@ def clip(
       A method for `image`, or the first of `views`, and `tokens`, [B, L] or [B, T, L]:
       of T captions one is drawn for each step. `encode` names `h` and `z` where the
       batch has `image`, and `text` where it has `tokens`: u, or of T captions the mean
-      of the normalised u. Metric: `logit_scale`, s.
+      of the normalised u. Metrics: `logit_scale`, s; `softmax_entropy` and
+      `max_softmax`, of images over texts, see `sharpness`.
 
     Raises:
       UsageError: for values out of range, a batch without captions, a tower without one
@@ -65,7 +67,8 @@ def clip(
     def criterion(z, u, params):
         scale = held_exp(params["log_scale"], largest_scale)
         value = losses.clip(z, u, logit_scale=scale, precision=precision)
-        return value, {"logit_scale": scale}
+        stopped = jax.lax.stop_gradient(scale)
+        return value, {"logit_scale": scale} | sharpness(z, u, scale=stopped)
 
     return image_text(
         "clip",

@@ -9,6 +9,7 @@ from rl_jax import losses
 from rl_jax.errors import UsageError
 from rl_jax.methods import arguments, inputs, windows
 from rl_jax.methods.joint_embedding import joint_embedding
+from rl_jax.methods.sharpness import sharpness
 from rl_jax.pairwise import Precision
 from rl_jax.types import Method, Network
 
@@ -60,8 +61,8 @@ def info_nce(
 
     Returns:
       A method with `encode` names `h` and `z`: of `image`, or for a sequence the means
-      over its ⌊T / window⌋ windows side by side. The metric `information` is
-      log B − loss.
+      over its ⌊T / window⌋ windows side by side. Metrics: `information` is log B −
+      loss; `softmax_entropy` and `max_softmax`, of x, see `sharpness`.
 
     Raises:
       UsageError: for values out of range, a batch without what the positives are made
@@ -84,7 +85,12 @@ def info_nce(
             return losses.clip(x, y, logit_scale=scale, precision=precision)
         return losses.info_nce(x, y, temperature=temperature, precision=precision)
 
-    method = joint_embedding(encoder, projector, criterion, micro_batch=micro_batch)
+    def measure(x, y):
+        return sharpness(x, y, scale=1 / temperature)
+
+    method = joint_embedding(
+        encoder, projector, criterion, measure=measure, micro_batch=micro_batch
+    )
 
     def with_views(batch, rng):
         for name in NEEDS[positives]:
@@ -107,7 +113,8 @@ def info_nce(
     def loss(params, state, batch, rng):
         value, aux = method.loss(params, state, with_views(batch, rng), rng)
         size = len(aux.features["z"])
-        return value, aux._replace(metrics={"information": math.log(size) - value})
+        metrics = aux.metrics | {"information": math.log(size) - value}
+        return value, aux._replace(metrics=metrics)
 
     def encode(params, state, batch):
         if positives != "temporal":

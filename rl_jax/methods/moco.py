@@ -12,6 +12,7 @@ from rl_jax.losses import info_nce, normalize
 from rl_jax.memory import Queue, empty_queue, enqueue
 from rl_jax.methods import momentum, tower
 from rl_jax.methods.micro_batch import micro_batched
+from rl_jax.methods.sharpness import sharpness
 from rl_jax.pairwise import Precision
 from rl_jax.types import Aux, Method, Network, Params, State
 
@@ -78,7 +79,8 @@ def moco(
       precision: of the similarities, as in `simclr`.
 
     Returns:
-      A method with `encode` names `h`, `z` and `target_h`.
+      A method with `encode` names `h`, `z` and `target_h`. Metrics: `queue_valid`,
+      keys in the queue; `softmax_entropy` and `max_softmax`, see `sharpness`.
 
     Raises:
       UsageError: for values out of range, a queue smaller than the keys of a step, or
@@ -140,7 +142,13 @@ def moco(
             "h": jnp.stack([q["h"] for q in queries], axis=1),
             "z": jnp.stack([normalize(queries[0]["z"]), keys[0]], axis=1),
         }
-        metrics = {"queue_valid": queue.valid}
+        metrics = {"queue_valid": queue.valid} | sharpness(
+            queries[0]["z"],
+            state.queue.rows,
+            scale=1 / temperature,
+            own=keys[0],
+            valid=state.queue.valid,
+        )
         state = MoCoState(online, target, target_state, queue)
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))
 

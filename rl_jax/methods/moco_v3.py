@@ -12,6 +12,7 @@ from rl_jax.losses import info_nce
 from rl_jax.memory import cosine_decay
 from rl_jax.methods import arguments, momentum, tower
 from rl_jax.methods.micro_batch import micro_batched
+from rl_jax.methods.sharpness import sharpness
 from rl_jax.pairwise import Precision
 from rl_jax.types import Aux, Method, Network, Params, State
 
@@ -71,7 +72,8 @@ def moco_v3(
       precision: of the similarities, as in `simclr`.
 
     Returns:
-      A method with `encode` names `h`, `z` and `target_h`.
+      A method with `encode` names `h`, `z` and `target_h`. Metrics: `ema_decay`, m;
+      `softmax_entropy` and `max_softmax`, see `sharpness`.
 
     Raises:
       UsageError: for values out of range, or a micro-batch that batch, devices or
@@ -126,7 +128,9 @@ def moco_v3(
         features = {name: tower.split_views(v, 2) for name, v in out.items()}
         online["predictor"] = head
         state = MoCoV3State(online, target, target_state, state.step + 1)
-        aux = Aux(state, {"ema_decay": m}, jax.lax.stop_gradient(features))
+        metrics = sharpness(q[:, 0], k[:, 1], scale=1 / temperature)
+        metrics["ema_decay"] = m
+        aux = Aux(state, metrics, jax.lax.stop_gradient(features))
         return 2 * temperature * value, aux
 
     return Method(init, loss, functools.partial(momentum.encode, encoder, projector))

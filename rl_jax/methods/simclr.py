@@ -5,7 +5,9 @@ import math
 
 from rl_jax.errors import UsageError
 from rl_jax.losses import nt_xent
+from rl_jax.methods import tower
 from rl_jax.methods.joint_embedding import joint_embedding
+from rl_jax.methods.sharpness import sharpness
 from rl_jax.pairwise import Precision
 from rl_jax.types import Method, Network
 
@@ -37,7 +39,8 @@ def simclr(
         hardware whose bfloat16 products are much faster.
 
     Returns:
-      A method with `encode` names `h` and `z`.
+      A method with `encode` names `h` and `z`. Metrics: `softmax_entropy` and
+      `max_softmax`, see `sharpness`.
 
     Raises:
       UsageError: for a temperature that is not positive and finite, or a micro-batch
@@ -48,4 +51,11 @@ def simclr(
             f"simclr: temperature must be > 0 and finite, got {temperature}"
         )
     criterion = functools.partial(nt_xent, temperature=temperature, precision=precision)
-    return joint_embedding(encoder, projector, criterion, micro_batch=micro_batch)
+
+    def measure(a, b):
+        views = tower.interleave([a, b])
+        return sharpness(views, views, scale=1 / temperature, exclude_self=True)
+
+    return joint_embedding(
+        encoder, projector, criterion, measure=measure, micro_batch=micro_batch
+    )

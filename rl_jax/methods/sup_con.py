@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from rl_jax import losses
 from rl_jax.methods import arguments, inputs, tower
 from rl_jax.methods.joint_embedding import joint_embedding
+from rl_jax.methods.sharpness import sharpness
 from rl_jax.pairwise import Precision
 from rl_jax.types import Method, Network
 
@@ -34,7 +35,8 @@ def sup_con(
       precision: of the similarities, as in `simclr`.
 
     Returns:
-      A method with `encode` names `h` and `z`; its batch has `label`.
+      A method with `encode` names `h` and `z`; its batch has `label`. Metrics:
+      `softmax_entropy` and `max_softmax`, see `sharpness`.
 
     Raises:
       UsageError: for a temperature that is not positive and finite, a batch without
@@ -50,8 +52,17 @@ def sup_con(
         label = jnp.where(label < 0, own, label)
         return compare(tower.interleave([a, b]), tower.interleave([label, label]))
 
+    def measure(a, b):
+        views = tower.interleave([a, b])
+        return sharpness(views, views, scale=1 / temperature, exclude_self=True)
+
     method = joint_embedding(
-        encoder, projector, criterion, given=["label"], micro_batch=micro_batch
+        encoder,
+        projector,
+        criterion,
+        given=["label"],
+        measure=measure,
+        micro_batch=micro_batch,
     )
 
     def loss(params, state, batch, rng):

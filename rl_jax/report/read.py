@@ -105,6 +105,7 @@ class Record(NamedTuple):
     command: str
     environment: dict[str, Any]
     problems: dict[str, Any]
+    dims: dict[str, int]
     rows: list[Row]
     evaluation: Evaluation | None
     figures: Figures | None
@@ -139,6 +140,7 @@ def read(folder: pathlib.Path, *, name: str) -> Record:
         command=str(content.get("command") or ""),
         environment=_dict(content.get("environment")),
         problems=_dict(notes.get("problems")),
+        dims={k: v for k, v in _dict(content.get("dims")).items() if _is_width(v)},
         rows=_rows(folder / "metrics.jsonl"),
         evaluation=None if evaluation is None else _evaluation(evaluation, folder),
         figures=_figures(folder / "figures.npz"),
@@ -345,6 +347,10 @@ def _broken(path: pathlib.Path, reason: str) -> UsageError:
     if not (path.parent / "run.json").exists():
         again = "rl-jax evaluate --features FILE"
     return UsageError(f"{path} cannot be read: {reason}; write it again with: {again}")
+
+
+def _is_width(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _dict(value: Any) -> dict[str, Any]:

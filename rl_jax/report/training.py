@@ -1,4 +1,4 @@
-"""Curves over steps, and what the collapse meter says."""
+"""Curves over steps, and what the diagnostics say."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from rl_jax.report import axes, charts
 from rl_jax.report.charts import Curve
 from rl_jax.report.markup import Markup, card, command, escape, missing, number, tag
 from rl_jax.report.read import Record
+from rl_jax.verdicts import judged_from, verdicts
 
 _MOST_OTHERS = 24
 
@@ -46,6 +47,24 @@ METRICS = (
         "Alignment",
         "mean d² of an image's views",
         "Lower is closer; 0 with uniformity near 0 is collapse, not success.",
+    ),
+    Metric(
+        "z_rank",
+        "Effective rank of z",
+        "participation ratio",
+        "Directions the embeddings spread along, of at most 256 examples.",
+    ),
+    Metric(
+        "h_rank",
+        "Effective rank of h",
+        "participation ratio",
+        "Directions the representations spread along, of at most 256 examples.",
+    ),
+    Metric(
+        "softmax_entropy",
+        "Softmax entropy",
+        "share of log K",
+        "1: all candidates weigh the same; 0: one of them decides.",
     ),
     Metric(
         "probe_accuracy",
@@ -88,7 +107,7 @@ def section(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
         notes.append(tag("p.note", text))
     if not any(run.rows for run in runs):
         return escape(notes)
-    cards = [_figure(metric, runs, colours) for metric in METRICS]
+    cards = [_figure(m, runs, colours) for m in METRICS]
     known = {name for run in runs for row in run.rows for name in row} - _HIDDEN
     others = [Metric(n, n.replace("_", " "), n) for n in sorted(known)[:_MOST_OTHERS]]
     if not any(row.get("nonfinite") for run in runs for row in run.rows):
@@ -100,22 +119,6 @@ def section(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
         summary = tag("summary", f"Other metrics ({len(more)})")
         details = tag("details", summary, tag("div.grid", more))
     return escape([notes, legend, tag("div.grid", cards), details])
-
-
-def collapse(value: float | None) -> tuple[str, bool]:
-    """The collapse meter in words, and whether all is well.
-
-    Args:
-      value: std of normalised z times √D: 1 when spread over the sphere, 0 collapsed.
-    """
-    if value is None:
-        return "No value: the embeddings are not finite.", False
-    shown = number(value, 2)
-    if value >= 0.6:
-        return f"{shown}: healthy, embeddings are spread over the sphere.", True
-    if value > 0.2:
-        return f"{shown}: narrow, embeddings use a part of the sphere only.", False
-    return f"{shown}: collapsed, all images get nearly the same embedding.", False
 
 
 def last(run: Record, name: str) -> float | None:
@@ -182,11 +185,9 @@ def _figure(
     values = [y for _, curve in curves for y in curve.y if y is not None]
     steps_seen = [x for _, curve in curves for x in curve.x]
     references = ()
-    note: Markup | str = metric.note
     if metric.name == "z_std":
         values = [*values, 0.0, 1.2]
         references = ((1.0, "1: spread over the sphere"),)
-        note = escape([_collapse_note(run, several=len(runs) > 1) for run, _ in curves])
     elif metric.unit == "%" or metric.typical:
         values = [*values, 0.0]
     low, high = min(values), max(values)
@@ -215,6 +216,9 @@ def _figure(
         if (text := _value(v, metric))
     ]
     kind = tag("small.note", f" {word}") if metric.typical else None
+    several = len(runs) > 1
+    said = [_verdict(run, metric.name, several=several) for run, _ in curves]
+    note = [*filter(None, said), *([tag("p", metric.note)] if metric.note else [])]
     return card(
         metric.title,
         figure,
@@ -229,10 +233,19 @@ def _value(value: float | None, metric: Metric) -> str:
     return number(value)
 
 
-def _collapse_note(run: Record, *, several: bool) -> Markup:
-    text, good = collapse(last(run, "z_std"))
-    sign = tag(f"b.{'good' if good else 'bad'}", "✓ " if good else "⚠ ")
-    return tag("p", sign, f"{run.name}, " if several else None, text)
+def _verdict(run: Record, metric: str, *, several: bool) -> Markup | None:
+    """What the newest values say of this metric; the words of the console."""
+    done, total = steps(run)
+    if total is not None and done < judged_from(total):
+        return None
+    names = {name for row in run.rows for name in row}
+    newest = {name: last(run, name) for name in names}
+    for v in verdicts(newest, dims=run.dims):
+        if v.metric == metric:
+            good = v.level == "good"
+            sign = tag(f"b.{'good' if good else 'bad'}", "✓ " if good else "⚠ ")
+            return tag("p", sign, f"{run.name}, " if several else None, f"{v.text}.")
+    return None
 
 
 def _legend(runs: Sequence[Record], colours: Sequence[str]) -> Markup:

@@ -39,7 +39,9 @@ def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None
     train.check_batch_size(recipe.batch_size, mesh)
 
 
-def trace(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> None:
+def trace(
+    recipe: Recipe, parts: Parts, init: Callable[[], TrainState]
+) -> dict[str, int]:
     """Traces the first state, a step and an encoding; nothing is compiled or run.
 
     Whatever a method, a network or an augmentation refuses by the shapes it meets, it
@@ -48,6 +50,9 @@ def trace(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> None:
     Args:
       recipe, parts: the run.
       init: makes its first state.
+
+    Returns:
+      The width of each representation.
 
     Raises:
       UsageError: theirs, or for a state that the device could not hold.
@@ -74,7 +79,8 @@ def trace(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> None:
                 "queue smaller"
             )
         jax.eval_shape(step, state, batch)
-        jax.eval_shape(encode, state.params, state.state, batch)
+        found = jax.eval_shape(encode, state.params, state.state, batch)
+    return {name: x.shape[1] for name, x in found.items() if len(x.shape) == 2}
 
 
 def data_change(

@@ -22,6 +22,7 @@ from rl_jax.run.lock import locked
 from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.run.signals import Interrupts
 from rl_jax.run.views import save_view_grid
+from rl_jax.run.watch import Watch
 from rl_jax.types import TrainState
 
 
@@ -54,7 +55,7 @@ def start(
     _check_new(folder)
     check(recipe, source)
     parts = recipes.build(recipe, source)
-    trace(recipe, parts, initial(recipe, parts))
+    dims = trace(recipe, parts, initial(recipe, parts))
     # Decoded before the folder is made: what cannot be read leaves nothing behind.
     source = data.resident(source, limit_bytes=image_limit())
     parts = parts._replace(source=source)
@@ -67,8 +68,9 @@ def start(
             environment=environment(),
             data=data.fingerprint(source),
             sinks=list(sinks),
+            dims=dims,
         )
-        return _train(recipe, parts, folder, sinks=sinks, resumed=False)
+        return _train(recipe, parts, folder, sinks=sinks, dims=dims)
 
 
 def resume(folder: pathlib.Path) -> TrainState:
@@ -91,7 +93,8 @@ def resume(folder: pathlib.Path) -> TrainState:
         source = data.resident(source, limit_bytes=image_limit())
         parts = parts._replace(source=source)
         sinks = tuple(notes.get("sinks", ()))
-        return _train(recipe, parts, folder, sinks=sinks, resumed=True)
+        dims = notes.get("dims", {})
+        return _train(recipe, parts, folder, sinks=sinks, dims=dims, resumed=True)
 
 
 def _check_new(folder: pathlib.Path) -> None:
@@ -121,10 +124,12 @@ def _train(
     folder: pathlib.Path,
     *,
     sinks: tuple[str, ...],
-    resumed: bool,
+    dims: dict[str, int],
+    resumed: bool = False,
 ) -> TrainState:
     hint = f"rl-jax resume {shlex.quote(str(folder))}"
     metrics_path = folder / "metrics.jsonl"
+    watch, last = Watch(recipe.steps, dims), {}
     with Console(recipe.steps) as console, Interrupts(hint) as interrupts:
         init = initial(recipe, parts)
         with train.Checkpoints(folder / "checkpoints", say=console.say) as checkpoints:
@@ -149,6 +154,9 @@ def _train(
                 def on_log(row: dict[str, Any]) -> None:
                     sink.write(row)
                     console.row(row)
+                    for line in watch.changes(row):
+                        console.say(line)
+                    last.update(row)
 
                 state = train.fit(
                     parts.method,
@@ -170,6 +178,8 @@ def _train(
         step = int(train.fetch(state.step))
         _warn_about_files(parts.source, console)
         interrupts.poll(f"at step {step}, saved in {folder}")
+        if last and (said := watch.conclusion(last)):
+            console.say(f"after {step} steps: {said}")
         sink.check()
         return state
 

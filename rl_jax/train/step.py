@@ -84,20 +84,61 @@ def _all_finite(tree: chex.ArrayTree) -> chex.Array:
 
 
 def diagnostics(features: dict, *, rows: int = 256) -> dict:
-    """Collapse, alignment and uniformity of the step's embeddings `z` [B, V, D].
+    """What the step's features [B, V, D] tell of collapse; `verdicts` puts it in words.
 
-    `z_std` is the standard deviation of normalised entries, averaged over dimensions,
-    times √D: 1 when spread over the sphere, 0 when collapsed. Uniformity looks at the
-    first `rows` examples, so its cost stays constant.
+    `h_rank` and `z_rank`: participation ratio of the covariance, (Σλ)²/Σλ², of the
+      first view as it is: D where all directions spread the same, 1 on a line. Two
+      products where RankMe takes all singular values.
+    `z_std`: standard deviation of normalised entries, averaged over dimensions, times
+      √D: 1 when spread over the sphere, 0 when collapsed.
+    `uniformity`, `alignment`: those of `losses`.
+    `positive_cosine`, `negative_cosine`: mean of an image's views, and of one image's
+      first view with the second (or only) view of others.
+
+    Ranks and uniformity look at the first `rows` examples, so their cost stays
+    constant. What takes two views, or two examples, is left out where there is one.
     """
+    out = {}
+    for name in ("h", "z"):
+        if name in features and len(features[name]) > 1:
+            first = jnp.asarray(features[name][:rows, 0], jnp.float32)
+            out[f"{name}_rank"] = participation_ratio(first)
     if "z" not in features:
-        return {}
+        return out
     z = losses.normalize(features["z"])
-    first = z[:, 0]
-    out = {"z_std": jnp.mean(jnp.std(first, axis=0)) * z.shape[-1] ** 0.5}
-    if len(first) > 1:
+    first, last = z[:, 0], z[:, min(z.shape[1], 2) - 1]
+    n = len(first)
+    out["z_std"] = jnp.mean(jnp.std(first, axis=0)) * z.shape[-1] ** 0.5
+    together = jnp.sum(first * last)
+    if z.shape[1] > 1:
+        out["alignment"] = losses.alignment(first, last)
+        out["positive_cosine"] = together / n
+    if n > 1:
         # So few rows are cheapest as a matrix, and need not divide among devices.
         out["uniformity"] = losses.uniformity(first[:rows], implementation="dense")
-    if z.shape[1] > 1:
-        out["alignment"] = losses.alignment(first, z[:, 1])
+        # Of all n² pairs from the sums alone.
+        every = jnp.dot(jnp.sum(first, axis=0), jnp.sum(last, axis=0))
+        out["negative_cosine"] = (every - together) / (n * (n - 1))
     return out
+
+
+def participation_ratio(x: chex.Array) -> chex.Array:
+    """(tr C)²/tr C² of the covariance C (Gao et al. 2017, doi:10.1101/214262).
+
+    At most `evaluate.effective_rank`, of which it is the analogue of order 2, and
+    without eigenvalues: tr C² is the squared size of the smaller of C and the Gram
+    matrix.
+
+    Args:
+      x: [n, D] float32.
+
+    Returns:
+      Scalar in [1, min(n − 1, D)]; 0 where all rows are equal.
+    """
+    tiny = jnp.finfo(jnp.float32).tiny
+    x = x - jnp.mean(x, axis=0, keepdims=True)
+    x = x / jnp.maximum(jnp.max(jnp.abs(x)), tiny)
+    product = x @ x.T if len(x) < x.shape[1] else x.T @ x
+    return jnp.square(jnp.trace(product)) / jnp.maximum(
+        jnp.sum(jnp.square(product)), tiny
+    )

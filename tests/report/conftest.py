@@ -54,6 +54,12 @@ def rows(**changes) -> list[dict[str, Any]]:
             "z_std": 0.9,
             "uniformity": -2.0,
             "alignment": 0.4,
+            "z_rank": 7.5,
+            "h_rank": 40.0,
+            "softmax_entropy": 0.9,
+            "max_softmax": 0.02,
+            "positive_cosine": 0.8,
+            "negative_cosine": 0.01,
             "probe_loss": 1.0,
             "probe_accuracy": step / 200,
             "queue_valid": 12.0,
@@ -151,6 +157,7 @@ class Runs:
             "recipe": recipe(),
             "command": "rl-jax pretrain simclr --steps 100",
             "environment": {"rl_jax": "0.1.0", "devices": "8 x cpu (cpu)"},
+            "dims": {"h": 256, "z": 16},
             **files.get("run", {}),
         }
         (folder / "run.json").write_text(json.dumps(run))

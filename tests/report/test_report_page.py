@@ -13,7 +13,6 @@ from PIL import Image
 
 from rl_jax import report
 from rl_jax.errors import UsageError
-from rl_jax.report import training
 
 
 def test_one_run_shows_everything(runs):
@@ -27,11 +26,13 @@ def test_one_run_shows_everything(runs):
     for title in (
         *("Loss", "Collapse meter", "Uniformity", "Alignment", "Online probe"),
         *("Gradient norm", "Throughput", "Waiting for data", "queue valid"),
+        *("Effective rank of z", "Effective rank of h", "Softmax entropy"),
         *("Views of the first batch", "Nearest neighbours", "Geometry"),
         *("Map of the representation", "Linear probe by number of labels"),
     ):
         assert f"<h3>{title}</h3>" in text
-    assert "0.90: healthy" in seen
+    assert "✓ healthy: std 0.225, expected 0.250 for D=16: embeddings are" in seen
+    assert "✓ z: effective rank 7.5 of 16" in seen
     assert "3 of 6 are of its class" in seen
     assert "rl-jax pretrain simclr --steps 100" in seen
     assert "learning_rate 0.003" in seen
@@ -175,8 +176,8 @@ def test_two_runs_are_overlaid_and_what_differs_comes_first(runs):
     assert "Losses and gradient norms of different methods do not compare" in seen
     assert "Accuracy in % · a" in seen
     assert "Accuracy in % · b" in seen
-    assert "a, 0.90: healthy" in seen
-    assert "b, 0.10: collapsed" in seen
+    assert "✓ a, healthy: std 0.225" in seen
+    assert "⚠ b, collapsed: std 0.025, expected 0.250 for D=16: all examples" in seen
     loss = re.search(r'aria-label="Loss over steps.*?</svg>', text, re.S).group()
     assert 'class="line c0"' in loss
     assert 'class="line c1"' in loss
@@ -244,15 +245,24 @@ def test_errors_leave_an_old_page_alone(runs, tmp_path):
         report.write([folder], output / "x.html")
 
 
-@pytest.mark.parametrize(
-    ("value", "word"),
-    [(1.0, "healthy"), (0.6, "healthy"), (0.4, "narrow"), (0.2, "collapsed")],
-)
-def test_the_collapse_meter_speaks_plainly(value, word):
-    text, good = training.collapse(value)
-    assert word in text
-    assert good == (word == "healthy")
-    assert training.collapse(None)[1] is False
+def test_what_is_wrong_stands_beside_its_curve(runs):
+    rows = runs.rows(softmax_entropy=0.999, h_rank=1.2, positive_cosine=0.01)
+    text = page(runs(metrics=rows))
+    for title, words in (
+        ("Softmax entropy", "temperature too high: entropy 0.999 of log K"),
+        ("Effective rank of h", "dimensional collapse of h: effective rank 1.2 of 256"),
+        ("Alignment", "positives are no closer than negatives: cosine 0.01 against"),
+    ):
+        part = text[text.index(f"<h3>{title}</h3>") :]
+        assert f"⚠ {words}" in plain(part[: part.find("<h3>", 4)])
+
+
+def test_early_steps_and_runs_of_before_are_not_judged(runs):
+    low = {"z_std": 0.01}
+    seen = plain(page(runs("early", metrics=runs.rows(**low)[:4], run={"dims": None})))
+    assert "collapsed" not in seen
+    seen = plain(page(runs("old", metrics=runs.rows(**low), run={"dims": None})))
+    assert "⚠ collapsed: std 0.01 of what is expected: all examples" in seen
 
 
 def test_the_report_does_not_wait_for_jax():
