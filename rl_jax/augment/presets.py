@@ -258,7 +258,7 @@ def plain(*, size: int | None = None, mean: float = 0.0, std: float = 1.0) -> Au
     def clean(image):
         image = to_float(image)
         if size is not None:
-            shape = (len(image), size, size, image.shape[-1])
+            shape = (image.shape[0], size, size, image.shape[-1])
             image = jax.image.resize(image, shape, "bilinear")
         return (image - mean) / std
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": ("rl_jax.cli.runs", "probe and k-NN of a run, beside the baselines"),
     "report": ("rl_jax.cli.runs", "write the HTML page of one run or several"),
     "embed": ("rl_jax.cli.runs", "write the representations of any images to .npz"),
+    "export": ("rl_jax.cli.runs", "write the encoder as safetensors and StableHLO"),
     "doctor": (
         "rl_jax.cli.doctor",
         "check versions, devices, disk, decoding, the loss",

@@ -1,4 +1,4 @@
-"""Commands on the folder of a run: resume, evaluate, report, embed."""
+"""Commands on the folder of a run: resume, evaluate, report, embed, export."""
 
 import functools
 import pathlib
@@ -175,3 +175,24 @@ def embed(argv: Sequence[str]) -> None:
         print(write(run, data, output))
 
     options.parse(command, prog="rl-jax embed", argv=argv)
+
+
+def export(argv: Sequence[str]) -> None:
+    """Writes the encoder of a run for other programs."""
+
+    def command(run: Run, output: pathlib.Path | None = None) -> None:
+        """Writes the encoder of a run's newest checkpoint, and compares what it wrote.
+
+        The folder gets model.safetensors, encode.stablehlo, and export.json, which
+        says what is in them and how they are read.
+
+        Args:
+          run: folder of the run.
+          output: the folder to write; by default `export` in the run's folder.
+        """
+        from rl_jax.run.export import export as write
+
+        enable_compilation_cache()
+        print(write(run, output))
+
+    options.parse(command, prog="rl-jax export", argv=argv)

@@ -120,7 +120,7 @@ def task(
         if chromatic == "project":
             return project(parts)
         alone = parts[:, :, None] * channels(parts)[None, None, :, None, None]
-        return alone.reshape(len(image), -1, *parts.shape[2:])
+        return alone.reshape(image.shape[0], -1, *parts.shape[2:])
 
     return Task("context", len(NEIGHBOURS), ask, look)
 

@@ -56,7 +56,7 @@ def ivae(
     def inputs(batch):
         x = image("ivae", batch)
         u = jax.nn.one_hot(segment(batch), num_segments, dtype=x.dtype)
-        return jnp.concatenate([x.reshape(len(x), -1), u], axis=1)
+        return jnp.concatenate([x.reshape(x.shape[0], -1), u], axis=1)
 
     def init():
         rows = jnp.zeros((num_segments, latent), jnp.float32)

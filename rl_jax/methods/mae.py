@@ -60,7 +60,7 @@ def mae(
         rows, columns = image.shape[1] // patch, image.shape[2] // patch
         positions = jnp.broadcast_to(
             networks.patch_positions(rows, columns)[None],
-            (len(image), rows * columns, 2),
+            (image.shape[0], rows * columns, 2),
         )
         return patch, networks.Patches(networks.patchify(image, patch), positions)
 
@@ -129,7 +129,7 @@ def mae(
             params["encoder"], state["encoder"], image, train=False
         )
         patch, patches = cut(params, state, image)
-        same = jnp.zeros(len(image), jnp.int32)
+        same = jnp.zeros(image.shape[:1], jnp.int32)
         order = random_orders(jax.random.key(0), same, tokens.shape[1])
         _, pixels, _ = forward(params, state, patches, order, train=False)
         removed = order[:, -pixels.shape[1] :]
@@ -137,7 +137,7 @@ def mae(
             own = _take(patches.values, removed)
             mean, deviation = losses.patch_statistics(own)
             pixels = pixels * deviation + mean
-        rows = jnp.arange(len(image))[:, None]
+        rows = jnp.arange(image.shape[0])[:, None]
         values = patches.values.astype(jnp.float32).at[rows, removed].set(pixels)
         image = networks.unpatchify(values, patch, image.shape[1:])
         out = {"h": jnp.mean(tokens, axis=1), "reconstruction": image}

@@ -157,5 +157,5 @@ def sparse_autoencoder(
 def k_largest(a: chex.Array, *, k: int) -> chex.Array:
     """The k largest of each row of [B, m] where they are > 0; 0 elsewhere."""
     values, places = jax.lax.top_k(a, k)
-    rows = jnp.arange(len(a))[:, None]
+    rows = jnp.arange(a.shape[0])[:, None]
     return jnp.zeros_like(a).at[rows, places].set(jax.nn.relu(values))

@@ -35,7 +35,7 @@ def patchify(image: chex.Array, patch: int) -> chex.Array:
     """
     rows, columns = grid(image.shape, patch)
     x = image.reshape(-1, rows, patch, columns, patch, image.shape[-1])
-    return x.swapaxes(2, 3).reshape(len(image), rows * columns, -1)
+    return x.swapaxes(2, 3).reshape(image.shape[0], rows * columns, -1)
 
 
 def unpatchify(patches: chex.Array, patch: int, shape: tuple[int, ...]) -> chex.Array:
@@ -52,7 +52,7 @@ def unpatchify(patches: chex.Array, patch: int, shape: tuple[int, ...]) -> chex.
     Raises:
       UsageError: where the patches do not make images of that shape.
     """
-    rows, columns = grid((len(patches), *shape), patch)
+    rows, columns = grid((patches.shape[0], *shape), patch)
     if patches.shape[1:] != (rows * columns, patch * patch * shape[-1]):
         raise UsageError(
             f"unpatchify: patches {patches.shape} of patch={patch} do not make images "

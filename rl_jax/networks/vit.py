@@ -57,14 +57,14 @@ class ViT(nn.Module):
         if not isinstance(x, Patches):
             size = grid(x.shape, self.patch)
             everywhere = jnp.broadcast_to(
-                patch_positions(*size)[None], (len(x), size[0] * size[1], 2)
+                patch_positions(*size)[None], (x.shape[0], size[0] * size[1], 2)
             )
             x = Patches(patchify(x, self.patch), everywhere)
         tokens = Dense(self.width, dtype=dtype, name="embed")(x.values)
         tokens += self._embedded(x.positions, size)
         if self.pool == "cls":
             cls = self.param("cls", embedding_init, (1, 1, self.width))
-            cls = jnp.broadcast_to(cls, (len(tokens), 1, self.width))
+            cls = jnp.broadcast_to(cls, (tokens.shape[0], 1, self.width))
             tokens = jnp.concatenate([cls, tokens], axis=1)
 
         tokens = self.transformer(tokens)

@@ -1,4 +1,4 @@
-"""A run in a folder: recipe, training, resume, evaluation, embedding."""
+"""A run in a folder: recipe, training, resume, evaluation, embedding, export."""
 
 from rl_jax.run.encode import encode
 

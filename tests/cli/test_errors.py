@@ -198,7 +198,7 @@ def test_flags_that_do_not_parse(capsys, monkeypatch, argv, words, columns):
     assert words in error
 
 
-@pytest.mark.parametrize("command", ["resume", "evaluate", "report"])
+@pytest.mark.parametrize("command", ["resume", "evaluate", "report", "export"])
 def test_not_a_run(capsys, tmp_path, command):
     assert "is not a run" in one_line(capsys, command, tmp_path / "nothing")
 
@@ -233,6 +233,8 @@ def test_evaluating_what_was_never_trained(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("rl_jax.run.pretrain._train", lambda *a, **k: None)
     main(["pretrain", "simclr", "--run-dir", str(run), *TINY])
     assert "has no checkpoint yet" in one_line(capsys, "evaluate", run)
+    assert "has no checkpoint yet" in one_line(capsys, "export", run)
+    assert not (run / "export").exists()
 
 
 @pytest.mark.parametrize(

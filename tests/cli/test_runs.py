@@ -1,4 +1,4 @@
-"""The commands on a run, by hand as a user would: pretrain, evaluate, embed, report."""
+"""The commands on a run, as a user would: pretrain, evaluate, embed, export, report."""
 
 import json
 
@@ -84,6 +84,17 @@ def test_from_labelled_images_to_the_page(tmp_path, capsys):
     assert found["z"].shape == (60, 4)
     assert found["layer1"].shape == (60, 8)
     np.testing.assert_array_equal(found["label"], np.arange(60) % 3)
+
+    capsys.readouterr()
+    main(["export", str(run)])
+    *said, last = capsys.readouterr().out.splitlines()
+    assert last == str(run / "export")
+    assert said[1].startswith("encode.stablehlo: h [8], largest difference ")
+    record = json.loads((run / "export" / "export.json").read_text())
+    assert (record["step"], record["network"]) == (4, "online")
+    assert [x["name"] for x in record["functions"][0]["inputs"]] == ["image"]
+    names = {tensor["name"].split("/")[1] for tensor in record["tensors"]}
+    assert names == {"encoder", "projector", "online"}
 
 
 @pytest.mark.slow
