@@ -23,9 +23,8 @@ from rl_jax.run.split import Part, columns, split
 from rl_jax.run.texts import said, with_texts
 
 FORMAT = 2
-LONG = ("drift", "corruptions", "attacks")
-"""Sections that pass the network over the images again and again: those left out of
-the evaluation that follows training."""
+LONG = ("probes", "factors", "drift", "guarantee", "corruptions", "attacks")
+"""Left out of the evaluation that follows training: what takes most of the time."""
 KEPT_ROWS = 1000
 
 

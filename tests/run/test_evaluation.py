@@ -5,7 +5,7 @@ import pytest
 
 from rl_jax import data, networks, report, train
 from rl_jax.augment import presets as augmentations
-from rl_jax.run import evaluation, pretrain
+from rl_jax.run import evaluation, measures, pretrain, summary
 from rl_jax.run import recipe as recipes
 from rl_jax.run.load import Run
 from rl_jax.run.split import columns, split
@@ -123,9 +123,11 @@ def untrained(images, *, out=8):
 def test_tiny_data(tmp_path, monkeypatch, images, out, shares, words):
     run = untrained(images, out=out)
     monkeypatch.setattr(evaluation, "load", lambda folder, say: run)
-    result = evaluation.evaluate_run(tmp_path, say=lambda line: None)
+    result = evaluation.evaluate_run(
+        tmp_path, skip=evaluation.LONG, say=lambda line: None
+    )
     assert result["labels_per_class"] == shares
-    assert words in evaluation.table(result)
+    assert words in summary.table(result)
     for row in result["table"]:
         for kind in ("probe", "knn"):
             assert list(row[kind]) == shares
@@ -133,3 +135,29 @@ def test_tiny_data(tmp_path, monkeypatch, images, out, shares, words):
     recipes.write(run.recipe, tmp_path / "run.json")
     page = report.write([tmp_path], tmp_path / "report.html").read_text()
     assert words in page
+
+
+@pytest.mark.slow
+def test_every_section_of_a_run(tmp_path, monkeypatch):
+    images = source(np.arange(200) % 2)
+    images = images._replace(held_out=source(np.arange(60) % 2))
+    run = untrained(images)
+    monkeypatch.setattr(evaluation, "load", lambda folder, say: run)
+    result = evaluation.evaluate_run(tmp_path, say=lambda line: None)
+    assert set(result["sections"]) == set(measures.SECTIONS) - {"factors"}
+    for name, section in result["sections"].items():
+        assert "not measured" not in section["lines"][0], name
+    corrupted = result["sections"]["corruptions"]
+    assert corrupted["mce"]["raw"]["value"] == 1.0
+    assert len(corrupted["accuracy"]["h"]) == 19
+    assert result["checkpoint"] == {
+        "step": 0,
+        "of": 5,
+        "network": "online",
+        "headline": "h",
+        "data": "clean",
+    }
+    recipes.write(run.recipe, tmp_path / "run.json")
+    page = report.write([tmp_path], tmp_path / "report.html").read_text()
+    for section in result["sections"].values():
+        assert section["title"] in page

@@ -11,7 +11,7 @@ from reference import evaluate as reference
 from rl_jax import data, report, train
 from rl_jax.cli import main
 from rl_jax.cli.recipe import read
-from rl_jax.run import encode, evaluation, pretrain
+from rl_jax.run import encode, evaluation, pretrain, summary
 from rl_jax.run import recipe as recipes
 from rl_jax.run.load import Run
 from rl_jax.run.split import split
@@ -62,13 +62,30 @@ def test_with_texts_equals_the_reference(digits):
         assert retrieval["text_to_image"][str(k)] == pytest.approx(to_image)
 
 
+def measured(study):
+    """A table without measuring, which other tests do."""
+    score = {"all": {"mean": 0.5, "std": None, "draws": 1}}
+    table = [
+        {"representation": name, "title": name, "network": "online", "dim": 1}
+        | {"probe": score, "knn": score}
+        for name in study.representations
+    ]
+    return {
+        "classes": [],
+        "labels_per_class": ["all"],
+        "table": table,
+        "reason": None,
+        "notes": [],
+        "sections": {},
+    }
+
+
 def test_evaluation_writes_says_and_shows_it(digits, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "load", lambda folder, say: digits)
-    score = {"all": {"mean": 0.5, "std": None, "draws": 1}}
-    measured = {"probe": score, "knn": score}
-    monkeypatch.setattr(evaluation, "columns", lambda *labels: ([None], [], None))
-    monkeypatch.setattr(evaluation, "_measure", lambda *arguments: measured)
-    monkeypatch.setattr(evaluation, "_write_figures", lambda *arguments: None)
+    monkeypatch.setattr(
+        evaluation, "measure", lambda study, **options: (measured(study), {})
+    )
+    monkeypatch.setattr(evaluation, "_draw", lambda *arguments: None)
     result = evaluation.evaluate_run(tmp_path, say=lambda line: None)
     written = json.loads((tmp_path / "evaluation.json").read_text())
     assert written["texts"] == result["texts"]
@@ -80,7 +97,7 @@ def test_evaluation_writes_says_and_shows_it(digits, tmp_path, monkeypatch):
     )
     assert "with 2 that no caption has (500 images, 10 classes)" in first
     assert second.endswith("(500 images, 60 different texts)")
-    assert f"{first}\n{second}" in evaluation.table(result)
+    assert f"{first}\n{second}" in summary.table(result)
     # A text is no representation of the image it belongs to.
     names = {row["representation"] for row in result["table"]}
     assert names == {"h", "z", "random", "raw"}
