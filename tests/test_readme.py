@@ -8,7 +8,7 @@ import numpy as np
 
 def test_examples():
     text = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
-    training, losses = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    measures, training, losses = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     scope = {}
     exec(training, scope)
     assert scope["features"].shape == (512, 32)
@@ -16,3 +16,9 @@ def test_examples():
     scope = {}
     exec(losses, scope)
     assert scope["scores"].shape == scope["index"].shape == (4096, 20)
+    scope = {}
+    exec(measures, scope)
+    assert scope["probe"].mean > 0.9
+    assert scope["near"] > 0.8
+    assert 0 < scope["similar"] < 1
+    assert scope["low"] < scope["rank"] < scope["high"]

@@ -178,6 +178,7 @@ def test_a_drift_ends_at_itself():
 
 def test_numbers_are_worded():
     assert shown(number(0.5)) == "0.500"
+    assert shown(number(math.inf)) == "not defined"
     assert shown(number(0.5, 0.25, 0.75), 2) == "0.50 [0.25, 0.75]"
     record = measures.record(
         measures.Section("T", ["l"], {"a": np.float32(math.nan), "b": np.arange(2)})

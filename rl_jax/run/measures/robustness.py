@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from rl_jax import evaluate
-from rl_jax.evaluate import corruptions as corruption
+from rl_jax.errors import UsageError
+from rl_jax.evaluate import corruptions
 from rl_jax.run.measures.accuracy import wilson
 from rl_jax.run.measures.section import Section, number, shown
 from rl_jax.run.measures.study import Reading
@@ -65,13 +66,13 @@ def corrupted(images: Images, *, poll: Callable[[], None]) -> Section:
     def right(s: Seen, x) -> np.ndarray:
         return np.asarray(predict[s.name](x)).argmax(1) == labels
 
-    names = [name for family in corruption.CORRUPTIONS.values() for name in family]
+    names = [name for family in corruptions.CORRUPTIONS.values() for name in family]
     # [m, F, 5] each: of every image, under every corruption and severity.
     hits = {s.name: np.zeros((len(labels), len(names), 5), bool) for s in seen}
     for i, name in enumerate(names):
-        for j, severity in enumerate(corruption.SEVERITIES):
+        for j, severity in enumerate(corruptions.SEVERITIES):
             rng = jax.random.fold_in(jax.random.key(0), severity)
-            x = corruption.corrupt(rng, images.clean, name=name, severity=severity)
+            x = corruptions.corrupt(rng, images.clean, name=name, severity=severity)
             for s in seen:
                 hits[s.name][:, i, j] = right(s, x)
         poll()
@@ -96,8 +97,8 @@ def corrupted(images: Images, *, poll: Callable[[], None]) -> Section:
         f"{len(labels):,} images"
     )
     values = {
-        "families": {k: list(v) for k, v in corruption.CORRUPTIONS.items()},
-        "severities": list(corruption.SEVERITIES),
+        "families": {k: list(v) for k, v in corruptions.CORRUPTIONS.items()},
+        "severities": list(corruptions.SEVERITIES),
         "accuracy": accuracy,
         "clean": clean,
         "mean": mean,
@@ -178,11 +179,17 @@ def _logits(s: Seen):
 
 
 def _mce(hits: np.ndarray, baseline: np.ndarray) -> dict:
-    """The mean corruption error of [m, F, 5] as a `number`."""
+    """Of [m, F, 5], as a `number`; NaN where the baseline withstands a corruption."""
+    if baseline.all((0, 2)).any():
+        return number(float("nan"))
 
     def statistic(ours, theirs):
         errors = (1 - ours.mean(0), 1 - theirs.mean(0))
-        return corruption.mean_corruption_error(*errors).mce
+        return corruptions.mean_corruption_error(*errors).mce
 
-    found = evaluate.jackknife(statistic, hits, baseline)
+    try:
+        found = evaluate.jackknife(statistic, hits, baseline)
+    except UsageError:
+        # Few images, or groups of them without which the baseline is never wrong.
+        return number(float(statistic(hits, baseline)))
     return number(*(float(v) for v in found))

@@ -46,8 +46,10 @@ def number(value: float, low: float | None = None, high: float | None = None) ->
 
 
 def shown(entry: dict, digits: int = 3) -> str:
-    """`0.971 [0.950, 0.984]` of a `number`."""
+    """`0.971 [0.950, 0.984]` of a `number`; words for NaN and infinities."""
     value, low, high = entry["value"], entry["low"], entry["high"]
+    if not math.isfinite(value):
+        return "not defined"
     if low is None or high is None:
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
