@@ -101,8 +101,8 @@ def frost(
     """Ice f on the lens: a x + b f.
 
     f is procedural, where the published program crops one of five photographs: ridged
-    noise of O = min(7, ⌊log2 min(H, W)⌋) octaves, t = Σ_o 0.8^o (1 − |2 v_o − 1|): the
-    v_o is the [n + 1, n + 1] upper left corner of lattice o, n = 2^(o+1), o = 0 …,
+    noise of O = min(7, ⌊log2 min(H, W)⌋) octaves, t = Σ_o 0.8^o (1 − |2 v_o − 1|), with
+    v_o the [n + 1, n + 1] upper left corner of lattice o, n = 2^(o+1), o = 0 …,
     stretched over the image, corners on corners, and interpolated linearly. Then
     f = clip(colour + 0.11 (t − mean t) / sd t), the photographs' mean colour
     (0.57, 0.66, 0.70), its luma for one channel, and their spread; 0.8 is between what
