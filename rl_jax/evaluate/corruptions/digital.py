@@ -205,12 +205,16 @@ def _bilinear(image, y, x, border):
     height, width, channels = image.shape
     pixels = image.reshape(-1, channels)
     low_y, low_x = jnp.floor(y), jnp.floor(x)
-    step_y, step_x = np.array([[[[0]], [[0]], [[1]], [[1]]], [[[0]], [[1]]] * 2])
-    row = _folded(low_y[None] + step_y, height, border)
-    column = _folded(low_x[None] + step_x, width, border)
-    weight = 1 - jnp.abs((y - low_y)[None] - step_y)
-    weight *= 1 - jnp.abs((x - low_x)[None] - step_x)
-    return (weight[..., None] * pixels[row * width + column]).sum(0)
+    total = jnp.zeros(image.shape)
+    for step_y, step_x in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        row = _folded(low_y + step_y, height, border)
+        column = _folded(low_x + step_x, width, border)
+        weight = 1 - jnp.abs(y - low_y - step_y)
+        weight *= 1 - jnp.abs(x - low_x - step_x)
+        total += weight[..., None] * jnp.take(
+            pixels, row * width + column, 0, mode="clip"
+        )
+    return total
 
 
 def _folded(position, size, border):
