@@ -246,11 +246,11 @@ def test_errors_leave_an_old_page_alone(runs, tmp_path):
 
 
 def test_what_is_wrong_stands_beside_its_curve(runs):
-    rows = runs.rows(softmax_entropy=0.999, h_rank=1.2, positive_cosine=0.01)
+    rows = runs.rows(softmax_entropy=0.999, h_rank=1.0, positive_cosine=0.01)
     text = page(runs(metrics=rows))
     for title, words in (
         ("Softmax entropy", "temperature too high: entropy 0.999 of log K"),
-        ("Effective rank of h", "dimensional collapse of h: effective rank 1.2 of 256"),
+        ("Effective rank of h", "dimensional collapse of h: effective rank 1.0 of 256"),
         ("Alignment", "positives are no closer than negatives: cosine 0.01 against"),
     ):
         part = text[text.index(f"<h3>{title}</h3>") :]
