@@ -167,7 +167,8 @@ def embed(argv: Sequence[str]) -> None:
           data: digits, a folder of images, or an .npz or .npy file.
           output: the .npz file; holds an array [n, D] for each representation
             (h, z, ..., and layer1, layer2, ... of the encoder, each the mean over
-            positions), and `label`, -1 where unknown.
+            positions; text, where a run that learned from captions finds some), and
+            `label`, -1 where unknown.
         """
         from rl_jax.run.embed import embed as write
 

@@ -42,6 +42,7 @@ def captioned(
     lowercase: bool = True,
     max_bad: float = 0.01,
     limit_bytes: int = 1 << 28,
+    vocabulary: tuple[str, ...] | None = None,
 ) -> Source:
     """A source from a directory tree of images and their captions.
 
@@ -66,6 +67,8 @@ def captioned(
       lowercase: whether to drop case.
       max_bad: the largest share of undecodable files, as in `folder`.
       limit_bytes: the most that the file of captions may hold.
+      vocabulary: that of another source of captions, whose tokens a trained network
+        reads; None: learned here.
 
     Returns:
       A source that decodes from disk, with the field `tokens`, int32 [n, T, length]
@@ -87,9 +90,12 @@ def captioned(
         roots, found = roots * 2, _divided(found[0], held_out)
     names = [list(part) for part in found if part]
     texts = [[each for name in part for each in part[name]] for part in found]
-    tokenizer = tokens.train_pieces(
-        texts[0], vocab_size=vocab_size, lowercase=lowercase
-    )
+    if vocabulary is None:
+        tokenizer = tokens.train_pieces(
+            texts[0], vocab_size=vocab_size, lowercase=lowercase
+        )
+    else:
+        tokenizer = tokens.pieces(vocabulary, lowercase=lowercase)
 
     classes = classes_of(names)
     most = max(len(texts) for part in found for texts in part.values())

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from rl_jax import data
+from rl_jax.data.captions import FILES
 from rl_jax.errors import UsageError
 from rl_jax.run import datasets
 from rl_jax.run import recipe as recipes
@@ -16,7 +17,10 @@ from rl_jax.run.load import Run, load
 def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path:
     """Writes `{h, z, ...: float32 [n, D], label: int32 [n]}` of the images in `name`.
 
-    Among them are `layer1`, `layer2`, ... of the encoder, first block first.
+    Among them are `layer1`, `layer2`, ... of the encoder, first block first. Where the
+    run learned from a folder of captioned images and `name` is one, its captions are
+    read by the run's vocabulary and there is `text`, too, the mean direction of an
+    image's captions; images without a caption are then left out.
 
     Args:
       folder: of the run; its newest sound checkpoint is used.
@@ -74,6 +78,12 @@ def _spec(run: Run, name: str) -> recipes.Spec:
     """The data set a name means, images decoded as the run's were."""
     source = run.parts.source
     method = recipes.find(recipes.METHODS, run.recipe.method.factory, "method")
+    if run.recipe.data.factory == "captioned" and _has_captions(name):
+        where = {"path": str(pathlib.Path(name).expanduser().absolute())}
+        theirs = {"vocabulary": source.vocabulary, "held_out": 0.0}
+        return recipes.resolve(
+            data.captioned, **(run.recipe.data.arguments | theirs | where)
+        )
     kind = "images" if source.image_shape else datasets.kind(method)
     factory, arguments = datasets.chosen(name, kind)
     known = recipes.resolve(factory).arguments
@@ -82,3 +92,9 @@ def _spec(run: Run, name: str) -> recipes.Spec:
     elif factory.__name__ == run.recipe.data.factory:
         arguments = run.recipe.data.arguments | arguments
     return recipes.resolve(factory, **arguments)
+
+
+def _has_captions(name: str) -> bool:
+    folder = pathlib.Path(name).expanduser()
+    parts = (folder, *(folder / part for part in ("train", "val", "test")))
+    return any((part / file).is_file() for part in parts for file in FILES)

@@ -13,6 +13,7 @@ from rl_jax.cli import main
 from rl_jax.cli.recipe import read
 from rl_jax.run import encode, evaluation, pretrain, summary
 from rl_jax.run import recipe as recipes
+from rl_jax.run.embed import embed
 from rl_jax.run.load import Run
 from rl_jax.run.split import split
 from rl_jax.run.texts import said, with_texts
@@ -133,6 +134,31 @@ def test_a_folder_with_captions(tmp_path, labels):
     assert [row["templates"] for row in found["zero_shot"]] == [3] * labels
     assert found["retrieval"]["images"] == 6
     assert len(said(found)) == 1 + labels
+
+
+def test_embedding_reads_captions_by_the_vocabulary_of_the_run(tmp_path, monkeypatch):
+    """Also those of another folder, whose own vocabulary would be another."""
+    run = run_of("--data", folder(tmp_path / "ours"), "--data.size", "8")
+    monkeypatch.setattr("rl_jax.run.embed.load", lambda path: run)
+    theirs = tmp_path / "theirs"
+    folder(theirs)
+    said = ["a dog that nobody has seen before", "this is the cat number 3"]
+    lines = ["image,caption", f"cat/0.png,{said[0]}", f"dog/1.png,{said[1]}"]
+    (theirs / "captions.csv").write_text("\n".join([*lines, f"cat/0.png,{said[1]}"]))
+    with np.load(embed(tmp_path, str(theirs), tmp_path / "found.npz")) as file:
+        found = dict(file)
+    tokenizer = data.pieces(run.parts.source.vocabulary)
+    length = run.recipe.data.arguments["length"]
+    u = embedded(run, data.padded(tokenizer.encode(said), length))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    assert found["h"].shape == (2, 8)
+    np.testing.assert_array_equal(found["label"], [0, 1])
+    np.testing.assert_allclose(found["text"], [u.mean(0), u[1]], atol=1e-5)
+
+    (theirs / "captions.csv").unlink()
+    with np.load(embed(tmp_path, str(theirs), tmp_path / "found.npz")) as file:
+        assert "text" not in file
+        assert file["z"].shape == (60, 6)
 
 
 @pytest.mark.parametrize("method", ["clip", "siglip"])
