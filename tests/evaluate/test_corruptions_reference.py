@@ -11,7 +11,9 @@ from reference import severities
 from scipy import stats
 
 from rl_jax.evaluate import corruptions
+from rl_jax.evaluate.corruptions import blur
 from rl_jax.evaluate.corruptions.severities import published
+from rl_jax.evaluate.corruptions.severities import scaled as ours_scaled
 
 
 def picture(*shape, seed=0):
@@ -370,3 +372,13 @@ def test_impulse_noise_is_salt_and_pepper_on_each_value():
         hits = np.sum(levels == extreme)
         assert stats.binomtest(int(hits), levels.size, amount / 2).pvalue > 1e-3
     assert np.abs(correlations(1.0 * (levels == 255))).max() < 0.06
+
+
+def test_the_discs_of_large_images_are_the_published_ones():
+    """Too large an image to blur here; its kernel is all that differs."""
+    table = np.asarray(ours_scaled("defocus_blur", (224, 224, 3)))
+    for index, (radius, alias) in enumerate(table):
+        found = blur._disc(table, index, (224, 224, 3))["kernel"]
+        expected = reference.disk(radius, alias)
+        beside = (len(found) - len(expected)) // 2
+        np.testing.assert_allclose(found, np.pad(expected, beside), atol=1e-7)
