@@ -108,14 +108,18 @@ def _cards(
     ]
     if not shown:
         return []
+    measured = [each for each in shown if each.section.values]
+    if not measured:
+        return _unknown(shown)
     # Where nothing can be drawn the lines still say why.
-    return draw(shown) or _unknown(shown)
+    bare = [each for each in shown if not each.section.values]
+    return [*(draw(measured) or _unknown(measured)), *(_unknown(bare) if bare else ())]
 
 
 def _unknown(shown: Sequence[Shown]) -> list[Markup]:
     if not any(each.section.lines for each in shown):
         return []
-    return [cards.joint(shown[0].section.title, shown)]
+    return [card(shown[0].section.title, cards.notes(shown, folded=False), level=4)]
 
 
 def _group(title: str, found: Sequence[Markup]) -> Markup | None:

@@ -78,8 +78,8 @@ def runs(shown: Sequence[Shown]) -> Markup | None:
     return legend((each.colour, each.name) for each in shown)
 
 
-def notes(shown: Sequence[Shown]) -> Markup | None:
-    """The sections' own lines: of several runs folded away, with their names."""
+def notes(shown: Sequence[Shown], *, folded: bool = True) -> Markup | None:
+    """The sections' own lines; of several runs with their names."""
     lines = [
         tag("p.note", None if each.alone else tag("b", f"{each.name}: "), stop(line))
         for each in shown
@@ -87,7 +87,7 @@ def notes(shown: Sequence[Shown]) -> Markup | None:
     ]
     if not lines:
         return None
-    if shown[0].alone:
+    if not folded:
         return escape(lines)
     return tag("details.words", tag("summary", "In words"), lines)
 

@@ -22,7 +22,11 @@ _MEASURES = {
     "collapsed_dims": ("dead dimensions", "they hardly vary"),
     "hubness": ("hubness", "skewness of how often one is a neighbour; 0: even"),
     "orphans": ("orphans", "share that is nobody's neighbour"),
-    "margin": ("margin", "signed distance to the boundary between class means"),
+    "margin": ("margin", "distance to the boundary of class means, over the spread"),
+    "separation": (
+        "separation",
+        "distance of the nearest class means, over the spread",
+    ),
     "spread": ("spread of a class", "root mean square distance to the class mean"),
     "fisher": ("Fisher ratio", "between classes over within; higher is better"),
 }

@@ -182,7 +182,8 @@ def sections(content: Any) -> dict[str, Section]:
     for name, each in _are(content, dict).items():
         lines = _shaped(_are(each, dict).get("lines", []), [str])[:_MOST_LINES]
         values: dict[str, Any] = {}
-        if name in SHAPES:
+        # One that could not be measured says why, and has no more.
+        if name in SHAPES and set(each) - {"title", "lines"}:
             values = _shaped(each, SHAPES[name])
             if name in _FITS and not _FITS[name](values):
                 raise ValueError(f"the lengths in section {name} do not fit together")

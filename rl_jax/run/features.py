@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.run import evaluation
 from rl_jax.run.measures import Pair, Study
@@ -124,7 +125,8 @@ def read_features(path: pathlib.Path) -> Features:
         return Pair(x[~scored], x[scored])
 
     first = next((k for k in _HEADLINES if k in names), None)
-    kept = [k for k in names if not k.startswith("layer")] or names
+    layers = networks.in_order(names)
+    kept = [k for k in names if k not in layers] or names
     first = first if first in kept else kept[0]
     kept.sort(key=lambda k: k != first)
     study = Study(
@@ -133,7 +135,7 @@ def read_features(path: pathlib.Path) -> Features:
         headline=first,
         classes=_words(path, arrays, "class_names"),
         baselines=tuple(k for k in ("random", "raw") if k in kept),
-        layers={k: pair(arrays[k]) for k in names if k not in kept},
+        layers={k: pair(arrays[k]) for k in layers if k not in kept},
         views={k: (arrays[k][scored], arrays[v][scored]) for k, v in views.items()},
         factors=pair(arrays["factors"]) if "factors" in arrays else None,
         factor_names=_words(path, arrays, "factor_names"),

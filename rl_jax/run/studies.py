@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax import data, evaluate
+from rl_jax import data, evaluate, networks
 from rl_jax.run import measures
 from rl_jax.run.encode import encode, encode_batch
 from rl_jax.run.load import Run
 from rl_jax.run.measures import Images, Pair, Seen, Study
 from rl_jax.run.split import Part, rows_of
 
-LAYER = "layer"
 BASELINES = ("random", "raw")
 MAX_IMAGES = 1000
 """Scored images that are corrupted, spread over the part."""
@@ -25,7 +24,7 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
     for part in (fit_part, scored_part):
         source = rows_of(part)
         method, augment = run.parts.method, run.parts.augment
-        found = encode(method, augment, run.state, source)
+        found = encode(method, augment, run.state, source, layers=True)
         found["random"] = encode(method, augment, run.untrained, source)["h"]
         raw = _raw(source)
         if raw is not None:
@@ -38,7 +37,8 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
         if v.ndim == 2 and k != "text"
     }
     title = run.recipe.method.factory
-    kept = {k: v for k, v in pairs.items() if not k.startswith(LAYER)}
+    layers = networks.in_order(pairs)
+    kept = {k: v for k, v in pairs.items() if k not in layers}
     temperature = run.recipe.method.arguments.get("temperature")
     factors = None
     if "factors" in run.parts.source.fields:
@@ -51,7 +51,7 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
         classes=tuple(run.parts.source.class_names),
         titles={name: _title(name, title) for name in kept},
         baselines=tuple(name for name in BASELINES if name in kept),
-        layers={k: v for k, v in pairs.items() if k.startswith(LAYER)},
+        layers={k: pairs[k] for k in layers},
         views=_views(run, scored_part),
         temperature=temperature if isinstance(temperature, float) else None,
         factors=factors,

@@ -56,7 +56,7 @@ def test_every_section_has_a_card_with_its_lines(whole_page):
         assert group in seen
     assert "Of h of the online network at step 100 on clean data." in seen
     assert "Not in this evaluation" not in seen
-    assert "<summary>In words</summary>" not in whole_page
+    assert "<summary>In words</summary>" in whole_page
     assert len(whole_page) < 1_500_000
 
 
@@ -366,3 +366,13 @@ def test_the_page_does_not_wait_for_a_comparison_of_one(runs, monkeypatch):
     (folder,) = predicted(runs, "x")
     report.write([folder], folder / "page.html")
     report.write([folder, runs("no predictions")], folder / "page.html")
+
+
+def test_what_could_not_be_measured_says_why(runs):
+    """Its lines are open to the eye: there is nothing else to see."""
+    line = "not measured: hubness: row 3 of features is zero"
+    sections = {"geometry": {"title": "Geometry", "lines": [line]}}
+    text = page(runs(evaluation=runs.evaluation(format=2, sections=sections)))
+    found = card(text, "Geometry")
+    assert f"{line}." in found
+    assert "<details" not in found

@@ -36,7 +36,7 @@ def test_names_parts_and_views_are_understood(tmp_path):
     content |= {"factor_names": np.array(["size", "hue"])}
     study, index, note = read_features(saved(tmp_path / "f.npz", **content))
     assert list(study.representations) == ["h", "raw"]
-    assert list(study.layers) == ["layer2", "layer1"]
+    assert list(study.layers) == ["layer1", "layer2"]
     assert (study.headline, study.baselines) == ("h", ("raw",))
     assert study.classes == ("a", "b", "c")
     assert study.factor_names == ("size", "hue")
