@@ -4,5 +4,5 @@ Peers (PyTorch, optax, scikit-learn) are used here and nowhere else. Nothing her
 the wheel.
 """
 
-NAMES = ("memory", "speed", "top_k", "gpu")
+NAMES = ("memory", "speed", "top_k", "evaluate", "gpu")
 """The benchmarks, each a module of this folder with `main(argv)`."""
