@@ -14,6 +14,7 @@ NAMES = {
     "memory": "bytes of loss and gradient, planned by the compiler",
     "speed": "time of loss and gradient, beside dense JAX, optax and PyTorch",
     "top_k": "nearest rows of a bank, beside the dense matrix and scikit-learn",
+    "evaluate": "k-NN and probes beside scikit-learn, CKA maps beside single CKAs",
     "gpu": "one GPU: its ceilings, the loss, a SimCLR step",
     "diagnostics": "what the diagnostics add to a training step",
 }

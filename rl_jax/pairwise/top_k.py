@@ -19,6 +19,7 @@ def top_k(
     k: int,
     valid: chex.Numeric | None = None,
     exclude: chex.Array | None = None,
+    bank_scale: chex.Array | None = None,
     block_size: int | None = None,
 ) -> tuple[chex.Array, chex.Array]:
     """The k rows of a bank with the largest inner product, for each query.
@@ -36,7 +37,9 @@ def top_k(
       valid: count of leading bank rows that take part; what lies behind them, NaN
         included, has no influence. None: all.
       exclude: int32 [Q], for each query one bank row to leave out, -1 for none.
-      block_size: rows of query and of bank in a tile; None: see `block_size_for`.
+      bank_scale: float32 [n], what each bank row is multiplied by, without a copy of
+        the bank: one over its length for cosines with unit queries. None: 1.
+      block_size: rows of query and of bank in a tile; None: on CPU 512 and 2,048.
 
     Returns:
       `(scores, indices)`, float32 and int32 [Q, k]. Equal scores: the lower index comes
@@ -45,7 +48,7 @@ def top_k(
     Raises:
       UsageError: k out of range, or shapes that do not fit together.
     """
-    _check(query, bank, k, exclude, block_size)
+    _check(query, bank, k, exclude, bank_scale, block_size)
     if exclude is None:
         exclude = jnp.full(query.shape[:1], -1, jnp.int32)
     last = len(bank) if valid is None else jnp.minimum(valid, len(bank))
@@ -53,40 +56,45 @@ def top_k(
     count = sharded.devices()
     if count == 1 or len(query) % count:
         count = 1
-    columns = _tile(len(bank), block_size)
-    rows = _tile(len(query) // count, block_size)
+    rows, columns = _tile(len(query) // count, len(bank), block_size)
     sizes = {"k": k, "rows": rows, "columns": columns}
-    return _on_devices(query, bank, last, exclude, count=count, **sizes)
+    return _on_devices(query, bank, last, exclude, bank_scale, count=count, **sizes)
 
 
 @functools.partial(jax.jit, static_argnames=("count", "k", "rows", "columns"))
-def _on_devices(query, bank, last, exclude, *, count: int, **sizes):
+def _on_devices(query, bank, last, exclude, scale, *, count: int, **sizes):
     run = functools.partial(_top_k, **sizes)
     if count > 1:
         mine, everywhere = PartitionSpec(sharded.AXIS), PartitionSpec()
         run = jax.shard_map(
             run,
-            in_specs=(mine, everywhere, everywhere, mine),
+            in_specs=(mine, everywhere, everywhere, mine, everywhere),
             out_specs=(mine, mine),
             axis_names={sharded.AXIS},
             check_vma=False,
         )
-    return run(query, bank, last, exclude)
+    return run(query, bank, last, exclude, scale)
 
 
-def _top_k(query, bank, last, exclude, *, k: int, rows: int, columns: int):
+def _top_k(query, bank, last, exclude, scale, *, k: int, rows: int, columns: int):
     query, bank = (tiles.split(x, "highest") for x in (query, bank))
-    banks = tuple(tiles.blocks(part, columns) for part in bank)
-    starts = jnp.arange(len(banks[0]), dtype=jnp.int32) * columns
+    count = len(bank[0])
+    starts = jnp.arange(-(-count // columns), dtype=jnp.int32) * columns
 
     def block(operands):
         queries, out = operands
 
-        def merge(best, tile):
-            rows_of_tile, start = tile
-            scores = tiles.outer(queries, rows_of_tile)
+        def merge(best, wanted):
+            # Where the last tile would reach beyond the bank it starts earlier: rows
+            # that it has in common with the one before do not count again.
+            start = jnp.minimum(wanted, count - columns)
+            tile = [lax.dynamic_slice_in_dim(b, start, columns) for b in bank]
+            if scale is not None:
+                factor = lax.dynamic_slice_in_dim(scale, start, columns)
+                tile = [b * factor[:, None] for b in tile]
+            scores = tiles.outer(queries, tuple(tile))
             index = start + lax.broadcasted_iota(jnp.int32, scores.shape, 1)
-            counts = (index < last) & (index != out[:, None])
+            counts = (wanted <= index) & (index < last) & (index != out[:, None])
             scores = jnp.where(counts, scores, -jnp.inf)
             scores, place = lax.top_k(scores, min(k, columns))
             index = jnp.where(jnp.isneginf(scores), -1, start + place)
@@ -101,7 +109,7 @@ def _top_k(query, bank, last, exclude, *, k: int, rows: int, columns: int):
             jnp.full((rows, k), -jnp.inf, jnp.float32),
             jnp.full((rows, k), -1, jnp.int32),
         )
-        return lax.scan(merge, empty, (banks, starts))[0]
+        return lax.scan(merge, empty, starts)[0]
 
     queries = tuple(tiles.blocks(part, rows) for part in query)
     found = lax.map(block, (queries, tiles.blocks(exclude, rows)))
@@ -109,13 +117,31 @@ def _top_k(query, bank, last, exclude, *, k: int, rows: int, columns: int):
     return scores, index
 
 
-def _tile(rows: int, block_size: int | None) -> int:
-    # Sorting wants several copies of a tile, so it is kept smaller than elsewhere.
-    default = min(tiles.block_size_for(rows, jax.default_backend()), 512)
-    return min(block_size or default, rows)
+def _tile(queries: int, bank: int, block_size: int | None) -> tuple[int, int]:
+    """Rows and columns of a tile.
+
+    On CPU 4 MiB, as elsewhere, but wide: a search starts anew with every tile, and at
+    n = 50,000, D = 512, k = 20 all of it takes as long as the products alone, at 512
+    columns half as long again.
+    """
+    if block_size is not None:
+        return min(block_size, queries), min(block_size, bank)
+    # On accelerators not measured.
+    limits = (512, 2048) if jax.default_backend() == "cpu" else (512, 512)
+    return tuple(
+        _even(count, limit)
+        for count, limit in zip((queries, bank), limits, strict=True)
+    )
 
 
-def _check(query, bank, k, exclude, block_size):
+def _even(count: int, limit: int) -> int:
+    """As few equal blocks as possible, beyond one a multiple of 8."""
+    if count <= limit:
+        return count
+    return -(-count // (8 * -(-count // limit))) * 8
+
+
+def _check(query, bank, k, exclude, bank_scale, block_size):
     shapes = f"query {query.shape} and bank {bank.shape}"
     for x in (query, bank):
         if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -132,6 +158,11 @@ def _check(query, bank, k, exclude, block_size):
         raise UsageError(
             f"top_k: exclude must be [{len(query)}], one bank row for each query, "
             f"got {exclude.shape}"
+        )
+    if bank_scale is not None and bank_scale.shape != (len(bank),):
+        raise UsageError(
+            f"top_k: bank_scale must be [{len(bank)}], one for each bank row, got "
+            f"{bank_scale.shape}"
         )
     if block_size is not None and block_size < 1:
         raise UsageError(f"top_k: block_size must be >= 1, got {block_size}")

@@ -183,7 +183,7 @@ def sections(content: Any) -> dict[str, Section]:
         lines = _shaped(_are(each, dict).get("lines", []), [str])[:_MOST_LINES]
         values: dict[str, Any] = {}
         # One that could not be measured says why, and has no more.
-        if name in SHAPES and set(each) - {"title", "lines"}:
+        if name in SHAPES and (not lines or set(each) - {"title", "lines"}):
             values = _shaped(each, SHAPES[name])
             if name in _FITS and not _FITS[name](values):
                 raise ValueError(f"the lengths in section {name} do not fit together")

@@ -56,6 +56,21 @@ def test_leaves_out_one_row_for_each_query():
     check(x, x, k=4, block_size=6, exclude=exclude)
 
 
+@pytest.mark.parametrize("block_size", [None, 6])
+def test_bank_rows_are_scaled(block_size):
+    query, bank = normals(0, 8, 5), normals(1, 20, 5)
+    scale = np.random.default_rng(2).uniform(0.1, 9, 20).astype(np.float32)
+    options = {"k": 4, "block_size": block_size}
+    scores, index = top_k(query, bank, bank_scale=scale, **options)
+    target = reference.top_k(query, bank * scale[:, None], k=4)
+    np.testing.assert_array_equal(index, target[1])
+    assert_close(scores, target[0], tolerance=1e-6)
+    mesh = make_mesh(range(2))
+    with jax.set_mesh(mesh):
+        shared = top_k(query, bank, bank_scale=scale, **options)
+    np.testing.assert_array_equal(shared[1], index)
+
+
 @pytest.mark.parametrize("valid", [0, 2, 11])
 def test_rows_behind_valid_have_no_influence(valid):
     query, bank = normals(3, 4, 5), normals(4, 17, 5)
