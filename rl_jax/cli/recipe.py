@@ -16,7 +16,7 @@ from rl_jax.run.recipe import Recipe, Spec
 FILLED_IN_ONE = {
     "predictor": ("out",),
     "method": ("split",),
-    "data": ("path", "captions"),
+    "data": ("path", "captions", "vocabulary"),
 }
 """Arguments of one part that follow from other parts, beside `recipes.FILLED_IN`."""
 

@@ -96,11 +96,17 @@ def export(
         metadata = {"export.json": json.dumps(record)}
         (draft / "model.safetensors").write_bytes(save(tensors, metadata))
         _check_tensors(run, draft / "model.safetensors", [part for part, _ in parts])
-        say(f"model.safetensors: {len(tensors)} tensors, read back bit for bit")
+        size = (draft / "model.safetensors").stat().st_size
+        say(
+            f"model.safetensors: {len(tensors)} tensors, {size:,} bytes, read back bit "
+            "for bit"
+        )
         for (part, function), entry in zip(parts, record["functions"], strict=True):
             path = draft / part.file
             path.write_bytes(function.exported.serialize())
             entry["bytes"] = path.stat().st_size
+            names = ", ".join(entry["platforms"])
+            say(f"{part.file}: {entry['bytes']:,} bytes, for {names}")
             entry["check"] = _check_function(run, part, function, path, say)
         (draft / "export.json").write_text(json.dumps(record, indent=1) + "\n")
         output.mkdir(exist_ok=True)

@@ -89,7 +89,7 @@ def test_from_labelled_images_to_the_page(tmp_path, capsys):
     main(["export", str(run)])
     *said, last = capsys.readouterr().out.splitlines()
     assert last == str(run / "export")
-    assert said[1].startswith("encode.stablehlo: h [8], largest difference ")
+    assert said[2].startswith("encode.stablehlo: h [8], largest difference ")
     record = json.loads((run / "export" / "export.json").read_text())
     assert (record["step"], record["network"]) == (4, "online")
     assert [x["name"] for x in record["functions"][0]["inputs"]] == ["image"]
