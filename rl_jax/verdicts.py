@@ -15,8 +15,8 @@ about 0.8. SimSiam without its stop-gradient ends at 0.0 (Chen & He 2021, figure
 
 LINE, NARROW = 1.1, 1.5
 """Effective directions: at 1.1 one of them has 95 % of the variance, at 1.5 80 %. Not a
-share of D: on digits z of SimSiam spreads along two, of SimCLR along three to ten, and
-h along five to twenty of 128 directions, from the first step to the last."""
+share of D: on digits z of SimSiam spreads along two, of SimCLR along three to ten; h of
+MAE along three of 48, of the others along four to twenty of 128."""
 LEAST_WIDTH = 16
 """Narrower codes may well use all they have in three directions."""
 

@@ -187,6 +187,11 @@ def test_healthy_runs_are_not_accused(name):
         assert set(levels(found).values()) == {"good"}
 
 
+def test_what_has_no_embedding_is_judged_by_h():
+    """The lowest of 300 steps of MAE."""
+    assert levels(verdicts({"h_rank": 2.9}, dims={"h": 48})) == {"h_rank": "good"}
+
+
 def test_a_healthy_vae_and_a_collapsed_one():
     """Its means are not on a sphere; measured with beta 1, and with beta 60."""
     row = {"z_std": 0.45, "z_rank": 3.9, "h_rank": 10.4, "negative_cosine": 0.79}

@@ -58,6 +58,10 @@ def test_from_labelled_images_to_the_page(tmp_path, capsys):
     assert any(line.startswith("byol h [8]") for line in last)
     assert any(line.startswith("raw pixels [64]") for line in last)
     assert any(line.startswith("untrained encoder h [8]") for line in last)
+    (said,) = [line for line in last if line.startswith("after 4 steps: ")]
+    assert "expected 0.500 for D=4" in said
+    dims = json.loads((run / "run.json").read_text())["dims"]
+    assert dims == {"h": 8, "z": 4, "target_h": 8}
 
     result = evaluation.read(run)
     assert result["step"] == 4
@@ -76,6 +80,7 @@ def test_from_labelled_images_to_the_page(tmp_path, capsys):
     rows = train.read_rows(run / "metrics.jsonl")
     assert [row["step"] for row in rows] == [2, 4]
     assert {"loss", "probe_accuracy", "ema_decay", "z_std"} <= set(rows[0])
+    assert {"h_rank", "z_rank", "positive_cosine"} <= set(rows[0])
 
     output = tmp_path / "features.npz"
     main(["embed", str(run), str(source), "-o", str(output)])
