@@ -18,7 +18,7 @@ def test_examples():
     assert scope["scores"].shape == scope["index"].shape == (4096, 20)
     scope = {}
     exec(measures, scope)
-    assert scope["probe"].mean > 0.9
+    assert scope["probe"].mean > 0.8
     assert scope["near"] > 0.8
     assert 0 < scope["similar"] < 1
     assert scope["low"] < scope["rank"] < scope["high"]

@@ -61,7 +61,7 @@ def test_from_labelled_images_to_the_page(tmp_path, capsys):
     (said,) = [line for line in last if line.startswith("after 4 steps: ")]
     assert "expected 0.500 for D=4" in said
     dims = json.loads((run / "run.json").read_text())["dims"]
-    assert dims == {"h": 8, "z": 4, "target_h": 8}
+    assert dims == {"h": 8, "z": 4, "target_h": 8, "layer1": 8}
 
     result = evaluation.read(run)
     assert result["step"] == 4
