@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.convolution import convolve
 from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
 from rl_jax.networks.linen import check_sizes, from_linen
@@ -32,6 +33,7 @@ class ConvNet(nn.Module):
                 padding=1,
                 use_bias=not self.batch_norm,
                 kernel_init=scaled_normal(2.0, fan="out"),
+                conv_general_dilated=convolve,
             )(x)
             if self.batch_norm:
                 x = BatchNorm(split=self.split)(x, train=train)
