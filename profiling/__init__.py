@@ -4,5 +4,14 @@ Peers (PyTorch, optax, scikit-learn) are used here and nowhere else. Nothing her
 the wheel.
 """
 
-NAMES = ("memory", "speed", "top_k", "convolution", "diagnostics", "evaluate", "gpu")
+NAMES = (
+    "memory",
+    "speed",
+    "top_k",
+    "convolution",
+    "diagnostics",
+    "evaluate",
+    "sections",
+    "gpu",
+)
 """The benchmarks, each a module of this folder with `main(argv)`."""

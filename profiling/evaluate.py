@@ -38,7 +38,6 @@ class Task(NamedTuple):
 FULL = (
     Task("knn", {"bank": 50_000, "queries": 10_000, "dim": 512, "k": 20}, 2.0),
     Task("probe", {"n": 1_400, "dim": 256, "strengths": 20, "draws": 5}, 5.0),
-    Task("probe", {"n": 5_000, "dim": 512, "strengths": 20, "draws": 5}, 5.0),
     Task("cka", {"layers": 20, "n": 5_000, "dim": 256}, None),
 )
 QUICK = (

@@ -15,6 +15,7 @@ NAMES = {
     "speed": "time of loss and gradient, beside dense JAX, optax and PyTorch",
     "top_k": "nearest rows of a bank, beside the dense matrix and scikit-learn",
     "evaluate": "k-NN and probes beside scikit-learn, CKA maps beside single CKAs",
+    "sections": "seconds of each section of the evaluation of a run",
     "gpu": "one GPU: its ceilings, the loss, a SimCLR step",
     "convolution": "small convolutions as XLA has them and as products",
     "diagnostics": "what the diagnostics add to a training step",

@@ -1,11 +1,13 @@
 """Tiny and oddly labelled data: nothing crashes, and what is missing is said."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from rl_jax import data, networks, report, train
 from rl_jax.augment import presets as augmentations
-from rl_jax.run import evaluation, measures, pretrain, summary
+from rl_jax.run import evaluation, load, measures, pretrain, summary
 from rl_jax.run import recipe as recipes
 from rl_jax.run.load import Run
 from rl_jax.run.split import columns, split
@@ -77,6 +79,23 @@ def test_what_is_missing_is_said(fit, scored, words):
 def test_many_classes_make_one_line():
     (note,) = columns(np.arange(40) % 20, np.arange(20)).notes
     assert note.endswith("of class 0, 1, 2, 3, 4 and 15 more")
+
+
+def test_checkpoints_of_a_run_come_in_order_and_broken_ones_are_said(tmp_path):
+    run = untrained(source(np.arange(40) % 2))
+    with train.Checkpoints(tmp_path / "checkpoints") as saved:
+        for step in (2, 4, 6):
+            state = run.state._replace(step=run.state.step + step)
+            saved.save(step, state)
+        saved.finish()
+    newest = run._replace(step=6, state=state)
+    shutil.rmtree(tmp_path / "checkpoints" / "2" / "meta")
+    said = []
+    found = list(load.checkpoints(tmp_path, newest, say=said.append))
+    assert [step for step, _ in found] == [0, 4, 6]
+    assert [int(each.step) for _, each in found] == [0, 4, 6]
+    assert len(said) == 1
+    assert "checkpoint 2 cannot be read" in said[0]
 
 
 def untrained(images, *, out=8):

@@ -186,6 +186,23 @@ def test_a_fault_that_may_pass_condemns_nothing(folder, monkeypatch, error):
     assert restore(folder)[0][0] == 3
 
 
+def test_any_step_can_be_read(folder):
+    with train.Checkpoints(folder, read_only=True) as checkpoints:
+        for step in (1, 3, 2):
+            assert equal(checkpoints.restore_step(step, target()), make(step))
+
+
+@pytest.mark.fault
+def test_one_that_is_not_sound_is_refused_and_left(folder):
+    flip_a_bit(folder, 2)
+    before = sorted(p.name for p in folder.iterdir())
+    with train.Checkpoints(folder) as checkpoints:
+        with pytest.raises(CheckpointError, match="checkpoint 2 cannot be read"):
+            checkpoints.restore_step(2, target())
+        assert equal(checkpoints.restore_step(3, target()), make(3))
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
 def test_no_checkpoint_is_none(tmp_path):
     assert restore(tmp_path / "nothing") == (None, [])
 
