@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from rl_jax import data, evaluate
+from rl_jax import evaluate
 from rl_jax.errors import UsageError
 from rl_jax.run import figures, measures, studies
 from rl_jax.run.held_out import held_out_metrics
 from rl_jax.run.load import Run, checkpoints, load
 from rl_jax.run.measures import SECTIONS, Study
-from rl_jax.run.recipe import num_classes
 from rl_jax.run.split import Part, columns, split
 from rl_jax.run.texts import said, with_texts
 
@@ -97,7 +96,6 @@ def evaluate_run(
 
     measured, predictions = measure(
         study,
-        class_names=_class_names(source),
         images=images,
         checkpoints=at_checkpoints,
         skip=skip,
@@ -140,7 +138,6 @@ def first_look(study: Study) -> dict[str, Any]:
 def measure(
     study: Study,
     *,
-    class_names: list[str],
     images: Callable[[], measures.Images | None] = lambda: None,
     checkpoints: Callable[[], dict] | None = None,
     skip: Iterable[str] = (),
@@ -157,7 +154,8 @@ def measure(
     predictions: measures.Predictions = {}
     shares, result["notes"], reason = columns(*study.labels, study.classes)
     if shares:
-        result["classes"] = class_names
+        most = max(int(side.max(initial=-1)) for side in study.labels)
+        result["classes"] = list(study.classes) or [str(c) for c in range(most + 1)]
         result["labels_per_class"] = [measures.share_name(s) for s in shares]
         say("  table: linear probe and k-NN by labels per class")
         rows, predictions = measures.table(study, shares, poll=poll)
@@ -174,9 +172,8 @@ def measure(
             )
     else:
         result["reason"] = (
-            f"{reason}, so there is nothing to probe: RankMe, the collapse meter, "
-            "alignment, uniformity and the neighbours below say how the representation "
-            "looks"
+            f"{reason}, so there is nothing to probe: RankMe, the collapse meter and "
+            "what else needs no labels say how the representation looks"
         )
     left_out = set(skip)
     seen = (
@@ -250,7 +247,3 @@ def _draw(folder, run: Run, study: Study, part: Part, result) -> None:
     (folder / "figures.npz").unlink(missing_ok=True)
     if run.parts.source.image_shape:
         result["notes"].append("no map and no neighbours: they need 4 scored images")
-
-
-def _class_names(source: data.Source) -> list[str]:
-    return list(source.class_names) or [str(c) for c in range(num_classes(source))]

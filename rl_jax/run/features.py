@@ -85,10 +85,7 @@ def evaluate_features(
         "held_out": {},
     }
     result |= evaluation.first_look(study)
-    names = list(study.classes) or _numbers(study.labels)
-    measured, predictions = evaluation.measure(
-        study, class_names=names, skip=skip, say=say, poll=poll
-    )
+    measured, predictions = evaluation.measure(study, skip=skip, say=say, poll=poll)
     result |= measured
     result["skipped"] = sorted(skip)
     output.mkdir(parents=True, exist_ok=True)
@@ -213,8 +210,3 @@ def _words(path, arrays, name: str) -> tuple[str, ...]:
     if arrays[name].ndim != 1:
         raise UsageError(f"{path}: {name} must be one name each, [k]")
     return tuple(map(str, arrays[name]))
-
-
-def _numbers(labels: Pair) -> list[str]:
-    most = max((int(side.max()) for side in labels if len(side)), default=-1)
-    return [str(c) for c in range(most + 1)]

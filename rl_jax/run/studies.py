@@ -30,11 +30,11 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
         if raw is not None:
             found["raw"] = raw
         sides.append(found)
-    # A text that goes with an image is no representation of it.
+    # A text that goes with an example, or its copy, is no representation of it.
     pairs = {
         k: Pair(v, sides[1][k])
         for k, v in sides[0].items()
-        if v.ndim == 2 and k != "text"
+        if v.ndim == 2 and k not in ("text", "reconstruction")
     }
     title = run.recipe.method.factory
     layers = networks.in_order(pairs)
@@ -49,7 +49,7 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
         representations=kept,
         labels=Pair(fit_part.labels, scored_part.labels),
         classes=tuple(run.parts.source.class_names),
-        titles={name: _title(name, title) for name in kept},
+        titles={name: _title(name, title, run.parts.source) for name in kept},
         baselines=tuple(name for name in BASELINES if name in kept),
         layers={k: pairs[k] for k in layers},
         views=_views(run, scored_part),
@@ -125,8 +125,9 @@ def checkpoints(run: Run, states, fit_part: Part, scored_part: Part) -> dict[int
     }
 
 
-def _title(name: str, method: str) -> str:
-    known = {"raw": "raw pixels", "random": "untrained encoder h"}
+def _title(name: str, method: str, source: data.Source) -> str:
+    raw = "raw pixels" if source.image_shape else "raw input"
+    known = {"raw": raw, "random": "untrained encoder h"}
     return known.get(name, f"{method} {name}")
 
 

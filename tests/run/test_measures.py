@@ -44,7 +44,7 @@ def made(*, labels=True, views=True, factors=True, noise=0.3):
 @pytest.fixture(scope="module")
 def whole():
     """The record and the predictions of everything that needs no network."""
-    return evaluation.measure(made(), class_names=["cat", "dog", "eel"], **QUIET)
+    return evaluation.measure(made(), **QUIET)
 
 
 def test_the_record_is_strict_json_and_every_section_has_words(whole):
@@ -136,7 +136,7 @@ def test_sets_hold_what_they_promise_and_collapse_knows_its_angle(whole):
 
 def test_without_labels_what_needs_none_is_measured():
     study = made(labels=False, factors=False)
-    result, predictions = evaluation.measure(study, class_names=[], **QUIET)
+    result, predictions = evaluation.measure(study, **QUIET)
     assert not predictions
     assert "the data has no labels" in result["reason"]
     assert set(result["sections"]) == {"geometry", "alignment", "similarity", "cka"}
@@ -150,7 +150,7 @@ def test_a_section_that_cannot_be_had_says_why_and_the_rest_goes_on():
         layers={},
         factors=None,
     )
-    result, _ = evaluation.measure(study, class_names=["a", "b", "c"], **QUIET)
+    result, _ = evaluation.measure(study, **QUIET)
     (line,) = result["sections"]["collapse"]["lines"]
     assert "not measured: neural_collapse: the mean of class" in line
     assert result["table"][0]["probe"]["all"]["mean"] == pytest.approx(1 / 3)
@@ -159,9 +159,7 @@ def test_a_section_that_cannot_be_had_says_why_and_the_rest_goes_on():
 
 def test_sections_can_be_left_out():
     skip = set(measures.SECTIONS) - {"similarity"}
-    result, _ = evaluation.measure(
-        made(), class_names=["a", "b", "c"], skip=skip, **QUIET
-    )
+    result, _ = evaluation.measure(made(), skip=skip, **QUIET)
     assert set(result["sections"]) == {"similarity"}
     assert result["sections"]["similarity"]["temperature"] == 0.2
 

@@ -42,7 +42,11 @@ def factors(study: Study) -> Section:
     for name, pair in study.representations.items():
         found = evaluate.ridge_r2(pair.fit, fit, pair.scored, scored)
         by_factor[name] = np.asarray(found.r2, float).tolist()
-        scores: dict[str, Any] = {"r2": number(float(np.mean(found.r2)))}
+
+        def explained(x, s, train_x=pair.fit):
+            return evaluate.ridge_r2(train_x, fit, x, s).mean
+
+        scores: dict[str, Any] = {"r2": _number(explained, pair.scored, scored)}
         if pair.scored.shape[1] <= WIDEST:
             made, failed = _of_dimensions(pair.scored[:_ROWS], scored[:_ROWS])
             scores |= made
@@ -70,14 +74,21 @@ def _of_dimensions(z: np.ndarray, s: np.ndarray) -> tuple[dict, list[str]]:
     def dci(z, s):
         return evaluate.dci(z, s)[:3]
 
-    measures = (
-        (("mcc",), evaluate.mean_correlation),
-        (("mig",), evaluate.mutual_information_gap),
+    smooth = {
+        "mcc": evaluate.mean_correlation,
+        "mig": evaluate.mutual_information_gap,
+        "sap": evaluate.separated_predictability,
+    }
+    others = (
         (("dci_disentanglement", "dci_completeness", "dci_informativeness"), dci),
-        (("sap",), evaluate.separated_predictability),
         (("factor_vae",), lambda z, s: evaluate.factor_vae_score(z, _coarse(s))),
     )
-    for names, measure in measures:
+    for name, measure in smooth.items():
+        try:
+            found[name] = _number(measure, z, s)
+        except UsageError as error:
+            failed.append(f"not measured: {error}")
+    for names, measure in others:
         try:
             values = np.atleast_1d(measure(z, s))
         except UsageError as error:
@@ -85,6 +96,13 @@ def _of_dimensions(z: np.ndarray, s: np.ndarray) -> tuple[dict, list[str]]:
             continue
         found |= {n: number(float(v)) for n, v in zip(names, values, strict=True)}
     return found, failed
+
+
+def _number(measure, z: np.ndarray, s: np.ndarray) -> dict:
+    """A score with the interval that leaving out fifths of the examples gives it."""
+    if len(z) < 50:
+        return number(float(measure(z, s)))
+    return number(*map(float, evaluate.jackknife(measure, z, s, groups=5)))
 
 
 def _coarse(s: np.ndarray) -> np.ndarray:
