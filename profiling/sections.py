@@ -3,8 +3,8 @@
     python -m profiling.sections [RUN] [--rounds K]
 
 A run of digits is trained for 20 steps where none is named. It is evaluated several
-times in one process, as `rl-jax evaluate` does: the first time compiles, and what the
-others take is the evaluation apart from compilation.
+times in one process, as `rl-jax evaluate` does. The first time compiles; the others use
+what was compiled, but for the few programs that each loading of a run makes anew.
 """
 
 import pathlib

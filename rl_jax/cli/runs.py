@@ -33,7 +33,8 @@ def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
     if result is not None:
         print(f"\n{summary.table(result)}")
         count, more = len(result["sections"]), ", ".join(evaluation.LONG)
-        print(f"\n{count} more measures are on the page; {again} adds {more}")
+        print(f"\n{count} more measures are on the page")
+        print(f"{again} adds what the data allow of {more}")
 
 
 def _quiet(line: str) -> None:
@@ -74,7 +75,7 @@ def evaluate(argv: Sequence[str]) -> None:
 
         Probes, k-NN, layers, CKA, geometry, calibration, conformal sets, corruptions,
         attacks and more, each with its uncertainty, beside the baselines. Several are
-        compared on the examples that all have scored.
+        compared, each two on the examples that both have scored.
 
         Args:
           runs: folders of runs.
@@ -82,7 +83,7 @@ def evaluate(argv: Sequence[str]) -> None:
             known `label` [n], `split` [n] (0 to learn from, 1 to score), `factors`
             [n, F].
           output: where the page goes. Default: report.html in the first folder; that
-            of features is the file's name without .npz.
+            of features is the file's name with .eval for .npz.
           skip: sections to leave out: probes, differences, layers, factors, geometry,
             alignment, similarity, cka, drift, collapse, guarantee, calibration, sets,
             corruptions, attacks.
@@ -107,6 +108,13 @@ def _evaluate(runs, features, output, skip) -> None:
     enable_compilation_cache()
     for path in features:
         read_features(path)
+        if path.with_suffix(".eval").is_file():
+            raise UsageError(
+                f"evaluate: {path.with_suffix('.eval')} is a file, where a folder for "
+                f"the results of {path} should be; move it away"
+            )
+    if len({path.with_suffix("") for path in features}) < len(features):
+        raise UsageError("evaluate: two files of features have one name; rename one")
     again = " ".join(["rl-jax evaluate", *(shlex.quote(str(run)) for run in runs)])
     folders, results = [], []
     with Interrupts(again) as interrupts:
@@ -115,7 +123,7 @@ def _evaluate(runs, features, output, skip) -> None:
             results.append(evaluation.evaluate_run(run, skip=skip, poll=poll))
             folders.append(run)
         for path in features:
-            folder = path.with_suffix("") if path.suffix else path.with_suffix(".eval")
+            folder = path.with_suffix(".eval")
             results.append(evaluate_features(path, folder, skip=skip, poll=poll))
             folders.append(folder)
         page = pages.write(folders, output or folders[0] / "report.html")

@@ -24,9 +24,9 @@ def jackknife(
         error² = (G − 1)/G Σ_g (θ_g − θ̄)²,      θ ± t·error.
 
     For statistics that are smooth in the rows, pairs of rows among them, where a
-    bootstrap would count copies of a row as pairs. Row i is in group i mod G; rows
-    beyond the last whole multiple of G stay in always, so that all θ_g are of one
-    shape and compile once.
+    bootstrap would count copies of a row as pairs. The groups are drawn, always the
+    same for n rows: data may be in the order of its classes. n mod G rows stay in
+    always, so that all θ_g are of one shape and compile once.
 
     Args:
       statistic: `(*rows) -> scalar or [K]`.
@@ -52,7 +52,8 @@ def jackknife(
             f"{[len(x) for x in rows]}"
         )
     value = np.asarray(statistic(*rows), np.float64)
-    place = np.where(np.arange(n) < n // groups * groups, np.arange(n) % groups, -1)
+    drawn = np.random.default_rng(0).permutation(n)
+    place = np.where(drawn < n // groups * groups, drawn % groups, -1)
     left = np.stack(
         [
             np.asarray(statistic(*(x[place != g] for x in rows)), np.float64)

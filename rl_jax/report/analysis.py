@@ -36,9 +36,6 @@ GROUPS: dict[str, dict[str, Draw]] = {
     },
 }
 # What every run has that was evaluated whole, if it has labels or images.
-_ALWAYS = ("cka", "geometry", "alignment", "similarity")
-_LABELLED = ("probes", "differences", "layers", "collapse", "calibration", "sets")
-_IMAGES = ("corruptions", "attacks")
 
 
 def section(
@@ -153,11 +150,7 @@ def _absent(run: Record, *, alone: bool) -> Markup | None:
         return missing(f"{who}Only the table was measured; ", *adds)
     if run.features:
         return None
-    expected = [*_ALWAYS]
-    expected += _LABELLED if evaluation.table else ()
-    pictures = run.figures is not None and len(run.figures.query_images)
-    expected += _IMAGES if evaluation.table and pictures else ()
-    absent = [name for name in expected if name not in evaluation.sections]
+    absent = [name for name in evaluation.skipped if name not in evaluation.sections]
     if not absent:
         return None
     adds = words.evaluate(run), " adds what the data allow."

@@ -71,6 +71,7 @@ class Evaluation(NamedTuple):
     notes: list[str]
     reason: str | None
     said: list[str]
+    skipped: list[str]
     sections: dict[str, Section] | None
     checkpoint: str
 
@@ -255,6 +256,7 @@ def _evaluation(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
             notes=[str(note) for note in content.get("notes", ())],
             reason=None if reason is None else str(reason),
             said=[str(line) for line in content.get("said", ())],
+            skipped=[str(name) for name in content.get("skipped", ())],
             sections=sections(content["sections"]) if "sections" in content else None,
             checkpoint=_checkpoint(_dict(content.get("checkpoint"))),
         )

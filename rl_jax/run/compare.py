@@ -24,8 +24,8 @@ def compare(folders: Sequence[pathlib.Path], names: Sequence[str]) -> dict[str, 
     """Differences of accuracy with paired bootstrap intervals, and CKA of headlines.
 
     Accuracies are those of the headline representation, with all labels, on the
-    examples both have scored. Runs on other data, or without labels, are not compared,
-    and a note says so.
+    examples both of a pair have scored. Runs on other data are not compared, nor files
+    of features that have neither labels nor `raw` in common, and a note says so.
 
     Args:
       folders: of evaluated runs or features.
@@ -95,14 +95,18 @@ def _read(folder: pathlib.Path, name: str) -> _Scored | None:
 
 
 def _same_examples(a: _Scored, b: _Scored) -> bool:
-    """Whether equal indices are equal examples, as far as the records tell."""
-    if a.data and b.data and a.data != b.data:
-        return False
+    """Whether equal indices are equal examples.
+
+    By the inputs where both records know them, and by the labels of those that both
+    have scored; without either, nothing tells.
+    """
     both, at, other = np.intersect1d(
         a.arrays["index"], b.arrays["index"], return_indices=True
     )
     same = a.arrays["labels"][at] == b.arrays["labels"][other]
-    return bool(same.all()) and (len(both) > 0 or not len(a.arrays["index"]))
+    if a.data and b.data:
+        return a.data == b.data and bool(same.all())
+    return len(both) > 0 and bool(same.all())
 
 
 def _difference(a: _Scored, b: _Scored, measure: str) -> dict[str, Any] | None:

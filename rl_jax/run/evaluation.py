@@ -4,6 +4,7 @@ Writes `evaluation.json` (table and sections), `predictions.npz` (what two runs 
 compared by) and `figures.npz` (what the page draws).
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -74,9 +75,10 @@ def evaluate_run(
         },
         "evaluated": (
             f"{title}, checkpoint of step {run.step} of {run.recipe.steps}, evaluation "
-            f"mode, clean images; h and z of the online network; {note}"
+            f"mode, clean {'images' if source.image_shape else 'examples'}; "
+            f"{' and '.join(k for k in ('h', 'z') if k in study.representations)} of "
+            f"the online network; {note}"
         ),
-        "data": source.digest(),
         "problems": source.problems(),
     }
     result |= first_look(study)
@@ -165,7 +167,7 @@ def measure(
                 {
                     "representation": name,
                     "title": study.titles.get(name, name),
-                    "network": "target" if name.startswith("target") else "online",
+                    "network": _network(name, study),
                     "dim": int(study.representations[name].fit.shape[1]),
                 }
                 | row
@@ -218,15 +220,20 @@ def write(
     chosen = np.linspace(0, len(h) - 1, min(len(h), KEPT_ROWS)).astype(int)
     rows = measures.labelled(study.representations[study.headline], study.labels)
     known = study.labels.scored >= 0
+    if rows is not None:
+        # As labels: places among the classes differ between runs.
+        names = np.append(rows.classes, -1)
+        predictions = {name: names[p] for name, p in predictions.items()}
+    result["data"] = _digest(study, index)
     draft = folder / "predictions.tmp"
     with draft.open("wb") as file:
         np.savez_compressed(
             file,
             index=index[known],
-            labels=rows.scored_labels if rows is not None else np.zeros(0, np.int32),
+            labels=study.labels.scored[known],
             h=h[chosen].astype(np.float32),
             h_index=index[chosen],
-            **{name: p.astype(np.int16) for name, p in predictions.items()},  # pyright: ignore[reportArgumentType]
+            **{name: p.astype(np.int32) for name, p in predictions.items()},  # pyright: ignore[reportArgumentType]
         )
     os.replace(draft, folder / "predictions.npz")
     draft = folder / "evaluation.tmp"
@@ -247,3 +254,21 @@ def _draw(folder, run: Run, study: Study, part: Part, result) -> None:
     (folder / "figures.npz").unlink(missing_ok=True)
     if run.parts.source.image_shape:
         result["notes"].append("no map and no neighbours: they need 4 scored images")
+
+
+def _network(name: str, study: Study) -> str:
+    if name == "raw":
+        return ""
+    if name in study.baselines:
+        return "untrained"
+    return "target" if name.startswith("target") else "online"
+
+
+def _digest(study: Study, index: np.ndarray) -> str:
+    """Of the scored inputs, where they are known; "" otherwise."""
+    if "raw" not in study.representations:
+        return ""
+    found = hashlib.sha256(np.ascontiguousarray(index, np.int64).tobytes())
+    raw = study.representations["raw"].scored
+    found.update(np.ascontiguousarray(raw, np.float32).tobytes())
+    return found.hexdigest()

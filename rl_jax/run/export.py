@@ -224,7 +224,9 @@ def _layout(name: str, ndim: int) -> str:
         return "HWIO: height, width, in, out; PyTorch has OIHW, permute(3, 2, 0, 1)"
     if ndim == 2 and last in ("tokens", "table"):
         return "a row for each token"
-    if ndim == 2:
+    if ndim == 2 and last == "positions":
+        return "a row for each position"
+    if ndim == 2 and last == "kernel":
         return "IO: in, out; PyTorch has OI, permute(1, 0)"
     if ndim == 1:
         return "a number for each channel"

@@ -12,6 +12,7 @@ from rl_jax.run import evaluation
 from rl_jax.run.measures import Pair, Study
 
 RESERVED = ("label", "split", "index", "factors", "factor_names", "class_names")
+_MOST_LABELS = 2**20
 _HEADLINES = ("h", "features", "embeddings", "x")
 
 
@@ -126,6 +127,12 @@ def read_features(path: pathlib.Path) -> Features:
     kept = [k for k in names if k not in layers] or names
     first = first if first in kept else kept[0]
     kept.sort(key=lambda k: k != first)
+    names_of = _words(path, arrays, "factor_names")
+    if names_of and len(names_of) != arrays.get("factors", np.zeros((0, 0))).shape[1]:
+        raise UsageError(
+            f"{path}: factor_names must be one for each column of factors, got "
+            f"{len(names_of)}"
+        )
     study = Study(
         representations={k: pair(arrays[k]) for k in kept},
         labels=pair(labels),
@@ -135,7 +142,7 @@ def read_features(path: pathlib.Path) -> Features:
         layers={k: pair(arrays[k]) for k in layers if k not in kept},
         views={k: (arrays[k][scored], arrays[v][scored]) for k, v in views.items()},
         factors=pair(arrays["factors"]) if "factors" in arrays else None,
-        factor_names=_words(path, arrays, "factor_names"),
+        factor_names=names_of,
     )
     return Features(study, np.flatnonzero(scored), note)
 
@@ -173,10 +180,10 @@ def _matrix(path, name: str, x: np.ndarray, n: int) -> np.ndarray:
 
 def _integers(path, name: str, x: np.ndarray, n: int) -> np.ndarray:
     whole = x.dtype.kind in "iu" or (x.dtype.kind == "f" and (x == np.floor(x)).all())
-    if x.shape != (n,) or not whole or (x < -1).any():
+    if x.shape != (n,) or not whole or (x < -1).any() or (x >= _MOST_LABELS).any():
         raise UsageError(
-            f"{path}: {name} must be whole numbers [{n}], -1 where unknown, got "
-            f"{x.dtype} {x.shape}"
+            f"{path}: {name} must be whole numbers [{n}] below {_MOST_LABELS:,}, -1 "
+            f"where unknown, got {x.dtype} {x.shape}"
         )
     return x.astype(np.int32)
 

@@ -13,6 +13,8 @@ from rl_jax.run.load import Run
 from rl_jax.run.measures import Images, Pair, Seen, Study
 from rl_jax.run.split import Part, rows_of
 
+PAIRWISE = ("simclr", "info_nce", "moco", "moco_v3", "memory_bank", "sup_con")
+"""Methods whose temperature is that of a softmax over cosines of embeddings."""
 BASELINES = ("random", "raw")
 MAX_IMAGES = 1000
 """Scored images that are corrupted, spread over the part."""
@@ -39,7 +41,9 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
     title = run.recipe.method.factory
     layers = networks.in_order(pairs)
     kept = {k: v for k, v in pairs.items() if k not in layers}
-    temperature = run.recipe.method.arguments.get("temperature")
+    temperature = None
+    if run.recipe.method.factory in PAIRWISE:
+        temperature = float(run.recipe.method.arguments["temperature"])
     factors = None
     if "factors" in run.parts.source.fields:
         factors = Pair(
@@ -53,7 +57,7 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
         baselines=tuple(name for name in BASELINES if name in kept),
         layers={k: pairs[k] for k in layers},
         views=_views(run, scored_part),
-        temperature=temperature if isinstance(temperature, float) else None,
+        temperature=temperature,
         factors=factors,
     )
 

@@ -11,7 +11,8 @@ from rl_jax.errors import UsageError
 def test_of_a_mean_it_is_the_interval_of_the_group_means():
     x = np.random.default_rng(0).normal(2.0, 3.0, 200)
     found = evaluate.jackknife(np.mean, x, groups=10)
-    groups = x.reshape(20, 10).mean(0)
+    place = np.random.default_rng(0).permutation(200) % 10
+    groups = np.array([x[place == g].mean() for g in range(10)])
     error = groups.std(ddof=1) / 10**0.5
     half = stats.t.ppf(0.975, 9) * error
     np.testing.assert_allclose(found, (x.mean(), x.mean() - half, x.mean() + half))
@@ -60,3 +61,12 @@ def test_refused(rows, options, words):
     with pytest.raises(UsageError, match="jackknife: ") as error:
         evaluate.jackknife(lambda *x: 0.0, *rows, **options)
     assert words in str(error.value)
+
+
+def test_no_group_is_a_class_of_rows_in_order():
+    labels = np.arange(200) % 10
+
+    def classes(labels):
+        return float(len(np.unique(labels)))
+
+    assert evaluate.jackknife(classes, labels) == (10.0, 10.0, 10.0)

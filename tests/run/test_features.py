@@ -76,6 +76,8 @@ def test_the_headline_is_found_by_name_else_the_first_counts(tmp_path):
         ({"other_view": np.zeros((N, 2))}, "other_view must have the shape of other"),
         ({"h": np.array(["a"] * N)}, "h must be numbers"),
         ({"factors": np.full((N, 2), np.inf)}, "factors holds NaN or inf"),
+        ({"label": np.full(N, 2**32 + 5)}, "label must be whole numbers [120] below"),
+        ({"factor_names": np.array(["a"])}, "factor_names must be one for each column"),
     ],
 )
 def test_bad_arrays_are_refused_in_one_line(tmp_path, change, words):
@@ -144,11 +146,20 @@ def test_other_examples_are_not_compared(two, tmp_path):
     content = arrays()
     content["label"] = content["label"][::-1].copy()
     path = saved(tmp_path / "other.npz", **content)
-    evaluate_features(path, tmp_path / "other", skip=SECTIONS, say=lambda line: None)
+    evaluate_features(
+        path, tmp_path / "other", skip=list(SECTIONS), say=lambda line: None
+    )
     found = compare.compare([two[0], tmp_path / "other"], ["a", "b"])
     assert found["rows"] == []
     assert found["cka"] is None
     assert found["notes"] == ["a and b have scored different data"]
+    # Without labels and inputs, nothing says that rows of one number are the same.
+    path = saved(tmp_path / "bare.npz", h=arrays()["h"])
+    evaluate_features(
+        path, tmp_path / "bare", skip=list(SECTIONS), say=lambda line: None
+    )
+    found = compare.compare([tmp_path / "bare", tmp_path / "bare"], ["a", "b"])
+    assert found["cka"] is None
     found = compare.compare([two[0], tmp_path], ["a", "b"])
     assert "b has no predictions to compare" in found["notes"][0]
 
@@ -165,7 +176,7 @@ def test_the_command_evaluates_features(tmp_path, capsys):
     main(["evaluate", "--features", str(path), "--skip", *LIGHT])
     said = capsys.readouterr().out
     assert "Differences" in said
-    assert (tmp_path / "f" / "report.html").exists()
+    assert (tmp_path / "f.eval" / "report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -182,3 +182,46 @@ def test_numbers_are_worded():
         measures.Section("T", ["l"], {"a": np.float32(math.nan), "b": np.arange(2)})
     )
     assert record == {"title": "T", "lines": ["l"], "a": None, "b": [0, 1]}
+
+
+def test_a_collapsed_representation_leaves_the_others_their_geometry():
+    study = made(factors=False)
+    h = study.representations["h"]
+    constant = Pair(*(np.ones_like(x) for x in h))
+    study = study._replace(representations={"h": h, "z": constant}, baselines=())
+    skip = set(measures.SECTIONS) - {"geometry"}
+    result, _ = evaluation.measure(study, skip=skip, **QUIET)
+    section = result["sections"]["geometry"]
+    healthy, collapsed = section["rows"]
+    assert healthy["measures"]["hubness"]["value"] is not None
+    assert collapsed["measures"]["std"]["value"] == pytest.approx(0, abs=1e-3)
+    assert "hubness" not in collapsed["measures"]
+    assert any(line.startswith("z: not measured: hubness") for line in section["lines"])
+
+
+def test_rows_are_spread_over_data_in_order_of_classes():
+    study = made(views=False, factors=False)
+    order = [np.argsort(v, kind="stable") for v in study.labels]
+    study = study._replace(
+        representations={
+            k: Pair(*(x[o] for x, o in zip(pair, order, strict=True)))
+            for k, pair in study.representations.items()
+        },
+        labels=Pair(*(v[o] for v, o in zip(study.labels, order, strict=True))),
+        layers={},
+    )
+    skip = set(measures.SECTIONS) - {"geometry", "collapse"}
+    result, _ = evaluation.measure(study, skip=skip, **QUIET)
+    assert "not measured" not in str(result["sections"])
+    assert "fisher" in result["sections"]["geometry"]["rows"][0]["measures"]
+
+
+def test_one_scored_label_has_no_interval():
+    study = made(views=False, factors=False)
+    one = study.labels.scored.copy()
+    one[1:] = -1
+    study = study._replace(labels=Pair(study.labels.fit, one), layers={})
+    result, _ = evaluation.measure(study, skip=measures.SECTIONS, **QUIET)
+    score = result["table"][0]["probe"]["all"]
+    assert score["mean"] in (0.0, 1.0)
+    assert (score["low"], score["high"]) == (None, None)

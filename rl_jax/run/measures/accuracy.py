@@ -63,7 +63,7 @@ def probes(study: Study) -> Section:
         }
         for kind, probe in (
             ("ridge", evaluate.ridge_probe),
-            ("mlp", evaluate.mlp_probe),
+            ("mlp", _mlp),
         ):
             made = probe(*train, found.scored, found.scored_labels)
             entry[kind] = wilson(made.mean, len(found.scored))
@@ -74,7 +74,8 @@ def probes(study: Study) -> Section:
         )
     lines.append(
         "accuracy with all labels; a hidden layer far above the linear probe says that "
-        "the classes are there but not linearly"
+        f"the classes are there but not linearly; it takes {_steps(found)} steps of at "
+        "most 128 examples"
     )
     return Section("Other probes", lines, {"rows": rows})
 
@@ -137,8 +138,14 @@ def _probe(rows: Labelled, share: int | None) -> np.ndarray:
     probe = evaluate.fit_probe(
         rows.fit, rows.fit_labels, labels_per_class=share, draws=DRAWS
     )
-    logits = np.matmul(rows.scored.astype(np.float32), probe.weights)
-    return (logits + probe.bias[:, None]).argmax(-1)
+    scored = rows.scored.astype(np.float32)
+    # One draw at a time: with many classes their logits are large.
+    return np.stack(
+        [
+            (scored @ weights + bias).argmax(-1)
+            for weights, bias in zip(probe.weights, probe.bias, strict=True)
+        ]
+    )
 
 
 def _knn(rows: Labelled, share: int | None) -> np.ndarray:
@@ -157,7 +164,9 @@ def _knn(rows: Labelled, share: int | None) -> np.ndarray:
 def _score(right: np.ndarray) -> dict[str, Any]:
     accuracies = right.mean(1)
     several = len(accuracies) > 1
-    interval = bootstrap(right)
+    # Of one example there is nothing to draw again.
+    several_scored = right.shape[1] > 1
+    interval = bootstrap(right) if several_scored else number(float(right.mean()))
     return {
         "mean": float(accuracies.mean()),
         "std": float(accuracies.std(ddof=1)) if several else None,
@@ -165,3 +174,14 @@ def _score(right: np.ndarray) -> dict[str, Any]:
         "low": interval["low"],
         "high": interval["high"],
     }
+
+
+def _mlp(train_x, train_y, test_x, test_y):
+    steps = _steps(train_x)
+    return evaluate.mlp_probe(train_x, train_y, test_x, test_y, draws=1, steps=steps)
+
+
+def _steps(rows) -> int:
+    """Ten passes over the examples, within what an evaluation can wait for."""
+    count = len(rows.fit) if isinstance(rows, Labelled) else len(rows)
+    return int(np.clip(10 * count / 128, 300, 3000))

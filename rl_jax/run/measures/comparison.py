@@ -7,10 +7,10 @@ import numpy as np
 from rl_jax import evaluate
 from rl_jax.run.measures.accuracy import wilson
 from rl_jax.run.measures.section import Section, number, shown
-from rl_jax.run.measures.study import Pair, Study, labelled, read
+from rl_jax.run.measures.study import Pair, Study, labelled, read, spread
 
 ROWS = 5000
-"""Scored examples that are compared, the first."""
+"""Scored examples that are compared, evenly spread."""
 _VARIES = 1e-6
 
 
@@ -44,7 +44,13 @@ def layers(study: Study, *, poll: Callable[[], None]) -> Section:
         for row in rows
     ]
     best = max(rows, key=lambda row: row["probe"]["value"])
-    lines.append(f"a linear probe reads most from {best['name']}")
+    near = [
+        row["name"]
+        for row in rows
+        if row is not best and row["probe"]["high"] >= best["probe"]["low"]
+    ]
+    rest = f"; within the intervals of it: {', '.join(near)}" if near else ""
+    lines.append(f"a linear probe reads most from {best['name']}{rest}")
     return Section("Layers", lines, {"rows": rows})
 
 
@@ -52,10 +58,11 @@ def cka(study: Study) -> Section:
     """Debiased linear CKA of layers and representations, each with each."""
     pairs = {k: v for k, v in study.layers.items()} | study.representations
     # What does not vary is similar to nothing; CKA is not defined for it.
+    few = spread(len(study.labels.scored), ROWS)
     shown_of = {
-        name: pair.scored[:ROWS]
+        name: pair.scored[few]
         for name, pair in pairs.items()
-        if np.ptp(pair.scored[:ROWS], axis=0).max() > _VARIES
+        if np.ptp(pair.scored[few], axis=0).max() > _VARIES
     }
     names = list(shown_of)
     matrix = evaluate.cka_map(list(shown_of.values()), debiased=True)
@@ -88,10 +95,11 @@ def drift(checkpoints: dict[int, Pair], labels: Pair) -> Section:
       labels: as in `Study`.
     """
     *_, last = checkpoints
-    final = checkpoints[last].scored[:ROWS]
+    few = spread(len(checkpoints[last].scored), ROWS)
+    final = checkpoints[last].scored[few]
     similar, probes, lines = [], [], []
     for step, pair in checkpoints.items():
-        entry = number(1.0) if step == last else _compared(pair.scored[:ROWS], final)
+        entry = number(1.0) if step == last else _compared(pair.scored[few], final)
         similar.append(entry)
         reading = read(pair, labels)
         probe = None

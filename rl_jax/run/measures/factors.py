@@ -7,7 +7,7 @@ import numpy as np
 from rl_jax import evaluate
 from rl_jax.errors import UsageError
 from rl_jax.run.measures.section import Section, number, shown
-from rl_jax.run.measures.study import Study
+from rl_jax.run.measures.study import Study, spread
 
 WIDEST = 64
 """Dimensions of a code whose single dimensions are looked at."""
@@ -38,17 +38,19 @@ def factors(study: Study) -> Section:
         raise UsageError("no factor varies in both parts")
     fit, scored = fit[:, varies], scored[:, varies]
     names = [name for name, v in zip(names, varies, strict=True) if v]
-    rows, by_factor, problems = [], {"factors": names}, []
+    rows, by_factor, problems = [], {"factors": names, "h": []}, []
+    few = spread(len(scored), _ROWS)
     for name, pair in study.representations.items():
         found = evaluate.ridge_r2(pair.fit, fit, pair.scored, scored)
-        by_factor[name] = np.asarray(found.r2, float).tolist()
+        if name == study.headline:
+            by_factor["h"] = np.asarray(found.r2, float).tolist()
 
         def explained(x, s, train_x=pair.fit):
             return evaluate.ridge_r2(train_x, fit, x, s).mean
 
         scores: dict[str, Any] = {"r2": _number(explained, pair.scored, scored)}
         if pair.scored.shape[1] <= WIDEST:
-            made, failed = _of_dimensions(pair.scored[:_ROWS], scored[:_ROWS])
+            made, failed = _of_dimensions(pair.scored[few], scored[few])
             scores |= made
             problems += [f"{name}: {line}" for line in failed]
         rows.append({"name": name, "dim": pair.fit.shape[1], "scores": scores})

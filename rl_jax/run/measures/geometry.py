@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from rl_jax import evaluate
+from rl_jax.errors import UsageError
 from rl_jax.run.measures.section import Section, number, shown
-from rl_jax.run.measures.study import Study
+from rl_jax.run.measures.study import Study, spread
 
 ROWS = 2000
-"""Scored examples that are looked at, the first; the cost of some grows as n²."""
+"""Scored examples that are looked at, evenly spread; some cost grows as n²."""
 NEIGHBOURS = 10
 
 _SIGNED = ("hubness", "margin", "uniformity")
@@ -28,16 +29,24 @@ _MEANING = {
 
 def geometry(study: Study) -> Section:
     """Rank, spread, hubness and, with labels, how classes lie to each other."""
-    rows = []
+    rows, problems = [], []
+    few = spread(len(study.labels.scored), ROWS)
+    labels = study.labels.scored[few]
+    known = labels >= 0
     for name, pair in study.representations.items():
-        x, labels = pair.scored[:ROWS], study.labels.scored[:ROWS]
-        measures = _measured(_rank, x, names=("rank_me", "effective_rank", "std"))
-        if len(x) > NEIGHBOURS + 1 and (x != 0).any(1).all():
-            measures |= _measured(_hubs, x, names=("hubness", "orphans"))
-        known = labels >= 0
+        x, measures = pair.scored[few], {}
+        parts = [(_rank, (x,), ("rank_me", "effective_rank", "std"))]
+        if len(x) > NEIGHBOURS + 1:
+            parts.append((_hubs, (x,), ("hubness", "orphans")))
         if len(np.unique(labels[known])) > 1:
             names = ("margin", "separation", "fisher")
-            measures |= _measured(_classes, x[known], labels[known], names=names)
+            parts.append((_classes, (x[known], labels[known]), names))
+        for statistic, arrays, names in parts:
+            try:
+                measures |= _measured(statistic, *arrays, names=names)
+            except UsageError as error:
+                title = study.titles.get(name, name)
+                problems.append(f"{title}: not measured: {error}")
         rows.append({"name": name, "measures": measures})
     keys = list(dict.fromkeys(k for row in rows for k in row["measures"]))
     lines = [
@@ -50,31 +59,39 @@ def geometry(study: Study) -> Section:
         )
         for key in keys
     ]
-    return Section("Geometry", lines, {"rows": rows})
+    lines.append(f"of {len(few):,} scored examples")
+    return Section("Geometry", [*lines, *problems], {"rows": rows})
 
 
 def alignment(study: Study) -> Section:
     """The alignment-uniformity plane, of two views of each scored example."""
-    points, lines, limit = [], [], 0.0
+    points, lines, problems, limit = [], [], [], 0.0
     for name, (a, b) in study.views.items():
-        a, b = a[:ROWS], b[:ROWS]
-        limit = evaluate.alignment_uniformity(a[:2], b[:2]).limit
-        found = _measured(_plane, a, b, names=("alignment", "uniformity"))
+        few = spread(len(a), ROWS)
+        a, b = a[few], b[few]
+        try:
+            found = _measured(_plane, a, b, names=("alignment", "uniformity"))
+            limit = evaluate.alignment_uniformity(a[:2], b[:2]).limit
+        except UsageError as error:
+            problems.append(f"{name}: not measured: {error}")
+            continue
         points.append({"name": name, **found})
         lines.append(
             f"{name}: alignment {shown(found['alignment'])} (0: views agree), "
             f"uniformity {shown(found['uniformity'])} ({limit:.3f}: spread over the "
             "sphere)"
         )
-    return Section(
-        "Alignment and uniformity", lines, {"points": points, "limit": limit}
-    )
+    if not points:
+        raise UsageError("; ".join(problems))
+    values = {"points": points, "limit": limit}
+    return Section("Alignment and uniformity", [*lines, *problems], values)
 
 
 def similarity(study: Study) -> Section:
     """Cosines of positives and negatives, and how decided the softmax over them is."""
     name, (a, b) = list(study.views.items())[-1]
-    a, b = a[:ROWS], b[:ROWS]
+    few = spread(len(a), ROWS)
+    a, b = a[few], b[few]
     found = evaluate.similarity_histogram(a, b)
     values: dict[str, Any] = {
         "name": name,

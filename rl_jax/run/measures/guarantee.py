@@ -36,8 +36,8 @@ def guarantee(study: Study) -> Section:
             f"{row['bound']['high']:.3f}]"
         )
     lines.append(
-        "positives here are any two examples of a class; above 1 bit the bound says "
-        "nothing, for guessing loses 1"
+        "positives here are any two examples of a class; the interval is that of the "
+        "triples drawn; above 1 bit the bound says nothing, for guessing loses 1"
     )
     return Section("Guarantee of the mean classifier", lines, {"rows": rows})
 

@@ -12,11 +12,13 @@ from rl_jax.errors import UsageError
 from rl_jax.evaluate import corruptions
 from rl_jax.run.measures.accuracy import wilson
 from rl_jax.run.measures.section import Section, number, shown
-from rl_jax.run.measures.study import Reading
+from rl_jax.run.measures.study import Reading, spread
 
 STEPS = 20
 ATTACKED = 100
-"""Images that are attacked, the first."""
+"""Images that are attacked, evenly spread."""
+BLOCK = 256
+"""Images that pass through an encoder at a time."""
 RADII = {
     "linf": tuple(k / 255 for k in (0, 4, 8, 16, 32)),
     "l2": (0.0, 0.25, 0.5, 1.0, 2.0),
@@ -62,21 +64,35 @@ def corrupted(images: Images, *, poll: Callable[[], None]) -> Section:
     """
     seen, labels, baseline = images.seen, images.labels, images.baseline
     predict = {s.name: jax.jit(_logits(s)) for s in seen}
+    count = len(labels)
+    size = -(-count // -(-count // BLOCK))
+    # Blocks of one shape: the last is filled up from the beginning.
+    blocks = [np.arange(i, i + size) % count for i in range(0, count, size)]
+    untouched = [images.clean[b] for b in blocks]
 
-    def right(s: Seen, x) -> np.ndarray:
-        return np.asarray(predict[s.name](x)).argmax(1) == labels
+    def right(s: Seen, parts) -> np.ndarray:
+        found = [np.asarray(predict[s.name](x)).argmax(1) for x in parts]
+        return np.concatenate(found)[:count] == labels
+
+    def corrupted_by(name: str, severity: int) -> list:
+        rng = jax.random.fold_in(jax.random.key(0), severity)
+        return [
+            corruptions.corrupt(
+                jax.random.fold_in(rng, i), part, name=name, severity=severity
+            )
+            for i, part in enumerate(untouched)
+        ]
 
     names = [name for family in corruptions.CORRUPTIONS.values() for name in family]
     # [m, F, 5] each: of every image, under every corruption and severity.
     hits = {s.name: np.zeros((len(labels), len(names), 5), bool) for s in seen}
     for i, name in enumerate(names):
         for j, severity in enumerate(corruptions.SEVERITIES):
-            rng = jax.random.fold_in(jax.random.key(0), severity)
-            x = corruptions.corrupt(rng, images.clean, name=name, severity=severity)
+            parts = corrupted_by(name, severity)
             for s in seen:
-                hits[s.name][:, i, j] = right(s, x)
+                hits[s.name][:, i, j] = right(s, parts)
         poll()
-    clean = {s.name: float(right(s, images.clean).mean()) for s in seen}
+    clean = {s.name: float(right(s, untouched).mean()) for s in seen}
     accuracy = {
         s.name: dict(zip(names, hits[s.name].mean(0).tolist(), strict=True))
         for s in seen
@@ -113,11 +129,12 @@ def attacked(images: Images, *, poll: Callable[[], None]) -> Section:
     """Accuracy under projected gradient descent through encoder and probe.
 
     Args:
-      images: and the representations; the first 100 of them are attacked. Of the
+      images: and the representations; 100 of them are attacked. Of the
         baselines, the one that corruptions are measured by.
       poll: called between attacks; may raise to stop.
     """
-    clean, labels = images.clean[:ATTACKED], images.labels[:ATTACKED]
+    few = spread(len(images.labels), ATTACKED)
+    clean, labels = images.clean[few], images.labels[few]
     count, rng = len(labels), jax.random.key(0)
     rows, lines, masking = [], [], []
     for s in images.seen:

@@ -109,3 +109,8 @@ def class_names(study: Study, classes: np.ndarray) -> list[str]:
     """The names of labels."""
     names = study.classes
     return [names[c] if c < len(names) else str(c) for c in classes]
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly spread: data may be in order of classes."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
