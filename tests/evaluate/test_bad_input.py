@@ -89,6 +89,13 @@ ELSEWHERE = {
     "bootstrap_interval": "scores of examples, test_intervals",
     "paired_difference": "scores of examples, test_intervals",
     "wilson_interval": "counts, test_intervals",
+    "jackknife": "any arrays, test_jackknife",
+    "corrupt": "images, test_corruptions",
+    "corrupt_all": "images, test_corruptions",
+    "mean_corruption_error": "error rates, test_corruptions",
+    "gradient_masking": "images, test_attack",
+    "pgd": "images, test_attack",
+    "robust_accuracy": "images, test_attack",
 }
 FEATURES = {
     "a", "b", "features", "images", "kernel", "layers_a", "prompts", "queries",
