@@ -118,7 +118,7 @@ def diagnostics(features: dict, *, rows: int = 256) -> dict:
         out["uniformity"] = losses.uniformity(first[:rows], implementation="dense")
         # Of all n² pairs from the sums alone.
         every = jnp.dot(jnp.sum(first, axis=0), jnp.sum(last, axis=0))
-        out["negative_cosine"] = (every - together) / (n * (n - 1))
+        out["negative_cosine"] = (every - together) / n / (n - 1)
     return out
 
 

@@ -196,7 +196,7 @@ def frost_texture(lattice, height, width):
         places = np.meshgrid(rows, columns, indexing="ij")
         corner = values[: cells + 1, : cells + 1]
         smooth_noise = ndimage.map_coordinates(corner, places, order=1, mode="nearest")
-        total += (1 - np.abs(2 * smooth_noise - 1)) / 2**octave
+        total += 0.8**octave * (1 - np.abs(2 * smooth_noise - 1))
     shade = 0.11 * (total - total.mean()) / total.std()
     return unit(np.array([0.57, 0.66, 0.70]) + shade[:, :, None])
 
