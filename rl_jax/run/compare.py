@@ -20,7 +20,9 @@ class _Scored(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
-def compare(folders: Sequence[pathlib.Path], names: Sequence[str]) -> dict[str, Any]:
+def compare(
+    folders: Sequence[pathlib.Path], names: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Differences of accuracy with paired bootstrap intervals, and CKA of headlines.
 
     Accuracies are those of the headline representation, with all labels, on the
@@ -29,7 +31,7 @@ def compare(folders: Sequence[pathlib.Path], names: Sequence[str]) -> dict[str, 
 
     Args:
       folders: of evaluated runs or features.
-      names: what they are called.
+      names: what they are called; None: as their folders are.
 
     Returns:
       `{"runs", "rows": [{"a", "b", "measure", "labels", "difference", "low", "high",
@@ -37,6 +39,7 @@ def compare(folders: Sequence[pathlib.Path], names: Sequence[str]) -> dict[str, 
       places in `runs`, the difference is a minus b.
     """
     found, notes = [], []
+    names = [folder.name for folder in folders] if names is None else names
     for folder, name in zip(folders, names, strict=True):
         read = _read(folder, name)
         if read is None:

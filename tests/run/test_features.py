@@ -169,6 +169,10 @@ def test_a_page_is_made_of_features(two, tmp_path):
     assert "good" in page
     page = report.write(two, tmp_path / "pages.html").read_text()
     assert "bad" in page
+    assert "no differences between the runs" not in page
+    assert "How alike the runs are" in page
+    (first, *_) = compare.compare(two)["rows"]
+    assert f"{100 * first['difference']:.1f} %" in page
 
 
 def test_the_command_evaluates_features(tmp_path, capsys):
