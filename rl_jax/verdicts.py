@@ -101,29 +101,44 @@ def summary(found: Sequence[Verdict]) -> str:
 _SIGN = {"bad": "", "warning": "warning: ", "good": ""}
 
 
+def spread(meter: float, dim: int | None) -> str:
+    """The collapse meter in words, `evaluate.normalized_std`.
+
+    Args:
+      meter: finite, ≥ 0.
+      dim: D of the embeddings.
+
+    Returns:
+      For instance "collapsed: std 0.002, expected 0.088 for D=128".
+    """
+    word = "healthy" if meter >= HEALTHY else "partly collapsed"
+    if meter <= COLLAPSED:
+        word = "collapsed"
+    if not dim:
+        return f"{word}: std {meter:.2f} of what is expected"
+    expected = dim**-0.5
+    return f"{word}: std {meter * expected:.3f}, expected {expected:.3f} for D={dim}"
+
+
 def _spread(value: float | None, dim: int | None) -> Verdict:
     if value is None or not math.isfinite(value):
         text = "not finite: the embeddings hold NaN or inf; lower the learning rate"
         return Verdict("z_std", "bad", text)
-    if dim:
-        expected = dim**-0.5
-        number = f"std {value * expected:.3f}, expected {expected:.3f} for D={dim}"
-    else:
-        number = f"std {value:.2f} of what is expected"
+    said = spread(value, dim)
     if value <= COLLAPSED:
         text = (
-            f"collapsed: {number}: all examples get nearly the same embedding; start "
+            f"{said}: all examples get nearly the same embedding; start "
             "again with a lower learning rate, or with what holds this method open "
             "(stop-gradient, predictor, negatives, variance term)"
         )
         return Verdict("z_std", "bad", text)
     if value < HEALTHY:
         text = (
-            f"partly collapsed: {number}: embeddings use a part of the sphere only; "
+            f"{said}: embeddings use a part of the sphere only; "
             "watch whether it falls further; where there is a temperature, raise it"
         )
         return Verdict("z_std", "warning", text)
-    text = f"healthy: {number}: embeddings are spread over the sphere"
+    text = f"{said}: embeddings are spread over the sphere"
     return Verdict("z_std", "good", text)
 
 

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl_jax import verdicts
 from rl_jax.errors import UsageError
 from rl_jax.losses.normalize import normalize
-from rl_jax.verdicts import COLLAPSED, HEALTHY
 
 
 @jax.jit
@@ -93,11 +93,4 @@ def collapse_verdict(z: chex.Array) -> str:
         )
     if not np.isfinite(z.astype(np.float32)).all():
         return "not finite: the embedding holds NaN or inf"
-    dim = z.shape[1]
-    meter = float(normalized_std(jnp.asarray(z)))
-    expected = dim**-0.5
-    if meter <= COLLAPSED:
-        word = "collapsed"
-    else:
-        word = "healthy" if meter >= HEALTHY else "partly collapsed"
-    return f"{word}: std {meter * expected:.3f}, expected {expected:.3f} for D={dim}"
+    return verdicts.spread(float(normalized_std(jnp.asarray(z))), z.shape[1])

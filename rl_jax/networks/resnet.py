@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.convolution import convolve
 from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
 from rl_jax.networks.linen import check_sizes, from_linen
@@ -113,6 +114,7 @@ def convolution(width: int, size: int, stride: int, **kwargs) -> nn.Conv:
         padding=size // 2,
         use_bias=False,
         kernel_init=scaled_normal(2.0, fan="out"),
+        conv_general_dilated=convolve,
         **kwargs,
     )
 

@@ -19,7 +19,6 @@ _MEASURES = {
         "the same of the covariance, so without the mean",
     ),
     "std": ("spread on the sphere", "std of normalised × √D; 0: collapsed, 1: spread"),
-    "collapsed_dims": ("dead dimensions", "they hardly vary"),
     "hubness": ("hubness", "skewness of how often one is a neighbour; 0: even"),
     "orphans": ("orphans", "share that is nobody's neighbour"),
     "margin": ("margin", "distance to the boundary of class means, over the spread"),
@@ -27,7 +26,6 @@ _MEASURES = {
         "separation",
         "distance of the nearest class means, over the spread",
     ),
-    "spread": ("spread of a class", "root mean square distance to the class mean"),
     "fisher": ("Fisher ratio", "between classes over within; higher is better"),
 }
 _COLLAPSE = {

@@ -89,12 +89,12 @@ def evaluate_run(
         result["said"] = said(result["texts"])
         poll()
 
-    def images():
-        return studies.images(run, test_part, study)
+    def images(readings):
+        return studies.images(run, test_part, study, readings)
 
     def at_checkpoints():
         states = checkpoints(folder, run, say=say)
-        return studies.checkpoints(run, states, fit_part, test_part)
+        return studies.checkpoints(run, study, states, fit_part, test_part)
 
     measured, predictions = measure(
         study,
@@ -140,7 +140,7 @@ def first_look(study: Study) -> dict[str, Any]:
 def measure(
     study: Study,
     *,
-    images: Callable[[], measures.Images | None] = lambda: None,
+    images: Callable[[dict], measures.Images | None] = lambda readings: None,
     checkpoints: Callable[[], dict] | None = None,
     skip: Iterable[str] = (),
     say: Callable[[str], None] = print,
@@ -154,19 +154,21 @@ def measure(
         "reason": None,
     }
     predictions: measures.Predictions = {}
+    readings: dict[str, measures.Reading] = {}
     shares, result["notes"], reason = columns(*study.labels, study.classes)
     if shares:
         most = max(int(side.max(initial=-1)) for side in study.labels)
         result["classes"] = list(study.classes) or [str(c) for c in range(most + 1)]
         result["labels_per_class"] = [measures.share_name(s) for s in shares]
         say("  table: linear probe and k-NN by labels per class")
-        rows, predictions = measures.table(study, shares, poll=poll)
+        readings = measures.readings(study)
+        rows, predictions = measures.table(study, readings, shares, poll=poll)
         for row in rows:
             name = row["representation"]
             result["table"].append(
                 {
                     "representation": name,
-                    "title": study.titles.get(name, name),
+                    "title": study.titles[name],
                     "network": _network(name, study),
                     "dim": int(study.representations[name].fit.shape[1]),
                 }
@@ -177,16 +179,14 @@ def measure(
             f"{reason}, so there is nothing to probe: RankMe, the collapse meter and "
             "what else needs no labels say how the representation looks"
         )
-    left_out = set(skip)
-    seen = (
-        images() if predictions and not {"corruptions", "attacks"} <= left_out else None
-    )
+    looked_at = readings and not {"corruptions", "attacks"} <= set(skip)
     sections = measures.measure(
         study,
+        readings,
         predictions,
-        images=seen,
+        images=images(readings) if looked_at else None,
         checkpoints=checkpoints,
-        skip=left_out,
+        skip=skip,
         say=say,
         poll=poll,
     )
@@ -217,13 +217,11 @@ def write(
 ) -> None:
     """Writes the record, and what another run is compared by; each file whole."""
     h = study.representations[study.headline].scored
-    chosen = np.linspace(0, len(h) - 1, min(len(h), KEPT_ROWS)).astype(int)
-    rows = measures.labelled(study.representations[study.headline], study.labels)
+    chosen = measures.spread(len(h), KEPT_ROWS)
     known = study.labels.scored >= 0
-    if rows is not None:
-        # As labels: places among the classes differ between runs.
-        names = np.append(rows.classes, -1)
-        predictions = {name: names[p] for name, p in predictions.items()}
+    # As labels: places among the classes differ between runs.
+    classes = np.unique(study.labels.fit[study.labels.fit >= 0])
+    predictions = {name: classes[p] for name, p in predictions.items()}
     result["data"] = _digest(study, index)
     draft = folder / "predictions.tmp"
     with draft.open("wb") as file:

@@ -10,6 +10,7 @@ from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.run import evaluation
 from rl_jax.run.measures import Pair, Study
+from rl_jax.run.split import every_fifth
 
 RESERVED = ("label", "split", "index", "factors", "factor_names", "class_names")
 _MOST_LABELS = 2**20
@@ -81,7 +82,6 @@ def evaluate_features(
         },
         "checkpoint": {"headline": study.headline},
         "evaluated": f"{path.name}; {found.note}",
-        "data": "",
         "problems": {},
         "held_out": {},
     }
@@ -138,6 +138,7 @@ def read_features(path: pathlib.Path) -> Features:
         labels=pair(labels),
         headline=first,
         classes=_words(path, arrays, "class_names"),
+        titles={k: k for k in kept},
         baselines=tuple(k for k in ("random", "raw") if k in kept),
         layers={k: pair(arrays[k]) for k in layers if k not in kept},
         views={k: (arrays[k][scored], arrays[v][scored]) for k, v in views.items()},
@@ -199,10 +200,7 @@ def _scored(path, arrays, labels: np.ndarray, n: int) -> tuple[np.ndarray, str]:
                 f"present, got {sorted(set(split.tolist()))[:5]}"
             )
         return split == 1, "the parts are those of the file"
-    scored = np.zeros(n, bool)
-    for c in np.unique(labels):
-        members = np.flatnonzero(labels == c)
-        scored[members[4::5] if len(members) >= 5 else members[1:][-1:]] = True
+    scored = every_fifth(labels)
     if not scored.any() or scored.all():
         raise UsageError(
             f"{path}: {n} rows are too few to score some of them; it takes two of a "

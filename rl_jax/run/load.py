@@ -67,14 +67,13 @@ def load(folder: pathlib.Path, *, say: Callable[[str], None] = print) -> Run:
 def checkpoints(
     folder: pathlib.Path, run: Run, *, say: Callable[[str], None] = print
 ) -> Iterator[tuple[int, TrainState]]:
-    """The untrained state, then every sound checkpoint of the run in order of steps.
+    """Every sound checkpoint between the first step and the newest, in order.
 
     Args:
       folder: of the run.
-      run: as `load` gave it.
+      run: as `load` gave it, with the ends.
       say: called with a line for each checkpoint that cannot be read.
     """
-    yield 0, run.untrained
     init = pretrain.initial(run.recipe, run.parts)
     target = train.restore_target(init, train.data_mesh())
     with train.Checkpoints(folder / "checkpoints", read_only=True) as found:
@@ -85,5 +84,3 @@ def checkpoints(
                 yield step, found.restore_step(step, target)
             except RunError as error:
                 say(f"warning: {error}; left out")
-    if run.step:
-        yield run.step, run.state

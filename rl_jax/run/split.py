@@ -21,18 +21,14 @@ class Part(NamedTuple):
 def split(source: data.Source) -> tuple[Part, Part, str]:
     """The part that probes learn from, the part that is scored, and a note on it.
 
-    Without a held-out part every fifth image of each class is scored, counted in the
-    fixed order of the source, and the last one of a class of two to four. Where no
-    class has two images, all of them are looked at and none is scored.
+    Without a held-out part it is `every_fifth` of the fixed order of the source that is
+    scored. Where no class has two images, all of them are looked at and none is scored.
     """
     if source.held_out is not None:
         parts = [_whole(each) for each in (source, source.held_out)]
         return *parts, "scored on held-out images"
     labels = _labels(source)
-    scored = np.zeros(source.size, bool)
-    for c in np.unique(labels):
-        members = np.flatnonzero(labels == c)
-        scored[members[4::5] if len(members) >= 5 else members[1:][-1:]] = True
+    scored = every_fifth(labels)
     if not scored.any():
         unknown = np.full(source.size, -1, np.int32)
         whole = _whole(source)
@@ -43,6 +39,15 @@ def split(source: data.Source) -> tuple[Part, Part, str]:
         parts.append(Part(source, index, labels[index]))
     note = "no held-out part: pretraining has seen the scored fifth, without labels"
     return *parts, note
+
+
+def every_fifth(labels: np.ndarray) -> np.ndarray:
+    """Bool [n]: every fifth example of each label, the last one of two to four."""
+    scored = np.zeros(len(labels), bool)
+    for c in np.unique(labels):
+        members = np.flatnonzero(labels == c)
+        scored[members[4::5] if len(members) >= 5 else members[1:][-1:]] = True
+    return scored
 
 
 def rows_of(part: Part) -> data.Source:

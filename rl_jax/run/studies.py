@@ -10,7 +10,7 @@ from rl_jax import data, evaluate, networks
 from rl_jax.run import measures
 from rl_jax.run.encode import encode, encode_batch
 from rl_jax.run.load import Run
-from rl_jax.run.measures import Images, Pair, Seen, Study
+from rl_jax.run.measures import Images, Pair, Reading, Seen, Study
 from rl_jax.run.split import Part, rows_of
 
 PAIRWISE = ("simclr", "info_nce", "moco", "moco_v3", "memory_bank", "sup_con")
@@ -62,24 +62,20 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
     )
 
 
-def images(run: Run, scored_part: Part, study: Study) -> Images | None:
+def images(
+    run: Run, scored_part: Part, study: Study, readings: dict[str, Reading]
+) -> Images | None:
     """The scored images with labels, and who looks at them; None without any."""
     source = run.parts.source
     if not source.image_shape or source.image_shape[2] not in (1, 3):
         return None
-    readings = {
-        name: measures.read(study.representations[name], study.labels)
-        for name in (study.headline, *study.baselines)
-    }
     first = readings[study.headline]
-    if first is None:
-        return None
     places = first.rows.scored_labels
     known = np.flatnonzero(study.labels.scored >= 0)
     known, places = (v[places < len(first.rows.classes)] for v in (known, places))
     if not len(known):
         return None
-    chosen = np.linspace(0, len(known) - 1, min(len(known), MAX_IMAGES)).astype(int)
+    chosen = measures.spread(len(known), MAX_IMAGES)
     batch = data.examples(scored_part.source, scored_part.index[known[chosen]])
     rest = {k: v for k, v in batch.items() if k not in ("image", "label")}
 
@@ -105,28 +101,31 @@ def images(run: Run, scored_part: Part, study: Study) -> Images | None:
         "random": by(run.untrained),
         "raw": lambda x: _small(x).reshape(len(x), -1),
     }
-    seen = tuple(
-        Seen(name, encoders[name], reading)
-        for name, reading in readings.items()
-        if reading is not None
-    )
+    seen = tuple(Seen(k, encode, readings[k]) for k, encode in encoders.items())
     clean = batch["image"].astype(np.float32) / 255.0
-    baseline = "raw" if "raw" in readings else seen[-1].name
-    return Images(seen, clean, places[chosen], baseline)
+    return Images(seen, clean, places[chosen], "raw")
 
 
-def checkpoints(run: Run, states, fit_part: Part, scored_part: Part) -> dict[int, Pair]:
-    """`{step: h of both parts}` of each of `states`, `(step, state)` pairs."""
+def checkpoints(
+    run: Run, study: Study, states, fit_part: Part, scored_part: Part
+) -> dict[int, Pair]:
+    """`{step: h of both parts}`: the untrained encoder, `states`, the run as it is.
+
+    Args:
+      run: evaluated in `study`, which has the ends.
+      study: of the run.
+      states: `(step, state)` of the checkpoints between, in order.
+      fit_part, scored_part: as in `study`.
+    """
     method, augment = run.parts.method, run.parts.augment
-    return {
-        step: Pair(
-            *(
-                encode(method, augment, state, rows_of(part))["h"]
-                for part in (fit_part, scored_part)
-            )
+    found = {0: study.representations["random"]}
+    for step, state in states:
+        sides = (
+            encode(method, augment, state, rows_of(part))["h"]
+            for part in (fit_part, scored_part)
         )
-        for step, state in states
-    }
+        found[step] = Pair(*sides)
+    return found | {run.step: study.representations["h"]}
 
 
 def _title(name: str, method: str, source: data.Source) -> str:

@@ -49,7 +49,7 @@ def test_as_large_as_the_published_networks(depth):
 
 @pytest.mark.parametrize("depth", PUBLISHED)
 def test_geometry_of_the_convolutions(depth):
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, 128, 128, 3), jnp.float32)
     found = convolutions(networks.resnet(depth=depth, width=4), image)
     for size, _, padding, *_ in found:
         assert padding == ((size // 2,) * 2,) * 2, "padding is symmetric"

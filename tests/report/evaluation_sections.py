@@ -79,9 +79,8 @@ def sections(*, classes: int = 10, shift: float = 0.0) -> dict[str, Any]:
                 "hubness": interval(hub),
                 "orphans": interval(0.04),
                 "margin": interval(0.52),
-                "spread": interval(3.1),
+                "separation": interval(1.3),
                 "fisher": interval(12.4),
-                "collapsed_dims": interval(0),
             },
         }
 

@@ -183,6 +183,14 @@ def test_the_command_evaluates_features(tmp_path, capsys):
     assert (tmp_path / "f.eval" / "report.html").exists()
 
 
+def test_help_names_every_section(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--help"])
+    assert not stopped.value.code
+    said = capsys.readouterr().out
+    assert [name for name in SECTIONS if name not in said] == []
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

@@ -188,7 +188,11 @@ def test_a_collapsed_representation_leaves_the_others_their_geometry():
     study = made(factors=False)
     h = study.representations["h"]
     constant = Pair(*(np.ones_like(x) for x in h))
-    study = study._replace(representations={"h": h, "z": constant}, baselines=())
+    study = study._replace(
+        representations={"h": h, "z": constant},
+        titles={"h": "h", "z": "z"},
+        baselines=(),
+    )
     skip = set(measures.SECTIONS) - {"geometry"}
     result, _ = evaluation.measure(study, skip=skip, **QUIET)
     section = result["sections"]["geometry"]

@@ -5,23 +5,24 @@ from rl_jax.run.measures.all import SECTIONS, measure
 from rl_jax.run.measures.comparison import drift
 from rl_jax.run.measures.robustness import Images, Seen
 from rl_jax.run.measures.section import Section, plain, record
-from rl_jax.run.measures.study import Pair, Study, labelled, read
+from rl_jax.run.measures.study import Pair, Reading, Study, readings, spread
 
 __all__ = [
     "DRAWS",
     "Images",
     "Pair",
     "Predictions",
+    "Reading",
     "SECTIONS",
     "Section",
     "Seen",
     "Study",
     "drift",
-    "labelled",
     "measure",
     "plain",
-    "read",
+    "readings",
     "record",
     "share_name",
+    "spread",
     "table",
 ]

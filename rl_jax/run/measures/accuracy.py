@@ -1,13 +1,14 @@
 """How often a simple classifier of each representation is right, and by how much."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from rl_jax import evaluate
-from rl_jax.run.measures.section import Section, number, shown
-from rl_jax.run.measures.study import Labelled, Study, labelled
+from rl_jax.run.measures.section import Section, interval, number, shown
+from rl_jax.run.measures.study import Reading, Study
 
 DRAWS = 10
 Predictions = dict[str, np.ndarray]
@@ -20,12 +21,17 @@ def share_name(per_class: int | None) -> str:
 
 
 def table(
-    study: Study, shares: Sequence[int | None], *, poll: Callable[[], None]
+    study: Study,
+    readings: dict[str, Reading],
+    shares: Sequence[int | None],
+    *,
+    poll: Callable[[], None],
 ) -> tuple[list[dict[str, Any]], Predictions]:
     """Probe and k-NN of each representation and number of labels.
 
     Args:
       study: with labels.
+      readings: of its representations, the probes with all labels.
       shares: labels per class; None: all.
       poll: called between representations; may raise to stop.
 
@@ -35,13 +41,12 @@ def table(
       labels, and the 95 % interval over the scored examples; and the predictions.
     """
     out, predictions = [], {}
-    for name, pair in study.representations.items():
-        rows = labelled(pair, study.labels)
-        assert rows is not None
+    for name in study.representations:
+        rows = readings[name].rows
         row: dict[str, Any] = {"representation": name, "probe": {}, "knn": {}}
         for share in shares:
             for kind, predict in (("probe", _probe), ("knn", _knn)):
-                found = predict(rows, share)
+                found = predict(readings[name], share)
                 predictions[f"{kind}:{name}:{share_name(share)}"] = found
                 row[kind][share_name(share)] = _score(found == rows.scored_labels)
         out.append(row)
@@ -49,22 +54,19 @@ def table(
     return out, predictions
 
 
-def probes(study: Study) -> Section:
+def probes(study: Study, readings: dict[str, Reading]) -> Section:
     """Ridge regression on the classes, and a network of one hidden layer."""
     rows, lines = [], []
-    for name, pair in study.representations.items():
-        found = labelled(pair, study.labels)
-        assert found is not None
+    count = len(readings[study.headline].rows.fit)
+    # Ten passes over the examples, within what an evaluation can wait for.
+    steps = int(np.clip(10 * count / 128, 300, 3000))
+    mlp = functools.partial(evaluate.mlp_probe, draws=1, steps=steps)
+    for name, title in study.titles.items():
+        found = readings[name].rows
         train = (found.fit, found.fit_labels)
-        entry: dict[str, Any] = {
-            "representation": name,
-            "title": study.titles.get(name, name),
-            "dim": pair.fit.shape[1],
-        }
-        for kind, probe in (
-            ("ridge", evaluate.ridge_probe),
-            ("mlp", _mlp),
-        ):
+        dim = found.fit.shape[1]
+        entry: dict[str, Any] = {"representation": name, "title": title, "dim": dim}
+        for kind, probe in (("ridge", evaluate.ridge_probe), ("mlp", mlp)):
             made = probe(*train, found.scored, found.scored_labels)
             entry[kind] = wilson(made.mean, len(found.scored))
         rows.append(entry)
@@ -74,22 +76,18 @@ def probes(study: Study) -> Section:
         )
     lines.append(
         "accuracy with all labels; a hidden layer far above the linear probe says that "
-        f"the classes are there but not linearly; it takes {_steps(found)} steps of at "
+        f"the classes are there but not linearly; it takes {steps} steps of at "
         "most 128 examples"
     )
     return Section("Other probes", lines, {"rows": rows})
 
 
-def differences(study: Study, predictions: Predictions) -> Section:
+def differences(study: Study, truth: np.ndarray, predictions: Predictions) -> Section:
     """The headline against the other representations, on the same scored examples."""
     first, rows, lines = study.headline, [], []
-    pair = labelled(study.representations[first], study.labels)
-    assert pair is not None
-    truth = pair.scored_labels
     ours = predictions[f"probe:{first}:all"] == truth
     own = bootstrap(ours)
-    name = study.titles.get(first, first)
-    lines.append(f"{name}: probe with all labels {shown(own)}")
+    lines.append(f"{study.titles[first]}: probe with all labels {shown(own)}")
     for other in study.representations:
         if other == first:
             continue
@@ -108,9 +106,7 @@ def differences(study: Study, predictions: Predictions) -> Section:
             }
         )
         entry = number(found.difference, found.low, found.high)
-        lines.append(
-            f"minus {study.titles.get(other, other)}: {shown(entry)}{_said(found)}"
-        )
+        lines.append(f"minus {study.titles[other]}: {shown(entry)}{_said(found)}")
     lines.append(
         f"95 % intervals: paired bootstrap over {len(truth):,} scored examples"
     )
@@ -119,13 +115,12 @@ def differences(study: Study, predictions: Predictions) -> Section:
 
 def wilson(right: int | float, count: int) -> dict:
     """An accuracy as a `number`, with Wilson's interval."""
-    return number(*map(float, evaluate.wilson_interval(round(right * count), count)))
+    return interval(evaluate.wilson_interval(round(right * count), count))
 
 
 def bootstrap(right: np.ndarray) -> dict:
     """The mean of [draws, m] as a `number`, over scored examples."""
-    each = right.mean(0, dtype=np.float64)
-    return number(*map(float, evaluate.bootstrap_interval(each)))
+    return interval(evaluate.bootstrap_interval(right.mean(0, dtype=np.float64)))
 
 
 def _said(found) -> str:
@@ -134,7 +129,10 @@ def _said(found) -> str:
     return ""
 
 
-def _probe(rows: Labelled, share: int | None) -> np.ndarray:
+def _probe(reading: Reading, share: int | None) -> np.ndarray:
+    if share is None:
+        return reading.logits.argmax(1)[None]
+    rows = reading.rows
     probe = evaluate.fit_probe(
         rows.fit, rows.fit_labels, labels_per_class=share, draws=DRAWS
     )
@@ -148,7 +146,8 @@ def _probe(rows: Labelled, share: int | None) -> np.ndarray:
     )
 
 
-def _knn(rows: Labelled, share: int | None) -> np.ndarray:
+def _knn(reading: Reading, share: int | None) -> np.ndarray:
+    rows = reading.rows
     if share is None:
         draws = np.arange(len(rows.fit))[None]
     else:
@@ -166,22 +165,11 @@ def _score(right: np.ndarray) -> dict[str, Any]:
     several = len(accuracies) > 1
     # Of one example there is nothing to draw again.
     several_scored = right.shape[1] > 1
-    interval = bootstrap(right) if several_scored else number(float(right.mean()))
+    over_scored = bootstrap(right) if several_scored else number(float(right.mean()))
     return {
         "mean": float(accuracies.mean()),
         "std": float(accuracies.std(ddof=1)) if several else None,
         "draws": len(accuracies),
-        "low": interval["low"],
-        "high": interval["high"],
+        "low": over_scored["low"],
+        "high": over_scored["high"],
     }
-
-
-def _mlp(train_x, train_y, test_x, test_y):
-    steps = _steps(train_x)
-    return evaluate.mlp_probe(train_x, train_y, test_x, test_y, draws=1, steps=steps)
-
-
-def _steps(rows) -> int:
-    """Ten passes over the examples, within what an evaluation can wait for."""
-    count = len(rows.fit) if isinstance(rows, Labelled) else len(rows)
-    return int(np.clip(10 * count / 128, 300, 3000))

@@ -16,7 +16,7 @@ from rl_jax.run.measures import (
 )
 from rl_jax.run.measures.robustness import Images
 from rl_jax.run.measures.section import Section
-from rl_jax.run.measures.study import Pair, Study, read
+from rl_jax.run.measures.study import Pair, Reading, Study
 
 SECTIONS = {
     "probes": "ridge regression and a hidden layer beside the linear probe",
@@ -40,6 +40,7 @@ SECTIONS = {
 
 def measure(
     study: Study,
+    readings: dict[str, Reading],
     predictions: accuracy.Predictions,
     *,
     images: Images | None = None,
@@ -54,6 +55,7 @@ def measure(
 
     Args:
       study: what is known.
+      readings: the probes of its representations; empty without labels.
       predictions: of `accuracy.table`; empty without labels.
       images: for the sections that need an encoder.
       checkpoints: loads the headline of each checkpoint by step; called if needed.
@@ -61,8 +63,6 @@ def measure(
       say: called with the name of each section before it is measured.
       poll: called between sections; may raise to stop.
     """
-    reading = read(study.representations[study.headline], study.labels)
-    labels = reading is not None and bool(predictions)
     made: dict[str, Callable[[], Section] | None] = dict.fromkeys(SECTIONS)
     part = functools.partial
     made["geometry"] = part(geometry.geometry, study)
@@ -75,16 +75,19 @@ def measure(
         made["factors"] = part(factors.factors, study)
     if checkpoints is not None:
         made["drift"] = lambda: comparison.drift(checkpoints(), study.labels)
-    if labels:
-        assert reading is not None
-        made["probes"] = part(accuracy.probes, study)
-        made["differences"] = part(accuracy.differences, study, predictions)
+    if readings:
+        reading = readings[study.headline]
+        truth = reading.rows.scored_labels
+        made["probes"] = part(accuracy.probes, study, readings)
+        made["differences"] = part(accuracy.differences, study, truth, predictions)
         made["collapse"] = part(collapse.collapse, study, reading)
         made["guarantee"] = part(guarantee.guarantee, study)
         made["calibration"] = part(calibration.calibration, reading)
         made["sets"] = part(calibration.sets, study, reading)
         if study.layers:
-            made["layers"] = part(comparison.layers, study, poll=poll)
+            made["layers"] = part(
+                comparison.layers, study, truth, predictions, poll=poll
+            )
         if images is not None:
             made["corruptions"] = part(robustness.corrupted, images, poll=poll)
             made["attacks"] = part(robustness.attacked, images, poll=poll)

@@ -5,39 +5,35 @@ from collections.abc import Callable
 import numpy as np
 
 from rl_jax import evaluate
-from rl_jax.run.measures.accuracy import wilson
+from rl_jax.run.measures.accuracy import Predictions, wilson
 from rl_jax.run.measures.section import Section, number, shown
-from rl_jax.run.measures.study import Pair, Study, labelled, read, spread
+from rl_jax.run.measures.study import Pair, Study, read, spread
 
 ROWS = 5000
 """Scored examples that are compared, evenly spread."""
 _VARIES = 1e-6
 
 
-def layers(study: Study, *, poll: Callable[[], None]) -> Section:
-    """Probe and k-NN of each layer, in order, then of what the table names."""
+def layers(
+    study: Study,
+    truth: np.ndarray,
+    predictions: Predictions,
+    *,
+    poll: Callable[[], None],
+) -> Section:
+    """Probe and k-NN of each layer, in order, then what the table has of the rest."""
     rows = []
-    trained = {
-        name: pair
-        for name, pair in study.representations.items()
-        if name not in study.baselines
-    }
-    for name, pair in (study.layers | trained).items():
-        found = labelled(pair, study.labels)
-        reading = read(pair, study.labels)
+    for name, pair in study.layers.items():
+        found = read(pair, study.labels)
         assert found is not None
-        assert reading is not None
-        truth = found.scored_labels
-        near = np.asarray(evaluate.knn(found.fit, found.fit_labels, found.scored))
-        rows.append(
-            {
-                "name": name,
-                "dim": pair.fit.shape[1],
-                "probe": wilson(np.mean(reading.logits.argmax(1) == truth), len(truth)),
-                "knn": wilson(np.mean(near == truth), len(truth)),
-            }
-        )
+        known = found.rows
+        near = np.asarray(evaluate.knn(known.fit, known.fit_labels, known.scored))
+        rows.append(_row(name, pair, found.logits.argmax(1), near, truth))
         poll()
+    for name, pair in study.representations.items():
+        if name not in study.baselines:
+            said = (predictions[f"{kind}:{name}:all"][0] for kind in ("probe", "knn"))
+            rows.append(_row(name, pair, *said, truth))
     lines = [
         f"{row['name']} [{row['dim']}]: probe {shown(row['probe'])}, k-NN "
         f"{shown(row['knn'])}"
@@ -54,9 +50,18 @@ def layers(study: Study, *, poll: Callable[[], None]) -> Section:
     return Section("Layers", lines, {"rows": rows})
 
 
+def _row(name: str, pair: Pair, probe, knn, truth) -> dict:
+    return {
+        "name": name,
+        "dim": pair.fit.shape[1],
+        "probe": wilson(np.mean(probe == truth), len(truth)),
+        "knn": wilson(np.mean(knn == truth), len(truth)),
+    }
+
+
 def cka(study: Study) -> Section:
     """Debiased linear CKA of layers and representations, each with each."""
-    pairs = {k: v for k, v in study.layers.items()} | study.representations
+    pairs = study.layers | study.representations
     # What does not vary is similar to nothing; CKA is not defined for it.
     few = spread(len(study.labels.scored), ROWS)
     shown_of = {
@@ -75,10 +80,7 @@ def cka(study: Study) -> Section:
         if other == first or not {first, other} <= set(names):
             continue
         entry = _compared(shown_of[first], shown_of[other])
-        lines.append(
-            f"{study.titles.get(first, first)} and {study.titles.get(other, other)}: "
-            f"{shown(entry)}"
-        )
+        lines.append(f"{study.titles[first]} and {study.titles[other]}: {shown(entry)}")
     lines.append(
         f"debiased linear CKA over {count:,} scored examples: 1 for the same up to "
         "rotation and scale, 0 for unrelated ones"

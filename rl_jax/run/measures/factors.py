@@ -6,7 +6,7 @@ import numpy as np
 
 from rl_jax import evaluate
 from rl_jax.errors import UsageError
-from rl_jax.run.measures.section import Section, number, shown
+from rl_jax.run.measures.section import Section, interval, number, shown
 from rl_jax.run.measures.study import Study, spread
 
 WIDEST = 64
@@ -57,7 +57,7 @@ def factors(study: Study) -> Section:
     lines = [
         f"{text}: "
         + ", ".join(
-            f"{study.titles.get(row['name'], row['name'])} {shown(row['scores'][key])}"
+            f"{study.titles[row['name']]} {shown(row['scores'][key])}"
             for row in rows
             if key in row["scores"]
         )
@@ -104,7 +104,7 @@ def _number(measure, z: np.ndarray, s: np.ndarray) -> dict:
     """A score with the interval that leaving out fifths of the examples gives it."""
     if len(z) < 50:
         return number(float(measure(z, s)))
-    return number(*map(float, evaluate.jackknife(measure, z, s, groups=5)))
+    return interval(evaluate.jackknife(measure, z, s, groups=5))
 
 
 def _coarse(s: np.ndarray) -> np.ndarray:

@@ -45,15 +45,13 @@ def geometry(study: Study) -> Section:
             try:
                 measures |= _measured(statistic, *arrays, names=names)
             except UsageError as error:
-                title = study.titles.get(name, name)
-                problems.append(f"{title}: not measured: {error}")
+                problems.append(f"{study.titles[name]}: not measured: {error}")
         rows.append({"name": name, "measures": measures})
     keys = list(dict.fromkeys(k for row in rows for k in row["measures"]))
     lines = [
         f"{key} ({_MEANING[key]}): "
         + ", ".join(
-            f"{study.titles.get(row['name'], row['name'])} "
-            f"{shown(row['measures'][key], 2)}"
+            f"{study.titles[row['name']]} {shown(row['measures'][key], 2)}"
             for row in rows
             if key in row["measures"]
         )

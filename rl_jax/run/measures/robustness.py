@@ -11,7 +11,7 @@ from rl_jax import evaluate
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import corruptions
 from rl_jax.run.measures.accuracy import wilson
-from rl_jax.run.measures.section import Section, number, shown
+from rl_jax.run.measures.section import Section, interval, number, shown
 from rl_jax.run.measures.study import Reading, spread
 
 STEPS = 20
@@ -209,4 +209,4 @@ def _mce(hits: np.ndarray, baseline: np.ndarray) -> dict:
     except UsageError:
         # Few images, or groups of them without which the baseline is never wrong.
         return number(float(statistic(hits, baseline)))
-    return number(*(float(v) for v in found))
+    return interval(found)

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rl_jax import evaluate
+
 
 class Section(NamedTuple):
     """One measure of an evaluation.
@@ -43,6 +45,11 @@ def plain(value: Any) -> Any:
 def number(value: float, low: float | None = None, high: float | None = None) -> dict:
     """A number with its 95 % interval; None where it is exact or not known."""
     return {"value": value, "low": low, "high": high}
+
+
+def interval(found: evaluate.Interval) -> dict:
+    """An interval of one number as a `number`."""
+    return number(*map(float, found))
 
 
 def shown(entry: dict, digits: int = 3) -> str:

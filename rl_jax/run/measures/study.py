@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from rl_jax import evaluate
 
@@ -20,9 +21,9 @@ class Study(NamedTuple):
     Attributes:
       representations: by name, the trained ones first, then baselines.
       labels: int [n] and [m], -1 where unknown.
+      titles: what each representation is called.
       headline: the representation that is looked at closely.
       classes: name of each label.
-      titles: what a representation is called; its name where it is not there.
       baselines: names of those that were not trained.
       layers: of the encoder, in the order of execution.
       views: of the scored examples, two embeddings each [m, D] under two augmentations.
@@ -33,9 +34,9 @@ class Study(NamedTuple):
 
     representations: dict[str, Pair]
     labels: Pair
+    titles: dict[str, str]
     headline: str = "h"
     classes: tuple[str, ...] = ()
-    titles: dict[str, str] = {}
     baselines: tuple[str, ...] = ()
     layers: dict[str, Pair] = {}
     views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -88,6 +89,12 @@ class Reading(NamedTuple):
     logits: np.ndarray
 
 
+def readings(study: Study) -> dict[str, Reading]:
+    """The probe of each representation; {} where the labels do not allow any."""
+    found = {k: read(pair, study.labels) for k, pair in study.representations.items()}
+    return {k: reading for k, reading in found.items() if reading is not None}
+
+
 def read(pair: Pair, labels: Pair) -> Reading | None:
     """Fits the probe; None where the labels do not allow one."""
     rows = labelled(pair, labels)
@@ -100,9 +107,7 @@ def read(pair: Pair, labels: Pair) -> Reading | None:
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax of [m, C] in float64."""
-    logits = logits.astype(np.float64)
-    p = np.exp(logits - logits.max(1, keepdims=True))
-    return p / p.sum(1, keepdims=True)
+    return special.softmax(logits.astype(np.float64), axis=1)
 
 
 def class_names(study: Study, classes: np.ndarray) -> list[str]:
