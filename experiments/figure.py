@@ -1,0 +1,62 @@
+"""How figures look: one palette for every eye, and ink that follows the page's.
+
+An SVG drawn here has no background, and its text, axes and grid take the colour of the
+page around it, so one file is right on a light page and on a dark one.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+COLOURS = ("#2b83c6", "#d9660a", "#0d9a70", "#c2669c", "#b98a00", "#7a68c8", "#6f7a86")
+"""Told apart with any colour vision, and readable on white and on near-black."""
+FAINT = "#8b949e"
+"""Reference lines."""
+
+_INK = "#010203"
+_SIZE = (7.6, 3.1)
+_STYLE = {
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "rl_jax",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": FAINT,
+    "axes.titlecolor": _INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.8,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+def svg(draw: Callable[[Any, Any], None], found: Any) -> str:
+    """The figure of an outcome as an `<svg>` element, text kept as text."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        draw(figure, found)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    return re.sub(_INK, "currentColor", text, flags=re.IGNORECASE)

@@ -1,0 +1,60 @@
+"""One compiled loop of gradient steps, for networks small enough to run under vmap."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax import lax
+
+
+def minimise(
+    loss: Callable[[Any, jax.Array], jax.Array],
+    params: Any,
+    rng: jax.Array,
+    *,
+    steps: int,
+    optimizer: optax.GradientTransformation,
+    record: Callable[[Any], Any] | None = None,
+    every: int = 1,
+) -> tuple[Any, Any]:
+    """Takes `steps` gradient steps in a scan; jit and vmap it from outside.
+
+    Args:
+      loss: (params, rng) -> scalar; draws its batch from rng, which differs each step.
+      params: where to start.
+      rng: of the whole run.
+      steps: a multiple of `every`.
+      optimizer: its schedule counts single steps.
+      record: of the parameters before every `every`-th step; None records the loss
+        of those steps.
+      every: steps between two records.
+
+    Returns:
+      The parameters at the end, and the records stacked: [steps / every, ...].
+
+    Raises:
+      ValueError: where `every` does not divide `steps`.
+    """
+    if steps % every:
+        raise ValueError(f"minimise: every={every} does not divide steps={steps}")
+
+    def step(carry, t):
+        params, opt_state = carry
+        value, grads = jax.value_and_grad(loss)(params, jax.random.fold_in(rng, t))
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), value
+
+    def stretch(carry, start):
+        noted = None if record is None else record(carry[0])
+        carry, values = lax.scan(step, carry, start + jax.numpy.arange(every))
+        return carry, values[0] if record is None else noted
+
+    starts = every * jax.numpy.arange(steps // every)
+    (params, _), records = lax.scan(stretch, (params, optimizer.init(params)), starts)
+    return params, records
+
+
+def adam(learning_rate: float, *, steps: int) -> optax.GradientTransformation:
+    """Adam whose rate falls along a cosine to 0 at the end."""
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
