@@ -13,5 +13,6 @@ NAMES = (
     "evaluate",
     "sections",
     "gpu",
+    "step",
 )
 """The benchmarks, each a module of this folder with `main(argv)`."""

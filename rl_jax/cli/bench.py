@@ -17,6 +17,7 @@ NAMES = {
     "evaluate": "k-NN and probes beside scikit-learn, CKA maps beside single CKAs",
     "sections": "seconds of each section of the evaluation of a run",
     "gpu": "one GPU: its ceilings, the loss, a SimCLR step",
+    "step": "the SimCLR step part by part, on an accelerator, beside PyTorch",
     "convolution": "small convolutions as XLA has them and as products",
     "diagnostics": "what the diagnostics add to a training step",
 }
