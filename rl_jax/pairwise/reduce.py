@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from rl_jax.errors import UsageError
-from rl_jax.pairwise import dense, reductions, sharded, tiles
+from rl_jax.pairwise import dense, mosaic_gpu, reductions, sharded, tiles
 from rl_jax.pairwise.streaming import Cotangents, Operands, Plan
 
-Implementation = Literal["dense", "xla", "ring"]
+Implementation = Literal["dense", "xla", "ring", "mosaic_gpu"]
 
 
 class Config(NamedTuple):
@@ -74,10 +74,14 @@ def reduce(
         return dense.values(given, kind=kind, both=both, precision=precision)
     ring = None if implementation is None else implementation == "ring"
     sharded.check(name, x, y, ring)
+    kernels = None if implementation is None else implementation == "mosaic_gpu"
     sizes = _block_sizes(x, y, block_size, ring)
     shape = len(x), len(x if y is None else y)
     whole = sharded.devices() == 1 and sizes[0] >= shape[0] and sizes[1] >= shape[1]
-    plan = Plan(kind, *sizes, precision, both=both, keep=whole)
+    plan = Plan(kind, *sizes, precision, both=both, kernels=kernels)
+    if kernels:
+        _check_kernels(name, plan, given)
+    plan = plan._replace(keep=whole and not sharded.uses_kernels(plan, given))
     if isinstance(max_norm, int | float) and isinstance(scale, int | float):
         bound = abs(float(scale)) * float(max_norm) ** 2
         return _compiled(Config(plan, ring, bound), given, None)
@@ -248,6 +252,19 @@ def _check_columns(name, x, y, valid, exclude, group, max_norm):
         raise UsageError(f"{name}: max_norm must be > 0, got {max_norm}")
 
 
+def _check_kernels(name: str, plan: Plan, given: Operands) -> None:
+    """Refuses what was asked of the kernels and they cannot do."""
+    reason = mosaic_gpu.supports(plan, given)
+    if reason is None and sharded.devices() > 1:
+        reason = "they run on one device, and the mesh has several"
+    reason = reason or mosaic_gpu.available()
+    if reason is not None:
+        raise UsageError(
+            f"{name}: implementation='mosaic_gpu' cannot do this: {reason}; use None, "
+            "which takes the kernels where they can, or 'xla'"
+        )
+
+
 def check_rows(
     name: str,
     x: chex.Array,
@@ -276,7 +293,11 @@ def check_rows(
         raise UsageError(f"{name}: expected float32 or bfloat16, got {x.dtype}")
     for value, known, what in (
         (precision, (None, "bf16", "bf16x3", "highest"), "precision"),
-        (implementation, (None, "dense", "xla", "ring"), "implementation"),
+        (
+            implementation,
+            (None, "dense", "xla", "ring", "mosaic_gpu"),
+            "implementation",
+        ),
     ):
         if value not in known:
             raise UsageError(f"{name}: {what} must be one of {known}, got {value!r}")

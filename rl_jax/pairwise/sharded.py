@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from rl_jax.errors import UsageError
-from rl_jax.pairwise import gather, ring, streaming
+from rl_jax.pairwise import gather, mosaic_gpu, ring, streaming
 from rl_jax.pairwise.streaming import Cotangents, Gradients, Operands, Plan
 
 AXIS = "data"
@@ -53,6 +53,8 @@ def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None)
 def sums(plan: Plan, given: Operands, *, use_ring: bool | None):
     """As `streaming.sums`; those of columns are shared out where y is."""
     if devices() == 1:
+        if uses_kernels(plan, given):
+            return mosaic_gpu.sums(plan, given)
         return streaming.sums(plan, given)
     passed, shared = ways(given.x, given.y, use_ring)
     local = ring.sums if passed else functools.partial(gather.sums, shared=shared)
@@ -67,6 +69,8 @@ def gradients(
 ) -> Gradients:
     """As `streaming.gradients`."""
     if devices() == 1:
+        if uses_kernels(plan, given):
+            return mosaic_gpu.gradients(plan, given, bars)
         return streaming.gradients(plan, given, bars, kept)
     passed, shared = ways(given.x, given.y, use_ring)
     local = (
@@ -83,6 +87,18 @@ def gradients(
     )
     specs = (_specs(given, column), bar_specs)
     return _map(run, (given, bars), specs, out)
+
+
+def uses_kernels(plan: Plan, given: Operands) -> bool:
+    """Whether the kernels for Hopper GPUs do it, as asked for or by themselves."""
+    if plan.kernels is False or mosaic_gpu.supports(plan, given) is not None:
+        return False
+    mesh = jax.sharding.get_abstract_mesh()
+    if devices() > 1 or AxisType.Manual in mesh.axis_types:
+        return False
+    return plan.kernels or (
+        mosaic_gpu.worthwhile(given) and mosaic_gpu.available() is None
+    )
 
 
 def ways(

@@ -87,6 +87,8 @@ class Plan(NamedTuple):
       with_y, with_total: which gradients are wanted beside that by x.
       keep: hold the logits for the gradient; where they are a single tile that costs
         the memory of a tile and saves forming it again.
+      kernels: leave what they support to the kernels for Hopper GPUs; None: where they
+        run and are faster.
     """
 
     kind: reductions.Kind
@@ -97,6 +99,7 @@ class Plan(NamedTuple):
     with_y: bool = False
     with_total: bool = False
     keep: bool = False
+    kernels: bool | None = False
 
 
 def sums(plan: Plan, given: Operands):

@@ -1,0 +1,219 @@
+"""Rows weighted by exponentials and summed, on a Hopper GPU: gradients up to D = 256.
+
+A block of threads owns 128 rows, 64 for each warpgroup, and keeps their D sums in
+registers. All columns stream past: a tile's products become weights in registers, which
+multiply the same tile again. The two warpgroups take turns (FlashAttention-3, Shah et
+al. 2024, arXiv:2407.08608, does so): while one multiplies, the other exponentiates. The
+weights of exponentials with a constant shift need no maximum and no rescaling.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.experimental.pallas as pl
+import jax.experimental.pallas.mosaic_gpu as plgpu
+import jax.numpy as jnp
+from jax import lax
+
+from rl_jax.pairwise.mosaic_gpu import kernel
+from rl_jax.pairwise.mosaic_gpu.kernel import BY_COLUMN, BY_ROW, ROWS, WARPGROUPS
+
+OWNED = ROWS * WARPGROUPS
+"""Rows of a block of threads."""
+
+LARGEST = 256
+"""Columns of x whose sums fit into the registers."""
+
+
+class Cut(NamedTuple):
+    """How the matrix is cut.
+
+    Attributes:
+      width: columns of a tile; a divisor of 128, so that the diagonal of a block's rows
+        lies in whole tiles.
+      buffers: tiles of columns in flight.
+      parts: blocks of threads that share the columns of the same rows out.
+    """
+
+    width: int
+    buffers: int
+    parts: int
+
+
+def cut_for(rows: int, columns: int, dim: int) -> Cut:
+    """The cut that was fastest on an H200; see `profiling/gpu.py`."""
+    width = 128
+    room = kernel.SHARED_MEMORY - OWNED * dim * 2 - 4096
+    buffers = min(room // (width * dim * 2 + 4 * width), 3)
+    blocks = -(-rows // OWNED)
+    most = max(1, min(4, -(-columns // width) // 8))
+
+    def idle(parts):
+        rounds = blocks * parts / kernel.PROCESSORS
+        return math.ceil(rounds) / rounds
+
+    # Each part writes sums of its own: only for a gain of more than a tenth.
+    parts = min(range(1, most + 1), key=lambda p: idle(p) * (1 if p == 1 else 1.1))
+    return Cut(width, buffers, parts)
+
+
+def weighted(
+    x: jax.Array,
+    y: jax.Array | None,
+    a: jax.Array,
+    b: jax.Array | None,
+    scale,
+    shift,
+    *,
+    cut: Cut | None = None,
+) -> jax.Array:
+    """Σ_j exp(scale·⟨x_i, y_j⟩ − shift)·(a_i + b_j)·y_j for every i.
+
+    The weights are rounded as x is before they multiply; sums are float32.
+
+    Args:
+      x: [N, D] bfloat16 or float16, D a multiple of 64 up to 256.
+      y: [M, D] of the same dtype; None: the rows of x, each without itself.
+      a: float32 [N].
+      b: float32 [M]; for y None it is a.
+      scale, shift: float32 scalars.
+      cut: None: `cut_for`.
+
+    Returns:
+      float32 [N, D].
+    """
+    itself = y is None
+    y, b = (x, a) if y is None else (y, b)
+    n, dim = x.shape
+    cut = cut or cut_for(n, len(y), dim)
+    unit = max(OWNED, cut.width) * cut.parts
+    x_padded, y_padded = kernel.padded(x, OWNED), kernel.padded(y, unit)
+    steps = len(y_padded) // cut.width // cut.parts
+    buffers = min(cut.buffers, steps)
+    shape = (ROWS, cut.width)
+    on_diagonal = OWNED // cut.width
+
+    def body(x_ref, y_ref, a_ref, b_ref, constants_ref, out_ref, *scratch):
+        own, tiles, share, shares, own_full, full, free, turn = scratch
+        block, part = lax.axis_index("block"), lax.axis_index("part")
+        first, start, inside = part * steps, jnp.int32(0), False
+        if itself:
+            # Begins at the diagonal, where alone something is left out, and goes round.
+            home = block * on_diagonal
+            inside = (home >= first) & (home < first + steps)
+            start = jnp.where(inside, home - first, 0)
+
+        def place(t):
+            """Which tile of columns comes at step t."""
+            return first + lax.rem(start + t, jnp.int32(steps))
+
+        def slot(t):
+            return lax.rem(t, jnp.int32(buffers))
+
+        def compute(me):
+            factor, minus = constants_ref[0], constants_ref[1]
+            row = block * OWNED + me * ROWS
+            mine = pl.ds(row, ROWS)
+            plgpu.copy_gmem_to_smem(x_ref.at[mine], own.at[me], own_full.at[me])
+            plgpu.copy_gmem_to_smem(a_ref.at[mine], share.at[me], own_full.at[me])
+            plgpu.barrier_wait(own_full.at[me])
+            of_row = kernel.load(share.at[me], BY_ROW)
+
+            def weights(mask, t, s):
+                of_column = kernel.load(shares.at[slot(t)], BY_COLUMN)
+                e = jnp.exp2(s * factor - minus)
+                w = e * (
+                    kernel.spread(of_row, shape, BY_ROW)
+                    + kernel.spread(of_column, shape, BY_COLUMN)
+                )
+                if mask:
+                    i = kernel.index(shape, 0) + row
+                    j = kernel.index(shape, 1) + place(t) * cut.width
+                    w = jnp.where(i == j, 0.0, w)
+                return w.astype(x.dtype)
+
+            def one_tile(mask, t, total):
+                tile = tiles.at[slot(t)]
+                if kernel.interpret is not None:
+                    plgpu.barrier_wait(full.at[slot(t)])
+                    s = jnp.dot(
+                        own[me], tile[...].T, preferred_element_type=jnp.float32
+                    )
+                    w = weights(mask, t, s)
+                    total += jnp.dot(w, tile[...], preferred_element_type=jnp.float32)
+                    plgpu.barrier_arrive(free.at[slot(t)])
+                    return total
+
+                def products(out):
+                    plgpu.wgmma(out, own.at[me], kernel.transposed(tile))
+                    kernel.take_turn(turn)
+                    return out[...]
+
+                s = pl.run_scoped(products, plgpu.ACC(shape, jnp.float32))
+                total, w = lax.optimization_barrier((total, weights(mask, t, s)))
+                kernel.take_turn(turn)
+
+                def add(out):
+                    plgpu.wgmma(out, w, tile)
+
+                    @pl.when(t + 1 < steps)
+                    def _():
+                        plgpu.barrier_wait(full.at[slot(t + 1)])
+
+                total = pl.run_state(add)(plgpu.ACC.init(total))
+                plgpu.barrier_arrive(free.at[slot(t)])
+                return total
+
+            if kernel.interpret is None:
+                plgpu.barrier_wait(full.at[0])
+            # The second one starts half a step later, and the first one waits.
+            pl.when(me == 1)(lambda: kernel.take_turn(turn))
+            bound = jnp.where(inside, min(on_diagonal, steps), 0)
+            total = kernel.zeros((ROWS, dim))
+            total = lax.fori_loop(0, bound, functools.partial(one_tile, True), total)
+            total = lax.fori_loop(
+                bound, steps, functools.partial(one_tile, False), total
+            )
+            pl.when(me == 0)(lambda: kernel.take_turn(turn))
+            out_ref[part, mine] = total
+
+        def move():
+            @pl.loop(0, steps)
+            def _(t):
+                @pl.when(t >= buffers)
+                def _():
+                    plgpu.barrier_wait(free.at[slot(t)])
+
+                columns = pl.ds(place(t) * cut.width, cut.width)
+                ready = full.at[slot(t)]
+                plgpu.copy_gmem_to_smem(y_ref.at[columns], tiles.at[slot(t)], ready)
+                plgpu.copy_gmem_to_smem(b_ref.at[columns], shares.at[slot(t)], ready)
+
+            kernel.drain(free, steps, buffers)
+
+        kernel.roles(compute, move)
+
+    out = kernel.launch(
+        body,
+        out=jax.ShapeDtypeStruct((cut.parts, len(x_padded), dim), jnp.float32),
+        scratch=(
+            kernel.tile_of((WARPGROUPS, ROWS, dim), x.dtype),
+            kernel.tile_of((buffers, cut.width, dim), x.dtype),
+            kernel.numbers(WARPGROUPS, ROWS),
+            kernel.numbers(buffers, cut.width),
+            plgpu.Barrier(num_barriers=WARPGROUPS, num_arrivals=2),
+            plgpu.Barrier(num_barriers=buffers, num_arrivals=2),
+            plgpu.Barrier(num_barriers=buffers, num_arrivals=WARPGROUPS),
+            plgpu.Barrier(num_arrivals=WARPGROUPS),
+        ),
+        grid={"block": len(x_padded) // OWNED, "part": cut.parts},
+    )(
+        x_padded,
+        y_padded,
+        kernel.padded(a, OWNED),
+        kernel.padded(b, unit),
+        kernel.constants(scale, shift),
+    )
+    return out.sum(0)[:n] if cut.parts > 1 else out[0, :n]

@@ -1,0 +1,238 @@
+"""Sums of exponentials over rows and over columns, in one sweep on a Hopper GPU.
+
+A block of threads has a job: `rows` × `columns` of the matrix. Columns come in blocks
+that its warpgroups own; all rows of the job stream past them in tiles of 64. The
+products end in registers, are exponentiated there, and added up two ways: over columns
+into a value for each row, kept in shared memory for the length of the job, and element
+by element into one tile, whose rows are summed when the block of columns changes. So no
+atomic is needed, and the sums do not depend on who was first.
+
+For self pairs only i < j is formed; each element serves both of its rows.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.experimental.pallas as pl
+import jax.experimental.pallas.mosaic_gpu as plgpu
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rl_jax.pairwise.mosaic_gpu import kernel
+from rl_jax.pairwise.mosaic_gpu.kernel import BY_ROW, ROWS, WARPGROUPS, Stream
+
+
+class Cut(NamedTuple):
+    """How the matrix is cut.
+
+    Attributes:
+      rows, columns: of a job.
+      width: columns that a warpgroup owns at a time.
+      buffers: chunks of rows in flight.
+    """
+
+    rows: int
+    columns: int
+    width: int
+    buffers: int
+
+
+def cut_for(rows: int, columns: int, dim: int, *, itself: bool) -> Cut:
+    """The cut that was fastest on an H200; see `profiling/gpu.py`.
+
+    Jobs are as large as leaves every multiprocessor several: what a job starts and ends
+    with is lost time.
+    """
+    width = 128 if dim <= 256 else 64
+    block = width * WARPGROUPS
+    side = 2048
+    while side > 256 and _jobs(rows, columns, side, itself) < 3 * kernel.PROCESSORS:
+        side //= 2
+    tall, wide = side, side
+    if not itself:
+        tall = min(side, -(-rows // ROWS) * ROWS)
+        wide = min(side, -(-columns // block) * block)
+    owned = WARPGROUPS * width * dim * 2
+    room = kernel.SHARED_MEMORY - owned - 4 * WARPGROUPS * (tall + width) - 4096
+    buffers = min(room // (ROWS * kernel.chunk_of(dim) * 2), 4)
+    return Cut(tall, wide, width, buffers)
+
+
+def _jobs(rows: int, columns: int, side: int, itself: bool) -> int:
+    count = -(-rows // side)
+    return count * (count + 1) // 2 if itself else count * -(-columns // side)
+
+
+def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = None):
+    """Σ_j exp(scale·⟨x_i, y_j⟩ − shift) for every i, and over i for every j.
+
+    Args:
+      x: [N, D] bfloat16 or float16, D a multiple of 64 up to 512.
+      y: [M, D] of the same dtype; None: the rows of x, each without itself.
+      scale, shift: float32 scalars.
+      cut: None: `cut_for`.
+
+    Returns:
+      float32 [N] and [M]; for y None, [N] alone.
+    """
+    itself = y is None
+    y = x if y is None else y
+    (n, dim), m = x.shape, len(y)
+    cut = cut or cut_for(n, m, dim, itself=itself)
+    down, across = -(-n // cut.rows), -(-m // cut.columns)
+    jobs = _order(down, across, itself)
+    block = cut.width * WARPGROUPS
+    tiles, blocks = cut.rows // ROWS, cut.columns // block
+    ragged = n % cut.rows != 0 or m % cut.columns != 0
+    shape = (ROWS, cut.width)
+
+    def body(x_ref, y_ref, jobs_ref, constants_ref, rows_ref, columns_ref, *scratch):
+        smem, full, free, own, own_full, own_free, of_rows, of_columns, *turns = scratch
+        stream = Stream(smem, full, free, dim // smem.shape[2])
+        turn, may_sum = turns
+        job = lax.axis_index("job")
+        down_at, across_at = jobs_ref[job, 0], jobs_ref[job, 1]
+        diagonal = down_at == across_at
+
+        def count(b):
+            """Tiles of rows that meet block b: on the diagonal none from below it."""
+            if not itself:
+                return jnp.int32(tiles)
+            above = jnp.minimum((b + 1) * (block // ROWS), tiles)
+            return jnp.where(diagonal, above, tiles)
+
+        def masked(steps):
+            """Leading steps whose tiles hold pairs that do not count."""
+            out = jnp.int32(0)
+            if itself:
+                out = jnp.where(diagonal, jnp.minimum(block // ROWS, steps), out)
+            if ragged:
+                last = (down_at == down - 1) | (across_at == across - 1)
+                out = jnp.where(last, steps, out)
+            return out
+
+        def compute(me):
+            factor, minus = constants_ref[0], constants_ref[1]
+
+            @pl.loop(0, tiles)
+            def _(t):
+                of_rows[me, pl.ds(t * ROWS, ROWS)] = kernel.zero_rows()
+
+            def one_block(b, sent):
+                first = across_at * cut.columns + b * block + me * cut.width
+                steps = count(b)
+                plgpu.barrier_wait(own_full)
+
+                def one_tile(mask, t, total):
+                    s = stream.times(
+                        own.at[me], sent + t, lambda: kernel.take_turn(turn)
+                    )
+                    e = jnp.exp2(s * factor - minus)
+                    at = (steps - 1 - t) * ROWS  # from the diagonal upwards
+                    if mask:
+                        i = kernel.index(shape, 0) + (down_at * cut.rows + at)
+                        j = kernel.index(shape, 1) + first
+                        counts = (j < m) & ((i < j) if itself else (i < n))
+                        e = jnp.where(counts, e, 0.0)
+                    place = of_rows.at[me, pl.ds(at, ROWS)]
+                    place[...] = kernel.load(place, BY_ROW) + e.sum(1)
+                    kernel.take_turn(turn)
+                    return total + e
+
+                # The second one starts half a step later, and the first one waits.
+                pl.when(me == 1)(lambda: kernel.take_turn(turn))
+                total, bound = kernel.zeros(shape), masked(steps)
+                total = lax.fori_loop(
+                    0, bound, functools.partial(one_tile, True), total
+                )
+                total = lax.fori_loop(
+                    bound, steps, functools.partial(one_tile, False), total
+                )
+                pl.when(me == 0)(lambda: kernel.take_turn(turn))
+                plgpu.barrier_arrive(own_free)
+                kernel.wait_for_copies()
+
+                # A sum over rows goes through one scratch of the whole block.
+                @pl.when((me > 0) | (b > 0))
+                def _():
+                    plgpu.barrier_wait(may_sum.at[me])
+
+                of_columns[me] = total.sum(0)
+                plgpu.barrier_arrive(may_sum.at[1 - me])
+                plgpu.commit_smem()
+                plgpu.copy_smem_to_gmem(
+                    of_columns.at[me], columns_ref.at[down_at, pl.ds(first, cut.width)]
+                )
+                return sent + steps
+
+            lax.fori_loop(0, blocks, one_block, jnp.int32(0))
+            pl.when(me == 0)(lambda: plgpu.barrier_wait(may_sum.at[0]))
+            plgpu.commit_smem()
+            rows = pl.ds(down_at * cut.rows, cut.rows)
+            plgpu.copy_smem_to_gmem(of_rows.at[me], rows_ref.at[across_at, me, rows])
+            plgpu.wait_smem_to_gmem(0)
+
+        def move():
+            def one_block(b, sent):
+                pl.when(b > 0)(lambda: plgpu.barrier_wait(own_free))
+                for w in range(WARPGROUPS):
+                    first = across_at * cut.columns + b * block + w * cut.width
+                    plgpu.copy_gmem_to_smem(
+                        y_ref.at[pl.ds(first, cut.width)], own.at[w], own_full
+                    )
+                steps = count(b)
+
+                @pl.loop(0, steps)
+                def _(t):
+                    row = down_at * cut.rows + (steps - 1 - t) * ROWS
+                    stream.send(x_ref, row, sent + t)
+
+                return sent + steps
+
+            sent = lax.fori_loop(0, blocks, one_block, jnp.int32(0))
+            stream.finish(sent)
+            plgpu.barrier_wait(own_free)
+
+        kernel.roles(compute, move)
+
+    rows, columns = kernel.launch(
+        body,
+        out=[
+            jax.ShapeDtypeStruct((across, WARPGROUPS, down * cut.rows), jnp.float32),
+            jax.ShapeDtypeStruct((down, across * cut.columns), jnp.float32),
+        ],
+        scratch=(
+            *Stream.scratch(cut.buffers, kernel.chunk_of(dim), x.dtype),
+            kernel.tile_of((WARPGROUPS, cut.width, dim), x.dtype),
+            plgpu.Barrier(num_arrivals=WARPGROUPS),
+            plgpu.Barrier(num_arrivals=WARPGROUPS),
+            kernel.numbers(WARPGROUPS, cut.rows),
+            kernel.numbers(WARPGROUPS, cut.width),
+            plgpu.Barrier(num_arrivals=WARPGROUPS),
+            plgpu.Barrier(num_barriers=WARPGROUPS),
+        ),
+        grid={"job": len(jobs)},
+    )(
+        kernel.padded(x, cut.rows),
+        kernel.padded(y, cut.columns),
+        jnp.asarray(jobs),
+        kernel.constants(scale, shift),
+    )
+    if not itself:
+        return rows.sum((0, 1))[:n], columns.sum(0)[:m]
+    # What lies below the diagonal was written by nobody.
+    done = np.triu(np.ones((down, across), bool))
+    rows = jnp.where(np.repeat(done.T, cut.rows, 1)[:, None], rows, 0.0)
+    columns = jnp.where(np.repeat(done, cut.columns, 1), columns, 0.0)
+    return (rows.sum((0, 1)) + columns.sum(0))[:n]
+
+
+def _order(down: int, across: int, itself: bool) -> np.ndarray:
+    """Jobs [J, 2] as (down, across); the short ones, on the diagonal, come last."""
+    if not itself:
+        pairs = np.stack(np.indices((down, across)), -1).reshape(-1, 2)
+        return pairs.astype(np.int32)
+    i, j = np.triu_indices(down)
+    return np.stack([i, j], 1)[np.argsort(i == j, kind="stable")].astype(np.int32)

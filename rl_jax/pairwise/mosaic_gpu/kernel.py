@@ -1,0 +1,268 @@
+"""What the kernels share: tiles in shared memory, products, and two versions of jax.
+
+The API of Pallas Mosaic GPU still moves; what differs between jax 0.10 and 0.11, and
+what the interpreter of Pallas lacks, is told apart here and nowhere else.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.experimental.pallas as pl
+import jax.experimental.pallas.mosaic_gpu as plgpu
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+ROWS = 64
+"""Rows of a tile of one warpgroup: what a WGMMA instruction multiplies."""
+
+WARPGROUPS = 2
+"""That compute, taking turns: one multiplies while the other exponentiates."""
+
+SHARED_MEMORY = 227 * 1024
+"""Bytes of a Hopper multiprocessor that one block can have."""
+
+PROCESSORS = 132
+"""Multiprocessors of an H100 or H200 (SXM): work is cut so that none stands still."""
+
+BY_ROW, BY_COLUMN = 1, 0
+"""The axis that was summed away of a tile: a value for each row, for each column."""
+
+interpret: Any = None
+"""None: on the GPU. `InterpretGPUParams()`: in Pallas' interpreter, as tests do."""
+
+
+def tile_of(shape: tuple[int, ...], dtype: Any) -> Any:
+    """16-bit tiles in shared memory as WGMMA reads them."""
+    transforms = (plgpu.TilingTransform((8, 64)), plgpu.SwizzleTransform(128))
+    return plgpu.SMEM(shape, dtype, transforms=transforms)
+
+
+def numbers(*shape: int) -> Any:
+    """Float32 values in shared memory."""
+    return plgpu.SMEM(shape, jnp.float32)
+
+
+def launch(body: Callable[..., None], *, out: Any, scratch: Any, grid: dict[str, int]):
+    """A kernel of `grid` blocks, each of two computing warpgroups and one that moves.
+
+    Args:
+      body: `(inputs..., outputs..., scratch...)`; `who()` tells which warpgroup it is.
+      out: the type of the output, or of all.
+      scratch: shared memory and barriers, in a tuple.
+      grid: blocks along each named axis.
+
+    Returns:
+      A function of the inputs.
+    """
+    return plgpu.kernel(
+        body,
+        out_type=out,
+        scratch_types=scratch,
+        grid=tuple(grid.values()),
+        grid_names=tuple(grid),
+        num_threads=WARPGROUPS + 1,
+        thread_name="warpgroup",
+        compiler_params=plgpu.CompilerParams(
+            approx_math=True, lowering_semantics=plgpu.LoweringSemantics.Warpgroup
+        ),
+        interpret=interpret,
+    )
+
+
+def who() -> jax.Array:
+    """0 and 1 compute, 2 moves data."""
+    return lax.axis_index("warpgroup")
+
+
+def roles(compute: Callable[[jax.Array], None], move: Callable[[], None]) -> None:
+    """Runs `compute(warpgroup)` on those that compute and `move()` on the other one."""
+    me = who()
+
+    @pl.when(me < WARPGROUPS)
+    def _():
+        if interpret is None:
+            plgpu.set_max_registers(232, action="increase")
+        compute(me)
+
+    @pl.when(me == WARPGROUPS)
+    def _():
+        if interpret is None:
+            plgpu.set_max_registers(40, action="decrease")
+        move()
+
+
+def zeros(shape: tuple[int, int]) -> jax.Array:
+    """An accumulator in registers."""
+    return _laid(jnp.zeros(shape, jnp.float32), plgpu.Layout.WGMMA)
+
+
+def zero_rows() -> jax.Array:
+    """A zero for each row of a tile."""
+    return _laid(jnp.zeros(ROWS, jnp.float32), plgpu.Layout.WGMMA.reduce(BY_ROW))
+
+
+def _laid(x: jax.Array, layout: Any) -> jax.Array:
+    return x if interpret is not None else plgpu.layout_cast(x, layout)
+
+
+def load(ref: Any, axis: int) -> jax.Array:
+    """Values of shared memory, one for each row (or column) of a tile."""
+    if interpret is not None:
+        return ref[...]
+    layout = plgpu.Layout.WGMMA.reduce(axis)
+    if jax.__version_info__ < (0, 11):
+        return plgpu.load(ref, (), layout=layout)
+    return plgpu.load(ref, layout=layout)
+
+
+def spread(values: jax.Array, shape: tuple[int, int], axis: int) -> jax.Array:
+    """Values for each row (or column) over a tile."""
+    return lax.broadcast_in_dim(values, shape, [0 if axis == BY_ROW else 1])
+
+
+def index(shape: tuple[int, int], axis: int) -> jax.Array:
+    """Number of the row (axis 0) or column (axis 1) of each element of a tile."""
+    if interpret is not None:
+        return lax.broadcasted_iota(jnp.int32, shape, axis)
+    layout = plgpu.Layout.WGMMA
+    return plgpu.broadcasted_iota(jnp.int32, shape, axis, layout=layout)
+
+
+def transposed(ref: Any) -> Any:
+    """A view of a tile with its axes swapped."""
+    if hasattr(ref, "transpose"):
+        return ref.transpose((1, 0))
+    return plgpu.transpose_ref(ref, (1, 0))
+
+
+def take_turn(turn: Any) -> None:
+    """Waits until the other computing warpgroup gets here too."""
+    if interpret is None:
+        plgpu.barrier_arrive(turn)
+        plgpu.barrier_wait(turn)
+
+
+def wait_for_copies(left: int = 0) -> None:
+    """Waits until all but `left` of the copies out have read shared memory."""
+    if interpret is None:
+        plgpu.wait_smem_to_gmem(left, wait_read_only=True)
+    elif not left:
+        plgpu.wait_smem_to_gmem(0)
+
+
+def drain(free: Any, filled: Any, buffers: int) -> None:
+    """Waits until each of the buffers, filled that often in turn, has been read."""
+
+    def wait(k, _):
+        plgpu.barrier_wait(free.at[lax.rem(k, jnp.int32(buffers))])
+
+    filled = jnp.int32(filled)
+    lax.fori_loop(jnp.maximum(filled - buffers, 0), filled, wait, None)
+
+
+class Stream(NamedTuple):
+    """Tiles of 64 rows, chunk by chunk of their columns, through a few buffers.
+
+    Attributes:
+      smem: [buffers, 64, chunk].
+      full, free: barriers of each buffer.
+      chunks: of a tile.
+    """
+
+    smem: Any
+    full: Any
+    free: Any
+    chunks: int
+
+    @staticmethod
+    def scratch(buffers: int, chunk: int, dtype: Any) -> tuple:
+        """Memory and barriers of a stream."""
+        return (
+            tile_of((buffers, ROWS, chunk), dtype),
+            plgpu.Barrier(num_barriers=buffers),
+            plgpu.Barrier(num_barriers=buffers, num_arrivals=WARPGROUPS),
+        )
+
+    def _slot(self, tile, chunk: int):
+        buffers = jnp.int32(self.smem.shape[0])
+        return lax.rem(tile * self.chunks + chunk, buffers)
+
+    def send(self, x_ref: Any, row, tile) -> None:
+        """Copies 64 rows of x into the buffers, as the `tile`-th tile sent."""
+        buffers, _, width = self.smem.shape
+        for k in range(self.chunks):
+            slot = self._slot(tile, k)
+
+            @pl.when(tile * self.chunks + k >= buffers)
+            def _(slot=slot):
+                plgpu.barrier_wait(self.free.at[slot])
+
+            rows, columns = pl.ds(row, ROWS), pl.ds(k * width, width)
+            plgpu.copy_gmem_to_smem(
+                x_ref.at[rows, columns], self.smem.at[slot], self.full.at[slot]
+            )
+
+    def finish(self, tiles) -> None:
+        """Waits until all tiles have been read."""
+        drain(self.free, tiles * self.chunks, self.smem.shape[0])
+
+    def times(self, other: Any, tile, between: Callable[[], None]) -> jax.Array:
+        """The product of a tile with `otherᵀ`, float32 [64, U].
+
+        Args:
+          other: [U, D] in shared memory.
+          tile: which of those sent.
+          between: run once all products are queued, before the result is waited for.
+        """
+        _, _, width = self.smem.shape
+
+        def part(k):
+            slot = self._slot(tile, k)
+            plgpu.barrier_wait(self.full.at[slot])
+            return self.smem.at[slot], other.at[:, pl.ds(k * width, width)]
+
+        def release(k):
+            plgpu.barrier_arrive(self.free.at[self._slot(tile, k)])
+
+        if interpret is not None:
+            out = 0.0
+            for k in range(self.chunks):
+                a, b = part(k)
+                out += jnp.dot(a[...], b[...].T, preferred_element_type=jnp.float32)
+                release(k)
+            return out
+
+        def product(out):
+            for k in range(self.chunks):
+                a, b = part(k)
+                plgpu.wgmma(out, a, transposed(b))
+                if k:
+                    plgpu.wgmma_wait(1)
+                    release(k - 1)
+            between()
+            return out[...]
+
+        shape = (ROWS, other.shape[0])
+        s = pl.run_scoped(product, plgpu.ACC(shape, jnp.float32))
+        release(self.chunks - 1)
+        return s
+
+
+def chunk_of(dim: int) -> int:
+    """Columns of a chunk: all up to 256, then as many as divide D."""
+    if dim <= 256:
+        return dim
+    return 128 if dim % 128 == 0 else 64
+
+
+def padded(x: jax.Array, size: int) -> jax.Array:
+    """[N, ...] filled up with zeros to a multiple of `size` rows."""
+    return jnp.pad(x, ((0, -len(x) % size),) + ((0, 0),) * (x.ndim - 1))
+
+
+def constants(scale: Any, shift: Any) -> jax.Array:
+    """What turns ⟨x, y⟩ into the logarithm to base 2 of exp(scale·⟨x, y⟩ − shift)."""
+    factors = jnp.stack([jnp.float32(scale), jnp.float32(shift)])
+    return factors * np.float32(np.log2(np.e))

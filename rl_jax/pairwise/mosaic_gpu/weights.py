@@ -1,0 +1,140 @@
+"""A tile of weights, written out, on a Hopper GPU: gradients from D = 320 to 512.
+
+From D = 320 on the sums of 64 rows no longer fit into the registers of a warpgroup.
+There the weights of a large tile, W_ij = exp(scale·⟨x_i, y_j⟩ − shift)(a_i + b_j), are
+made in one pass, 16-bit and so half as large as logits would be, and cuBLAS multiplies.
+"""
+
+import jax
+import jax.experimental.pallas as pl
+import jax.experimental.pallas.mosaic_gpu as plgpu
+import jax.numpy as jnp
+from jax import lax
+
+from rl_jax.pairwise.mosaic_gpu import kernel
+from rl_jax.pairwise.mosaic_gpu.kernel import (
+    BY_COLUMN,
+    BY_ROW,
+    ROWS,
+    WARPGROUPS,
+    Stream,
+)
+
+WIDTH = 64
+"""Columns that a warpgroup owns."""
+
+BLOCK = WIDTH * WARPGROUPS
+TALL = 1024
+"""Rows that stream past them."""
+
+LARGEST = 512
+"""Columns of x of which 128 rows and a few tiles fit into shared memory."""
+
+
+def weights(
+    x: jax.Array,
+    y: jax.Array,
+    a: jax.Array,
+    b: jax.Array,
+    scale,
+    shift,
+    *,
+    diagonal: bool = False,
+) -> jax.Array:
+    """W_ij = exp(scale·⟨x_i, y_j⟩ − shift)·(a_i + b_j), rounded as x is.
+
+    Args:
+      x: [N, D] bfloat16 or float16, D a multiple of 64 up to 512, N of 64.
+      y: [M, D] of the same dtype, M a multiple of 128.
+      a: float32 [N].
+      b: float32 [M].
+      scale, shift: float32 scalars.
+      diagonal: put 0 where i = j.
+
+    Returns:
+      [N, M] of the dtype of x.
+    """
+    (n, dim), m = x.shape, len(y)
+    tall = min(TALL, n)
+    while n % tall:
+        tall -= ROWS
+    chunk = kernel.chunk_of(dim)
+    shape = (ROWS, WIDTH)
+    tiles = tall // ROWS
+    # A copy takes up to 256 numbers.
+    slices = [(k, min(256, tall - k)) for k in range(0, tall, 256)]
+
+    def body(x_ref, y_ref, a_ref, b_ref, constants_ref, out_ref, *scratch):
+        smem, full, free, own, share, shares, own_full, results, turn = scratch
+        stream = Stream(smem, full, free, dim // chunk)
+        top = lax.axis_index("down") * tall
+        left = lax.axis_index("across") * BLOCK
+
+        def compute(me):
+            factor, minus = constants_ref[0], constants_ref[1]
+            plgpu.barrier_wait(own_full)
+            of_column = kernel.load(shares.at[me], BY_COLUMN)
+            first = left + me * WIDTH
+            # The second one starts half a step later, and the first one waits.
+            pl.when(me == 1)(lambda: kernel.take_turn(turn))
+
+            @pl.loop(0, tiles)
+            def _(t):
+                s = stream.times(own.at[me], t, lambda: kernel.take_turn(turn))
+                of_row = kernel.load(share.at[pl.ds(t * ROWS, ROWS)], BY_ROW)
+                w = jnp.exp2(s * factor - minus) * (
+                    kernel.spread(of_row, shape, BY_ROW)
+                    + kernel.spread(of_column, shape, BY_COLUMN)
+                )
+                if diagonal:
+                    i = kernel.index(shape, 0) + (top + t * ROWS)
+                    j = kernel.index(shape, 1) + first
+                    w = jnp.where(i == j, 0.0, w)
+                kernel.take_turn(turn)
+                out = results.at[me, lax.rem(t, jnp.int32(2))]
+                kernel.wait_for_copies(1)
+                out[...] = w.astype(x.dtype)
+                plgpu.commit_smem()
+                rows = pl.ds(top + t * ROWS, ROWS)
+                plgpu.copy_smem_to_gmem(out, out_ref.at[rows, pl.ds(first, WIDTH)])
+
+            pl.when(me == 0)(lambda: kernel.take_turn(turn))
+            plgpu.wait_smem_to_gmem(0)
+
+        def move():
+            for w in range(WARPGROUPS):
+                columns = pl.ds(left + w * WIDTH, WIDTH)
+                plgpu.copy_gmem_to_smem(y_ref.at[columns], own.at[w], own_full)
+                plgpu.copy_gmem_to_smem(b_ref.at[columns], shares.at[w], own_full)
+            for k, size in slices:
+                rows = pl.ds(top + k, size)
+                plgpu.copy_gmem_to_smem(
+                    a_ref.at[rows], share.at[pl.ds(k, size)], own_full
+                )
+
+            @pl.loop(0, tiles)
+            def _(t):
+                stream.send(x_ref, top + t * ROWS, t)
+
+            stream.finish(tiles)
+
+        kernel.roles(compute, move)
+
+    owned = BLOCK * dim * 2
+    results = 2 * WARPGROUPS * ROWS * WIDTH * 2
+    room = kernel.SHARED_MEMORY - owned - results - 4 * (tall + BLOCK) - 4096
+    buffers = min(room // (ROWS * chunk * 2), 6)
+    return kernel.launch(
+        body,
+        out=jax.ShapeDtypeStruct((n, m), x.dtype),
+        scratch=(
+            *Stream.scratch(buffers, chunk, x.dtype),
+            kernel.tile_of((WARPGROUPS, WIDTH, dim), x.dtype),
+            kernel.numbers(tall),
+            kernel.numbers(WARPGROUPS, WIDTH),
+            plgpu.Barrier(num_arrivals=2 * WARPGROUPS + len(slices)),
+            kernel.tile_of((WARPGROUPS, 2, ROWS, WIDTH), x.dtype),
+            plgpu.Barrier(num_arrivals=WARPGROUPS),
+        ),
+        grid={"down": n // tall, "across": m // BLOCK},
+    )(x, y, a, b, kernel.constants(scale, shift))
