@@ -26,7 +26,7 @@ from jax import lax
 from jax.sharding import SingleDeviceSharding
 
 from profiling import arguments, results, timing
-from profiling.peers import TorchPeer
+from profiling.peers import PeerError, TorchPeer
 from profiling.session import Bench, in_words, memory_limit, start_torch
 from rl_jax import augment, methods, networks
 from rl_jax.methods import tower
@@ -41,7 +41,10 @@ PROBE = "step with the probe"
 STAGES = (STEP, AUGMENT, FORWARD, BACKWARD, LOSS, PROBE)
 """The programs, each with a part more than another: see `shares`."""
 
-PEERS = {"PyTorch": "PyTorch augmentation"}
+PEERS = {
+    "PyTorch compiled": "PyTorch compiled, augmentation",
+    "PyTorch eager": "PyTorch eager, augmentation",
+}
 CONTENDERS = {STEP: AUGMENT} | PEERS
 """Whole steps, and the augmentation of each by itself."""
 
@@ -123,6 +126,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="of timing for each network",
     )
     parser.add_argument("--rounds", type=arguments.positive, metavar="K")
+    parser.add_argument(
+        "--torch-limit",
+        type=arguments.positive,
+        default=150,
+        metavar="S",
+        help="for PyTorch to compile each network; then it is timed without",
+    )
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--tiny", action="store_true", help="a trial, also on CPU")
     chosen = parser.parse_args(argv)
@@ -147,13 +157,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not chosen.no_torch:
             torch = start_torch(chosen.torch_python, result, stack)
         bench.attempt("bf16 products", functools.partial(ceiling, bench, chosen.tiny))
+        options = {
+            "torch": torch,
+            "torch_limit": chosen.torch_limit,
+            "seconds": chosen.seconds,
+            "rounds": chosen.rounds,
+        }
         for config in TINY if chosen.tiny else CONFIGS:
             if config.name in (chosen.only or names):
                 bench.attempt(
                     config.title,
-                    functools.partial(
-                        one, bench, config, torch, chosen.seconds, chosen.rounds
-                    ),
+                    functools.partial(one, bench, config, **options),
                     needs=config.needs,
                 )
     results.finish(result, bench.out)
@@ -175,9 +189,9 @@ def ceiling(bench: Bench, tiny: bool) -> None:
     bench.result["ceiling"] = max(rates)
 
 
-def one(bench: Bench, config: Config, torch: TorchPeer | None, seconds, rounds) -> None:
+def one(bench: Bench, config: Config, **options) -> None:
     """A row of the result; what could not be measured of it is named."""
-    row = measured(config, torch=torch, seconds=seconds, rounds=rounds)
+    row = measured(config, **options)
     for name, reason in row.pop("skipped").items():
         bench.skip(f"{config.title}, {name}", reason)
     bench.result["rows"].append(row)
@@ -188,6 +202,7 @@ def measured(
     *,
     stages: Collection[str] = STAGES,
     torch: TorchPeer | None = None,
+    torch_limit: float = 0.0,
     seconds: float,
     rounds: int | None = None,
 ) -> dict:
@@ -197,6 +212,7 @@ def measured(
       config: what is trained.
       stages: which of `STAGES`.
       torch: PyTorch's process; None: without it.
+      torch_limit: seconds that its compilation may take.
       seconds: what the rounds may take together.
       rounds: their number, if it is fixed.
 
@@ -210,6 +226,7 @@ def measured(
     needed = {made[name].data for name in stages}
     # Compiling lets go of Python's lock; PyTorch compiles in a process of its own.
     with ThreadPoolExecutor(len(STAGES) + 4) as pool:
+        theirs = pool.submit(peer, torch, config, torch_limit) if torch else None
         data = {name: pool.submit(jax.jit(make[name])) for name in needed}
         ready = {
             name: pool.submit(prepare, made[name], make[made[name].data], config.steps)
@@ -221,12 +238,40 @@ def measured(
                 found["compile_seconds"][name] = program.seconds
                 found["temp_bytes"][name] = program.temp_bytes
                 runs[name] = program.contender(data[made[name].data].result())
+        if theirs:
+            with _named(found["skipped"], "PyTorch"):
+                contenders, found["torch"] = theirs.result()
+                runs |= contenders
     pause = 0.2 if jax.default_backend() == "cpu" else PAUSE
     timed = timing.interleave(runs, seconds=seconds, rounds=rounds, pause=pause)
     samples = {n: [s / config.steps for s in t["seconds"]] for n, t in timed.items()}
     with _named(found["skipped"], "flops"):
         found["flops"] = model_flops(config)
-    return {**config._asdict(), "flops": None, **found, "seconds": samples}
+    if theirs:
+        with _named(found["skipped"], "PyTorch, to free its memory"):
+            torch.drop_step()
+    empty = {"flops": None, "torch": None}
+    return {**config._asdict(), **empty, **found, "seconds": samples}
+
+
+def peer(torch: TorchPeer, config: Config, limit: float):
+    """What times PyTorch's step and its augmentation, and what preparing it took."""
+    facts, errors = {}, []
+    # Compiled wherever that works: there is no C compiler behind every PyTorch.
+    for compiled in (True, False) if torch.device != "cpu" else (False,):
+        try:
+            facts = torch.prepare_step(config._asdict(), compile=compiled, limit=limit)
+            break
+        except PeerError as error:
+            errors.append(str(error))
+    else:
+        raise PeerError("; ".join(errors))
+    name, part = list(PEERS.items())[0 if compiled else 1]
+    runs = {
+        name: torch.step_contender("step", config.steps),
+        part: torch.step_contender("augmentation", config.steps),
+    }
+    return runs, facts | {"compiled": compiled, "errors": errors}
 
 
 @contextlib.contextmanager

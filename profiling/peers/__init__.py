@@ -1,10 +1,14 @@
-"""The other end of `worker.py`: PyTorch timed in the same interleaved rounds."""
+"""Peers in other processes: PyTorch, timed in the same interleaved rounds.
+
+This is one end; `worker.py` is the other.
+"""
 
 import contextlib
 import json
 import math
 import os
 import pathlib
+import select
 import subprocess
 
 import numpy as np
@@ -34,14 +38,19 @@ class TorchPeer:
     """
 
     def __init__(self, python: str, device: str = "cpu"):
-        command = [python, str(WORKER), device]
+        self.device = device
+        self._command = [python, str(WORKER), device]
+        self._start()
+
+    def _start(self) -> None:
         pipe = subprocess.PIPE
         try:
             self._process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, env=os.environ | PATIENT
+                self._command, stdin=pipe, stdout=pipe, env=os.environ | PATIENT
             )
         except OSError as error:
-            raise PeerError(f"{python} does not start: {error.strerror}") from error
+            reason = f"{self._command[0]} does not start: {error.strerror}"
+            raise PeerError(reason) from error
         try:
             self.info, _ = self._ask({"do": "hello"})
         except PeerError:
@@ -82,7 +91,38 @@ class TorchPeer:
 
         return run
 
-    def _ask(self, request: dict, arrays=()):
+    def prepare_step(self, config: dict, *, compile: bool, limit: float) -> dict:
+        """Builds the training step of a configuration and runs it a few times.
+
+        Args:
+          config: the fields of `profiling.step.Config`.
+          compile: whether with `torch.compile`.
+          limit: seconds it may take.
+
+        Returns:
+          `loss` and `seconds`.
+
+        Raises:
+          PeerError: where it failed or took longer; the process is then another one.
+        """
+        request = {"do": "prepare_step", "config": config, "compile": compile}
+        reply, _ = self._ask(request, limit=limit)
+        return {name: reply[name] for name in ("loss", "seconds")}
+
+    def step_contender(self, part: str, steps: int) -> Contender:
+        """What times so many steps, or as many times the `augmentation` of one."""
+
+        def run(calls: int) -> float:
+            request = {"do": "time_step", "part": part, "calls": calls * steps}
+            return steps * self._ask(request)[0]["seconds"]
+
+        return run
+
+    def drop_step(self) -> None:
+        """Frees the memory of the training step."""
+        self._ask({"do": "drop_step"})
+
+    def _ask(self, request: dict, arrays=(), *, limit: float | None = None):
         assert self._process.stdin
         assert self._process.stdout
         shapes = [list(x.shape) for x in arrays]
@@ -92,6 +132,11 @@ class TorchPeer:
             for x in arrays:
                 self._process.stdin.write(np.ascontiguousarray(x, np.float32).tobytes())
             self._process.stdin.flush()
+            if not select.select([self._process.stdout], [], [], limit)[0]:
+                self._process.kill()
+                self.close()
+                self._start()
+                raise PeerError(f"PyTorch took longer than {limit:.0f} s")
             answer = self._process.stdout.readline()
         except BrokenPipeError:
             answer = b""

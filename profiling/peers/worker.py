@@ -53,6 +53,7 @@ class Worker:
     """What one process holds: a device and the two arrays of rows."""
 
     def __init__(self, device: str):
+        self.training = None
         self.device = torch.device(device)
         if self.device.type == "cuda":
             # As XLA does by default: float32 products in TF32.
@@ -96,6 +97,38 @@ class Worker:
             step(*self.arrays)
         self._wait()
         return {"seconds": (time.perf_counter() - start) / request["calls"]}, []
+
+    def prepare_step(self, request, payload):
+        """Builds, and compiles where asked to, the training step of a configuration."""
+        import torch_step
+
+        self.drop_step(request, payload)
+        torch.backends.cudnn.benchmark = True
+        torch._dynamo.reset()
+        start = time.perf_counter()
+        self.training = torch_step.Step(
+            request["config"], self.device, request["compile"], nt_xent
+        )
+        for _ in range(3):
+            value = float(self.training.step())
+        return {"loss": value, "seconds": time.perf_counter() - start}, []
+
+    def time_step(self, request, payload):
+        """Mean seconds of one step, or of its augmentation, over `calls`."""
+        run = getattr(self.training, request["part"])
+        self._wait()
+        start = time.perf_counter()
+        for _ in range(request["calls"]):
+            run()
+        self._wait()
+        return {"seconds": (time.perf_counter() - start) / request["calls"]}, []
+
+    def drop_step(self, request, payload):
+        """Frees the memory of a training step."""
+        self.training = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return {}, []
 
     def _wait(self):
         if self.device.type == "cuda":

@@ -12,7 +12,10 @@ import profiling
 FOLDER = pathlib.Path(profiling.__file__).parent
 EXPECTED = {"jax", "numpy", "profiling", "optax", "rl_jax"}
 LAZY = {"matplotlib", "sklearn"}
-THEIRS = {"worker.py": {"numpy", "torch", "pytorch_metric_learning"}}
+THEIRS = {
+    "worker.py": {"numpy", "torch", "torch_step", "pytorch_metric_learning"},
+    "torch_step.py": {"torch", "torchvision"},
+}
 """What runs in PyTorch's environment."""
 
 
