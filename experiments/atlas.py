@@ -19,8 +19,8 @@ HEADS = ("quantity", "found", "relation", "expected", "tolerance", "unit", "verd
 MARKS = {"holds": "✓", "fails": "✗", "error": "✗"}
 _INDEX = re.compile(
     r"_{(?P<below>[^{}]+)}"
-    r"|(?<![A-Za-z0-9_.])(?P<of>[A-Za-zΑ-Ωα-ω‖)])_(?P<short>[A-Za-z0-9α-ω]{1,4})"
-    r"(?![A-Za-z0-9_])"
+    r"|(?P<of>(?<![A-Za-z0-9_.])[A-Za-zΑ-Ωα-ω]|[‖)\]])_"
+    r"(?P<short>[A-Za-z0-9α-ω]{1,4})(?![A-Za-z0-9_])"
     r"|\^(?:{(?P<above>[^{}]+)}|(?P<power>[A-Za-zα-ω*]|\d+))"
 )
 CSS = """
@@ -50,6 +50,7 @@ main .scroll { position: relative; }
 .checks td.relation { padding-left: 0; padding-right: 0; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden;
   clip-path: inset(50%); }
+.checks th.verdict, .checks th.relation { text-align: left; }
 .checks td.verdict { text-align: left; font-weight: 600; }
 .correction { border-left: 4px solid var(--c4); background: var(--soft);
   border-radius: 0 8px 8px 0; padding: .55rem .9rem; margin: .8rem 0; }
@@ -58,6 +59,13 @@ main .scroll { position: relative; }
 @media (max-width: 30rem) {
   main > .card { padding: 1rem .85rem; }
   .contents li { grid-template-columns: 1.1rem 4.2rem 1fr; }
+  .checks { display: block; } .checks thead { display: none; }
+  .checks tbody { display: block; }
+  .checks tr { display: flex; flex-wrap: wrap; gap: 0 .5rem; padding: .3rem 0;
+    border-bottom: 1px solid var(--rule); }
+  .checks tbody th[scope=row] { flex: 1 0 100%; max-width: none; position: static; }
+  .checks tr > * { border: 0; padding: .1rem 0; }
+  .checks td:empty { display: none; } .checks td.verdict { margin-left: auto; }
 }
 @media print {
   main > .card { break-inside: auto; border: 0; padding: 0; }
@@ -204,7 +212,8 @@ def _minus(number: str) -> str:
 def plot(found: Record) -> Markup:
     """The figure in the page: its ids its own, named for those who cannot see it."""
     name, caption = found.entry.name, found.entry.caption
-    label = escape(". ".join(filter(None, (found.entry.title, caption))))
+    said = ". ".join(filter(None, (found.entry.title, caption)))
+    label = escape(said.replace("`", ""))
     svg = re.sub(r"<style.*?</style>", "", found.figure, flags=re.DOTALL)
     svg = re.sub(r' xmlns(?::\w+)?="[^"]*"', "", svg)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
@@ -213,7 +222,7 @@ def plot(found: Record) -> Markup:
     return tag(
         "figure.plot",
         tag("div", Markup(svg), tabindex=0),
-        tag("figcaption", caption) if caption else None,
+        tag("figcaption", code(caption)) if caption else None,
     )
 
 

@@ -166,7 +166,10 @@ def document(
 
 def write(document: dict[str, Any], path: pathlib.Path) -> None:
     """Writes the file; a reader never sees half of it."""
-    replace(path, json.dumps(document, indent=1, ensure_ascii=False, default=str))
+    text = json.dumps(
+        _plain(document), indent=1, ensure_ascii=False, allow_nan=False, default=str
+    )
+    replace(path, text)
 
 
 def replace(path: pathlib.Path, text: str) -> None:
@@ -186,7 +189,10 @@ def _written(record: Record) -> dict[str, Any]:
         "claim": record.entry.claim,
         "passed": record.passed,
         "error": record.error,
-        "checks": [_check(check) for check in outcome.checks] if outcome else [],
+        "checks": [
+            {**check._asdict(), "passed": check.passed}
+            for check in (outcome.checks if outcome else ())
+        ],
         "said": outcome.said if outcome else "",
         "correction": record.correction,
         "seconds": round(record.seconds, 3),
@@ -196,10 +202,12 @@ def _written(record: Record) -> dict[str, Any]:
     }
 
 
-def _check(check: Check) -> dict[str, Any]:
-    """A check with its verdict; null for a number that JSON has none for."""
-    written = {**check._asdict(), "passed": check.passed}
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in written.items()
-    }
+def _plain(value: Any) -> Any:
+    """The same with null for the numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -12,6 +12,7 @@ NAMES = (
     "diagnostics",
     "evaluate",
     "sections",
+    "experiments",
     "gpu",
 )
 """The benchmarks, each a module of this folder with `main(argv)`."""
