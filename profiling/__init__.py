@@ -14,5 +14,6 @@ NAMES = (
     "sections",
     "experiments",
     "gpu",
+    "step",
 )
 """The benchmarks, each a module of this folder with `main(argv)`."""

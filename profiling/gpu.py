@@ -10,11 +10,8 @@ queued calls waited for together, over their number: launches overlap with work.
 
 import contextlib
 import functools
-import importlib.util
 import os
 import pathlib
-import sys
-import time
 from collections.abc import Callable, Sequence
 
 import jax
@@ -22,16 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from profiling import (
-    arguments,
-    contenders,
-    inputs,
-    results,
-    simclr_step,
-    subject,
-    timing,
-)
-from profiling.peers import PeerError, TorchPeer
+from profiling import arguments, contenders, inputs, results, step, subject, timing
+from profiling.peers import TorchPeer
+from profiling.session import Bench, memory_limit, start_torch
 from profiling.subject import TEMPERATURE, Task
 
 TITLE = "One GPU"
@@ -77,53 +67,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch = start_torch(chosen.torch_python, result, stack)
         measure(bench, torch, TINY if chosen.tiny else SIZES, tiny=chosen.tiny)
     results.finish(result, bench.out)
-
-
-class Bench:
-    """A result that is saved as it grows, and the time that is left."""
-
-    def __init__(self, result: dict, out: pathlib.Path, budget: float):
-        self.result, self.out = result, out
-        self._end = time.perf_counter() + budget
-
-    @property
-    def left(self) -> float:
-        """Seconds of the budget that are left."""
-        return self._end - time.perf_counter()
-
-    def attempt(self, name: str, measure: Callable[[], None], *, needs: float = 0.0):
-        """Runs one measurement unless it needs more time than is left; saves.
-
-        A card is at hand for minutes: whatever fails is named, and the rest goes on.
-        """
-        reason = f"needs about {needs:.0f} s, {max(self.left, 0):.0f} s are left"
-        if self.left > needs:
-            try:
-                measure()
-                reason = None
-            except Exception as error:
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        if reason:
-            self.result["skipped"].append({"what": name, "reason": reason})
-        print(f"{name}: {reason or 'done'}; {self.left:.0f} s left", file=sys.stderr)
-        results.save(self.result, self.out)
-
-
-def start_torch(python, result: dict, stack: contextlib.ExitStack):
-    """PyTorch in a process of its own on the same device, or None."""
-    if python is None and importlib.util.find_spec("torch"):
-        python = sys.executable
-    if python is None:
-        result["notes"].append("PyTorch is not installed here: not measured.")
-        return None
-    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-    try:
-        torch = stack.enter_context(TorchPeer(python, device))
-    except PeerError as error:
-        result["notes"].append(f"PyTorch was not measured: {error}.")
-        return None
-    result["torch"] = torch.info
-    return torch
 
 
 def measure(bench: Bench, torch: TorchPeer | None, sizes: dict, *, tiny: bool) -> None:
@@ -230,7 +173,7 @@ def one_size(bench: Bench, task: Task, torch, rounds: int | None) -> None:
     right = subject.exact(task, a, b)
     if torch is not None:
         torch.load(a, b)
-    limit = MOST_MEMORY * _memory()
+    limit = MOST_MEMORY * memory_limit()
     rows, runs = {}, {}
     for name, make in candidates(jnp.asarray(a), jnp.asarray(b), torch).items():
         entry = make()
@@ -282,19 +225,19 @@ def candidates(a, b, torch) -> dict[str, Callable[[], subject.Entry]]:
     return made
 
 
-def _memory() -> int:
-    """Bytes that jax may take of the device."""
-    stats = jax.devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", 8 * 10**9)
-
-
 def training(result: dict, dtype: str, tiny: bool) -> None:
     """Images a second of the SimCLR step, and the share of the augmentation."""
-    setup = simclr_step.tiny() if tiny else simclr_step.cifar(dtype)
-    runs = simclr_step.contenders(setup)
-    timed = timing.interleave(runs, seconds=20, rounds=2 if tiny else None)
-    row = {"dtype": dtype, "batch": setup.batch, "steps_per_call": setup.steps}
-    result["training"].append(row | {n: t["seconds"] for n, t in timed.items()})
+    config = (step.TINY if tiny else step.CONFIGS)[0]._replace(dtype=dtype)
+    row = step.measured(
+        config,
+        stages=(step.STEP, step.AUGMENT),
+        seconds=20,
+        rounds=2 if tiny else None,
+    )
+    result["training"].append(row)
+    for name, reason in row.pop("skipped").items():
+        what = f"SimCLR step, {dtype}, {name}"
+        result["skipped"].append({"what": what, "reason": reason})
 
 
 def tables(result: dict) -> list[str]:
@@ -313,27 +256,7 @@ def tables(result: dict) -> list[str]:
     if result["rows"]:
         out += ["NT-Xent, value and gradient:", _losses_table(result)]
     if result["training"]:
-        out += [
-            "SimCLR, ResNet-18 with the CIFAR stem, data on the device, whole step:"
-        ]
-        header = [
-            "dtype",
-            "batch",
-            "ms a step",
-            "min",
-            "spread",
-            "images/s",
-            "augmentation",
-        ]
-        rows = []
-        for row in result["training"]:
-            step, augment = (timing.summary(row[n]) for n in ("step", "augment"))
-            rows.append([
-                row["dtype"], row["batch"], *_times(step),
-                results.significant(row["batch"] / step["median"]),
-                f"{100 * augment['median'] / step['median']:.0f} %",
-            ])  # fmt: skip
-        out.append(results.table(header, rows))
+        out += ["SimCLR step, data on the device:", step.table(result["training"])]
     if result["skipped"]:
         skipped = [f"- {s['what']}: {s['reason']}" for s in result["skipped"]]
         out.append("Skipped:\n\n" + "\n".join(skipped))

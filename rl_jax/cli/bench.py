@@ -18,6 +18,7 @@ NAMES = {
     "sections": "seconds of each section of the evaluation of a run",
     "experiments": "seconds of each experiment, with and without what was compiled",
     "gpu": "one GPU: its ceilings, the loss, a SimCLR step",
+    "step": "the SimCLR step part by part, on an accelerator, beside PyTorch",
     "convolution": "small convolutions as XLA has them and as products",
     "diagnostics": "what the diagnostics add to a training step",
 }

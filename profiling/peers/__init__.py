@@ -1,4 +1,4 @@
-"""The other end of `torch_worker.py`: PyTorch timed in the same interleaved rounds."""
+"""The other end of `worker.py`: PyTorch timed in the same interleaved rounds."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 from profiling.timing import Contender
 
-WORKER = pathlib.Path(__file__).parent / "torch_worker.py"
+WORKER = pathlib.Path(__file__).parent / "worker.py"
 
 
 class PeerError(Exception):
