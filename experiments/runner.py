@@ -128,9 +128,17 @@ def _settings(names: Sequence[str], flags: Sequence[str]) -> dict[str, Any]:
             f"experiments: {flags[0]} is no option of the command; those of an "
             f"experiment come after its name, and it runs alone; see {PROG} --help"
         )
+    return parsed(names[0], flags)
+
+
+def parsed(name: str, flags: Sequence[str]) -> dict[str, Any]:
+    """Every argument of an experiment's `run`, by flags made from its signature.
+
+    Raises:
+      UsageError: flags that do not parse, a file that cannot be imported.
+    """
     from rl_jax.cli import options
 
-    name = names[0]
     try:
         module = importlib.import_module(f"experiments.{name}")
     except Exception as raised:
@@ -144,6 +152,6 @@ def _settings(names: Sequence[str], flags: Sequence[str]) -> dict[str, Any]:
         return given
 
     entry = catalogue.read(name)
-    command.__doc__ = f"{entry.claim}\n\n{entry.help}"
+    command.__doc__ = options.one_name_each(f"{entry.claim}\n\n{entry.help}")
     command = options.signature(command, parameters)
     return options.parse(command, prog=f"{PROG} {name}", argv=flags)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.cells import cell_len
+from rich.text import Text
 
 from experiments import record
 from experiments.catalogue import Entry
@@ -59,11 +60,9 @@ class Progress:
             if self._bar is None:
                 print(line, flush=True)
             else:
-                style = "red" if line.lstrip().startswith("✗") else ""
-                console = self._bar.console
-                console.print(
-                    line, style=style, markup=False, highlight=False, soft_wrap=True
-                )
+                bad = line.lstrip().startswith("✗") or line.endswith("✗ fail")
+                text = Text(line, style="red" if bad else "")
+                self._bar.console.print(text, soft_wrap=True)
         if self._bar is not None:
             self._bar.advance(self._task)
 

@@ -30,6 +30,7 @@ def _run(argv: Sequence[str]) -> int:
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            # It got the signal too, and says so itself.
-            code = process.wait()
+            # It got the signal too and says so; how it ends then is no matter.
+            process.wait()
+            return 130
     return code if code >= 0 else 128 - code

@@ -97,7 +97,7 @@ class Stopped:
 
 
 @pytest.mark.parametrize(
-    ("codes", "code"), [([0], 0), ([KeyboardInterrupt, 130], 130), ([-9], 137)]
+    ("codes", "code"), [([0], 0), ([KeyboardInterrupt, -11], 130), ([-9], 137)]
 )
 def test_how_it_ends(monkeypatch, codes, code):
     monkeypatch.setattr(command.subprocess, "Popen", Stopped(*codes))
