@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all core lint format clean
+.PHONY: help demo experiments test test-all core lint format clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -17,6 +17,9 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed ## pretrain SimCLR on the embedded digits, evaluate, write a page
 	$(BIN)/rl-jax pretrain simclr --data digits --steps 200
+
+experiments: $(VENV)/.installed ## compute every claim of the text, write a page
+	$(BIN)/rl-jax experiments
 
 test: $(VENV)/.installed ## the quick tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'

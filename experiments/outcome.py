@@ -30,7 +30,7 @@ class Check(NamedTuple):
     @property
     def passed(self) -> bool:
         """Whether the relation holds; never for what is not finite."""
-        if not math.isfinite(self.found):
+        if not all(map(math.isfinite, (self.found, self.expected, self.tolerance))):
             return False
         if self.relation == "=":
             return abs(self.found - self.expected) <= self.tolerance
@@ -67,8 +67,8 @@ def at_least(quantity: str, found: Any, bound: float, *, unit: str = "") -> Chec
 
 
 def _worst(misses: np.ndarray) -> int:
-    """Index of the largest miss; what is not a number is worse than all."""
-    return int(np.argmax(np.where(np.isnan(misses), np.inf, misses)))
+    """Index of the largest miss; what is not finite is worse than all."""
+    return int(np.argmax(np.where(np.isfinite(misses), misses, np.inf)))
 
 
 class Outcome(NamedTuple):
@@ -89,5 +89,5 @@ class Outcome(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether every check holds."""
-        return all(check.passed for check in self.checks)
+        """Whether every check holds; never without one."""
+        return bool(self.checks) and all(check.passed for check in self.checks)

@@ -12,6 +12,7 @@ NAMES = (
     "diagnostics",
     "evaluate",
     "sections",
+    "experiments",
     "gpu",
     "step",
 )

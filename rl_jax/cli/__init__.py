@@ -4,7 +4,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 COMMANDS = {
     "pretrain": ("rl_jax.cli.pretrain", "train an encoder, evaluate it, write a page"),
@@ -17,6 +17,10 @@ COMMANDS = {
     "doctor": (
         "rl_jax.cli.doctor",
         "check versions, devices, disk, decoding, the loss",
+    ),
+    "experiments": (
+        "rl_jax.cli.experiments",
+        "compute the claims of the text, in a checkout",
     ),
     "bench": ("rl_jax.cli.bench", "measure memory and speed, in a checkout"),
 }
@@ -37,12 +41,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     if argv[0] not in COMMANDS:
         _fail(f"unknown command {argv[0]!r}; there are: {', '.join(COMMANDS)}", 2)
     module, _ = COMMANDS[argv[0]]
+
+    def command(rest: Sequence[str]) -> None:
+        getattr(importlib.import_module(module), argv[0])(rest)
+
+    guarded(command, argv[1:])
+
+
+def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
+    """Runs a command; what a user can act on is one line, with its exit code."""
     from rl_jax.errors import RunError
 
     # Orbax and Grain say through absl what is no concern of the user's.
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        getattr(importlib.import_module(module), argv[0])(argv[1:])
+        command(argv)
     except RunError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:

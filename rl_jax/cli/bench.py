@@ -16,6 +16,7 @@ NAMES = {
     "top_k": "nearest rows of a bank, beside the dense matrix and scikit-learn",
     "evaluate": "k-NN and probes beside scikit-learn, CKA maps beside single CKAs",
     "sections": "seconds of each section of the evaluation of a run",
+    "experiments": "seconds of each experiment, with and without what was compiled",
     "gpu": "one GPU: its ceilings, the loss, a SimCLR step",
     "step": "the SimCLR step part by part, on an accelerator, beside PyTorch",
     "convolution": "small convolutions as XLA has them and as products",

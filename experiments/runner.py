@@ -1,0 +1,157 @@
+"""Runs experiments in the order of the text, prints, and writes what was found."""
+
+import argparse
+import importlib
+import pathlib
+import sys
+import time
+import typing
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from experiments import atlas, catalogue, figure, record, terminal
+from rl_jax.errors import UsageError
+
+PROG = "rl-jax experiments"
+OUT = pathlib.Path("runs") / "experiments"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"experiments: {message}; see {PROG} --help")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs all or those named; exits with 1 where one fails or raises.
+
+    Raises:
+      UsageError: unknown names, flags that do not parse.
+    """
+    names, flags, chosen = parse(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack ✓
+    if chosen.help and not names:
+        print(usage())
+    elif chosen.list or chosen.quick_help:
+        show = terminal.listed if chosen.list else terminal.explained
+        print(show([catalogue.read(name) for name in catalogue.find(names)]))
+    else:
+        asked = catalogue.find(names)
+        settings = {}
+        if flags or chosen.help:
+            settings = _settings(asked, [*flags, *["--help"] * chosen.help])
+        records = run(asked, settings, out=chosen.out, figures=chosen.figures)
+        if not all(found.passed for found in records):
+            sys.exit(1)
+
+
+def parse(argv: Sequence[str]) -> tuple[list[str], list[str], argparse.Namespace]:
+    """The names, the flags of an experiment, and the flags of the command."""
+    parser = _Parser(prog=PROG, add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--quick-help", action="store_true")
+    parser.add_argument("--out", type=pathlib.Path, default=OUT)
+    parser.add_argument("--figures", type=pathlib.Path)
+    chosen, rest = parser.parse_known_args(list(argv))
+    first = next((k for k, a in enumerate(rest) if a.startswith("-")), len(rest))
+    return rest[:first], rest[first:], chosen
+
+
+def usage() -> str:
+    """The text of `rl-jax experiments --help`."""
+    return "\n".join(
+        [
+            f"usage: {PROG} [NAME ...] [--out DIR] [--figures DIR]",
+            f"       {PROG} NAME [OPTIONS OF THAT EXPERIMENT]",
+            "",
+            "Computes the claims of the text and checks each against a closed form or "
+            "a reference.",
+            "",
+            "  --out DIR      where results.json and atlas.html go; default "
+            f"{OUT.as_posix()}",
+            "  --figures DIR  writes each figure as DIR/NAME.svg too",
+            "  --list         names, sections and titles",
+            "  --quick-help   what those named (or all) claim, and their options",
+            "",
+            f"  {PROG} NAME --help    every option of an experiment",
+            "",
+            "Exit codes: 0 all hold, 1 one fails or raises, 2 usage.",
+        ]
+    )
+
+
+def run(
+    names: Sequence[str],
+    settings: dict[str, Any],
+    *,
+    out: pathlib.Path,
+    figures: pathlib.Path | None = None,
+) -> list[record.Record]:
+    """Runs experiments; after each one the file of results is complete so far.
+
+    Args:
+      names: of experiments, in the order in which they run.
+      settings: arguments of the one there is; {} for several.
+      out: folder of `results.json` and `atlas.html`.
+      figures: folder of the figures as files; None writes none.
+    """
+    from rl_jax.cli.cache import enable_compilation_cache
+
+    began = time.perf_counter()
+    enable_compilation_cache()
+    where = record.environment()
+    records = []
+    with terminal.Progress(len(names)) as progress:
+        for name in names:
+            progress.start(name)
+            found = record.experiment(name, settings)
+            records.append(found)
+            progress.done(found)
+            document = record.document(records, names, where)
+            record.write(document, out / "results.json")
+            if figures is not None and found.figure:
+                text = figure.alone(found.figure)
+                record.replace(figures / f"{name}.svg", text)
+    page = out / "atlas.html"
+    record.replace(page, atlas.page(records, where))
+    seconds = time.perf_counter() - began
+    print(terminal.summary(records, seconds))
+    print(f"page: {page}")
+    return records
+
+
+def _settings(names: Sequence[str], flags: Sequence[str]) -> dict[str, Any]:
+    """Arguments of the experiment that flags are given for."""
+    if len(names) != 1:
+        raise UsageError(
+            f"experiments: {flags[0]} is no option of the command; those of an "
+            f"experiment come after its name, and it runs alone; see {PROG} --help"
+        )
+    return parsed(names[0], flags)
+
+
+def parsed(name: str, flags: Sequence[str]) -> dict[str, Any]:
+    """Every argument of an experiment's `run`, by flags made from its signature.
+
+    Raises:
+      UsageError: flags that do not parse, a file that cannot be imported.
+    """
+    from rl_jax.cli import options
+
+    try:
+        module = importlib.import_module(f"experiments.{name}")
+    except Exception as raised:
+        raise UsageError(
+            f"experiments: {name} cannot be imported: {record.one_line(raised, None)}"
+        ) from None
+    kinds = typing.get_type_hints(module.run)
+    parameters = {k: (kinds[k], v) for k, v in record.defaults(module).items()}
+
+    def command(**given):
+        return given
+
+    entry = catalogue.read(name)
+    command.__doc__ = options.one_name_each(f"{entry.claim}\n\n{entry.help}")
+    command = options.signature(command, parameters)
+    return options.parse(command, prog=f"{PROG} {name}", argv=flags)
