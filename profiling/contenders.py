@@ -53,12 +53,13 @@ def dense_nt_xent(temperature: float, *, dtype=jnp.float32) -> Loss:
     return loss
 
 
-def dense_clip(temperature: float) -> Loss:
+def dense_clip(temperature: float, *, dtype=jnp.float32) -> Loss:
     """CLIP's loss on the whole matrix; one product serves both directions."""
 
     def loss(a, b):
         a, b = losses.normalize(a), losses.normalize(b)
-        s = a @ b.T / temperature
+        x, y = a.astype(dtype), b.astype(dtype)
+        s = jnp.dot(x, y.T, preferred_element_type=jnp.float32) / temperature
         rows, columns = (jax.nn.logsumexp(s, axis=k) for k in (1, 0))
         return jnp.mean((rows + columns) / 2 - _dot_rows(a, b) / temperature)
 

@@ -1,13 +1,20 @@
-"""One GPU: its ceilings, NT-Xent beside dense JAX and PyTorch, a SimCLR step.
+"""One GPU: its ceilings, and the losses over all pairs beside their peers.
 
-    python -m profiling.gpu [--budget SECONDS] [--torch-python PYTHON] [--tiny]
+    python -m profiling.gpu [--budget SECONDS] [--torch-python PYTHON] [--no-torch]
+        [--steps] [--tiny]
 
 Sections in order of what should not be lost: ceilings, a check against float64, NT-Xent
-up to 64k views, the SimCLR step, NT-Xent up to 1M views. The JSON is written after each
-measurement; what the budget does not allow is skipped and named. A time is that of
-queued calls waited for together, over their number: launches overlap with work.
+and CLIP up to 64k rows, NT-Xent up to 1M views; `--steps` goes on with the training
+steps of `profiling.step`. Peers that are installed take part: PyTorch, eager and
+compiled, Inf-CL, cut-cross-entropy, Liger. The JSON is written after each measurement;
+what the budget does not allow is skipped and named. A time is that of queued calls
+waited for together, over their number: launches overlap with work.
+
+Up to 4,096 rows float64 decides what is right, beyond this library's float32 on XLA's
+path, and where that takes too long its bf16 there: none of them uses the kernels.
 """
 
+import concurrent.futures
 import contextlib
 import functools
 import os
@@ -21,21 +28,49 @@ from jax import lax
 
 from profiling import arguments, contenders, inputs, results, step, subject, timing
 from profiling.peers import TorchPeer
-from profiling.session import Bench, memory_limit, start_torch
+from profiling.session import Bench, in_words, memory_limit, start_torch
 from profiling.subject import TEMPERATURE, Task
+from rl_jax.pairwise import mosaic_gpu
 
 TITLE = "One GPU"
-OURS, DENSE = "rl_jax", "dense JAX"
+OURS, PLAIN, EXACT = "rl_jax bf16", "rl_jax bf16, XLA", "rl_jax float32, XLA"
+DENSE = "dense JAX bf16"
+NT_XENT, CLIP = "NT-Xent", "CLIP"
 SIZES = {
-    "small": (8192, 65536),
+    "checked": (4096,),
+    "small": (16384, 65536),
     "large": (262144, 1048576),
-    "dims": (128, 512),
-    "checked": (2048, 128),
+    "dims": {NT_XENT: (128, 256, 512), CLIP: (512,)},
+    "large dims": (128,),
 }
-TINY = {"small": (64, 128), "large": (256,), "dims": (16,), "checked": (32, 16)}
+TINY = {
+    "checked": (32,),
+    "small": (64, 128),
+    "large": (256,),
+    "dims": {NT_XENT: (16,), CLIP: (16,)},
+    "large dims": (16,),
+}
+TORCH_LOSSES = {
+    NT_XENT: {"PyTorch bf16": ("nt_xent", False, "bf16")},
+    CLIP: {
+        "PyTorch bf16": ("clip", False, "bf16"),
+        "Inf-CL": ("inf_cl", False, "tf32"),
+        "cut-cross-entropy bf16": ("cut_cross_entropy", False, "bf16"),
+        "Liger bf16": ("liger", False, "bf16"),
+    },
+}
+"""Loss in the PyTorch process, whether compiled, and its class of products."""
+COMPILED = {
+    NT_XENT: ("PyTorch compiled bf16", ("nt_xent", True, "bf16")),
+    CLIP: ("PyTorch compiled bf16", ("clip", True, "bf16")),
+}
+WORTH_COMPILING = 16384
+"""Rows from which `torch.compile`, which takes its time, takes part at the first D."""
+EXACT_ROWS = 65536
+"""Rows up to which float32 takes part, whose products are no tensor core's."""
 GEMM_SHAPES = ((8192, 8192, 8192), (16384, 512, 16384), (65536, 128, 8192))
 MOST_MEMORY = 0.8
-"""Share of the card that a dense contender may plan."""
+"""Share of the card that a contender may plan."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--budget", type=arguments.positive, default=420, metavar="SECONDS"
     )
+    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
+    parser.add_argument("--steps", action="store_true", help="training steps too")
     parser.add_argument("--tiny", action="store_true", help="a trial, also on CPU")
     chosen = parser.parse_args(argv)
     # PyTorch's process needs its share of the card; jax reads this at its first array.
@@ -64,33 +101,93 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     bench = Bench(result, results.folder(out), chosen.budget)
     with contextlib.ExitStack() as stack:
-        torch = start_torch(chosen.torch_python, result, stack)
-        measure(bench, torch, TINY if chosen.tiny else SIZES, tiny=chosen.tiny)
+        torch = None
+        if not chosen.no_torch:
+            torch = start_torch(chosen.torch_python, result, stack)
+        sizes = TINY if chosen.tiny else SIZES
+        measure(bench, torch, sizes, tiny=chosen.tiny, steps=chosen.steps)
     results.finish(result, bench.out)
 
 
-def measure(bench: Bench, torch: TorchPeer | None, sizes: dict, *, tiny: bool) -> None:
+def measure(
+    bench: Bench, torch: TorchPeer | None, sizes: dict, *, tiny: bool, steps: bool
+) -> None:
     """All sections in order."""
     shrink = 32 if tiny else 1
+    programs = Programs(tasks_of(sizes))
+    programs.wait()
     for name, section in (
         ("products", lambda: products(bench.result, shrink)),
         ("elementwise", lambda: elementwise(bench.result, shrink)),
     ):
         bench.attempt(name, section)
-    rounds = 2 if tiny else None
-    losses(bench, torch, sizes["checked"], rounds=rounds)
-    for n in sizes["small"]:
-        for dim in sizes["dims"]:
-            losses(bench, torch, (n, dim), rounds=rounds)
+    for task in programs.tasks:
+        large = task.rows in sizes["large"]
+        peer = None if large else torch
+        rounds = 2 if tiny or large else None
+        work = functools.partial(one_size, bench, task, programs, peer, rounds)
+        bench.attempt(task.title, work, needs=needs(bench, task) if large else 0.0)
+    if not steps:
+        return
     for dtype in ("bfloat16", "float32"):
         bench.attempt(
             f"SimCLR step, {dtype}",
             functools.partial(training, bench.result, dtype, tiny),
             needs=0 if tiny else 40,
         )
-    for n in sizes["large"]:
-        for dim in sizes["dims"]:
-            losses(bench, None, (n, dim), last=n // 4, rounds=2)
+
+
+def tasks_of(sizes: dict) -> list[Task]:
+    """Every loss at every size, the small ones first."""
+    out = [
+        Task(loss, rows, dim)
+        for rows in (*sizes["checked"], *sizes["small"])
+        for loss, dims in sizes["dims"].items()
+        for dim in dims
+    ]
+    large = [(n, d) for n in sizes["large"] for d in sizes["large dims"]]
+    return out + [Task(NT_XENT, *size) for size in large]
+
+
+class Programs:
+    """Every program in JAX, compiled side by side before anything is measured."""
+
+    def __init__(self, tasks: Sequence[Task]):
+        self.tasks = tasks
+        # Told here once: a program that asks compiles one of its own.
+        mosaic_gpu.available()
+        self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+        self._made = {
+            (task, name): self._pool.submit(self._compile, task, loss)
+            for task in tasks
+            for name, (loss, _) in candidates(task).items()
+        }
+
+    @staticmethod
+    def _compile(task: Task, loss):
+        shape = jax.ShapeDtypeStruct((task.pairs, task.dim), jnp.float32)
+        return contenders.value_and_grad(loss).lower(shape, shape).compile()
+
+    def wait(self) -> None:
+        """Until all are there: compiling disturbs what is being timed."""
+        concurrent.futures.wait(self._made.values())
+
+    def of(self, task: Task, name: str):
+        """The compiled program of one contender."""
+        return self._made[task, name].result()
+
+
+def needs(bench: Bench, task: Task) -> float:
+    """Seconds that a large size takes, told from the next smaller one."""
+    times = [
+        (task.rows / other.rows) ** 2 * min(row["seconds"])
+        for other, group in subject.groups(bench.result["rows"]).items()
+        if other.loss == task.loss and other.dim == task.dim and other.rows < task.rows
+        for name, row in group.items()
+        if row["seconds"] and name in (OURS, PLAIN)
+    ]
+    # One call to check, one to learn how long it takes, two to record; and inputs.
+    return 4 * sum(times[-2:]) + task.rows * task.dim / 3e7
 
 
 def products(result: dict, shrink: int) -> None:
@@ -140,88 +237,86 @@ def _ceiling(shrink: int, f, *args) -> dict:
     return timed | timing.summary(timed["seconds"])
 
 
-def losses(bench: Bench, torch, size, *, rounds, last: int | None = None) -> None:
-    """NT-Xent at one size: every contender that fits, in interleaved rounds.
-
-    Args:
-      bench: the result.
-      torch: PyTorch's process, None: without it.
-      size: N and D.
-      rounds: None: as many as fit into 8 s.
-      last: the next smaller N; its times tell what this size will need.
-    """
-    task = Task("NT-Xent", *size)
-    needs = 0.0
-    if last is not None:
-        before = subject.groups(bench.result["rows"]).get(
-            Task("NT-Xent", last, size[1])
-        )
-        times = [r["seconds"] for n, r in (before or {}).items() if n.startswith(OURS)]
-        # One call to check, one to learn how long it takes, two to record; and inputs.
-        needs = sum(4 * (task.rows / last) ** 2 * min(t) for t in times if t)
-        needs += task.rows * task.dim / 3e7
-    bench.attempt(
-        f"NT-Xent {task.rows} x {task.dim}",
-        lambda: one_size(bench, task, torch, rounds),
-        needs=needs,
-    )
-
-
-def one_size(bench: Bench, task: Task, torch, rounds: int | None) -> None:
-    """Checks every contender, then times those that are right."""
+def one_size(
+    bench: Bench, task: Task, programs: Programs, torch, rounds: int | None
+) -> None:
+    """Checks every contender, then times those that are right, in turns."""
     a, b = inputs.pairs(task.pairs, task.dim)
     right = subject.exact(task, a, b)
     if torch is not None:
         torch.load(a, b)
     limit = MOST_MEMORY * memory_limit()
     rows, runs = {}, {}
-    for name, make in candidates(jnp.asarray(a), jnp.asarray(b), torch).items():
-        entry = make()
+    on_device = jnp.asarray(a), jnp.asarray(b)
+    for name, make in entries(task, programs, *on_device, torch).items():
+        try:
+            entry = make()
+        except Exception as error:
+            bench.skip(f"{task.title}, {name}", in_words(error))
+            continue
         if (entry.temp_bytes or 0) > limit:
-            what = f"NT-Xent {task.rows} x {task.dim}, {name}"
             reason = f"plans {results.size_text(entry.temp_bytes)}iB of temporaries"
-            bench.result["skipped"].append({"what": what, "reason": reason})
+            bench.skip(f"{task.title}, {name}", reason)
             continue
         rows[name], right = subject.checked(task, name, entry, right)
         if rows[name]["error"] is None:
             runs[name] = entry.run
-    timed = timing.interleave(runs, seconds=8, rounds=rounds) if runs else {}
+    first = {OURS: runs[OURS]} if OURS in runs else {}
+    runs = first | runs
+    seconds = 1.5 if len(runs) < 6 else 2.5
+    timed = (
+        timing.interleave(runs, seconds=seconds, rounds=rounds, pause=0.01)
+        if runs
+        else {}
+    )
     for name, row in rows.items():
         bench.result["rows"].append(row | timed.get(name, {"seconds": [], "calls": 0}))
 
 
-def candidates(a, b, torch) -> dict[str, Callable[[], subject.Entry]]:
-    """What compiles each contender; ours comes first, the others are held against it.
+def candidates(task: Task) -> dict[str, tuple[contenders.Loss, str]]:
+    """The contenders in JAX and their classes of products, the reference first."""
+    ours = contenders.nt_xent if task.loss == NT_XENT else contenders.clip
+    dense = contenders.dense_nt_xent if task.loss == NT_XENT else contenders.dense_clip
+    plain = {"implementation": "xla"}
+    out = {}
+    if task.rows <= EXACT_ROWS:
+        out[EXACT] = (ours(TEMPERATURE, **plain), "float32")
+    out[PLAIN] = (ours(TEMPERATURE, precision="bf16", **plain), "bf16")
+    out[OURS] = (ours(TEMPERATURE, precision="bf16"), "bf16")
+    out[DENSE] = (dense(TEMPERATURE, dtype=jnp.bfloat16), "bf16")
+    return out
 
-    Float32 products are TF32 on a GPU, XLA's and, as set there, PyTorch's.
-    """
-    single = "float32" if jax.default_backend() == "cpu" else "tf32"
-    functions = {
-        OURS: (contenders.nt_xent(TEMPERATURE), single),
-        f"{OURS} bf16": (contenders.nt_xent(TEMPERATURE, precision="bf16"), "bf16"),
-        DENSE: (contenders.dense_nt_xent(TEMPERATURE), single),
-        f"{DENSE} bf16": (
-            contenders.dense_nt_xent(TEMPERATURE, dtype=jnp.bfloat16),
-            "bf16",
-        ),
-    }
+
+def entries(
+    task: Task, programs: Programs, a, b, torch: TorchPeer | None
+) -> dict[str, Callable[[], subject.Entry]]:
+    """What makes the entry of each contender."""
+
+    def in_jax(name, loss, precision):
+        compiled = programs.of(task, name)
+        return subject.jax_entry(loss, a, b, precision, queued=True, compiled=compiled)
+
     made: dict[str, Callable[[], subject.Entry]] = {
-        name: functools.partial(subject.jax_entry, f, a, b, precision, queued=True)
-        for name, (f, precision) in functions.items()
+        name: functools.partial(in_jax, name, *chosen)
+        for name, chosen in candidates(task).items()
     }
     if torch is None:
         return made
-    for compiled in (False, True):
-        for dtype, precision in (("float32", single), ("bfloat16", "bf16")):
-            name = "PyTorch compiled" if compiled else "PyTorch"
-            made[name + " bf16" * (precision == "bf16")] = functools.partial(
-                subject.torch_entry,
-                torch,
-                "nt_xent",
-                precision,
-                dtype=dtype,
-                compile=compiled,
-            )
+    peers = dict(TORCH_LOSSES[task.loss])
+    if task.rows >= WORTH_COMPILING and task.dim == SIZES["dims"][task.loss][0]:
+        name, peer = COMPILED[task.loss]
+        peers[name] = peer
+    for name, (loss, compiled, precision) in peers.items():
+        if loss not in ("nt_xent", "clip") and loss not in torch.info["packages"]:
+            continue
+        made[name] = functools.partial(
+            subject.torch_entry,
+            torch,
+            loss,
+            precision,
+            dtype="bfloat16" if precision == "bf16" else "float32",
+            compile=compiled,
+        )
     return made
 
 
@@ -254,7 +349,7 @@ def tables(result: dict) -> list[str]:
             ])  # fmt: skip
         out.append(results.table(header, rows, text=2))
     if result["rows"]:
-        out += ["NT-Xent, value and gradient:", _losses_table(result)]
+        out += ["Value and gradient of a loss:", _losses_table(result)]
     if result["training"]:
         out += ["SimCLR step, data on the device:", step.table(result["training"])]
     if result["skipped"]:
@@ -266,7 +361,7 @@ def tables(result: dict) -> list[str]:
 def _losses_table(result: dict) -> str:
     header = [
         "", "contender", "median ms", "min ms", "spread", "samples × calls",
-        "TFLOP/s of 6N²d", "floor / time", "temp", "value error", "gradient error",
+        "useful TFLOP/s", "floor / time", "temp", "value error", "gradient error",
     ]  # fmt: skip
     rows = []
     for task, group in subject.groups(result["rows"]).items():
@@ -286,8 +381,8 @@ def _losses_table(result: dict) -> str:
                     results.significant(rate),
                     f"{floor / s['median']:.2f}" if floor else "–",
                 ]
-            what = f"{results.size_name(task.rows)} × {task.dim}"
-            rows.append([what, name, *times, temp, *errors])
+            size = f"{results.size_name(task.rows)} × {task.dim}"
+            rows.append([f"{task.loss} {size}", name, *times, temp, *errors])
     return results.table(header, rows, text=2)
 
 
@@ -329,15 +424,14 @@ def _error(x: float | None) -> str:
 
 
 def plot(figure, result: dict) -> None:
-    """NT-Xent medians against N, a panel for each D."""
+    """Medians against the rows, a panel for each loss and D."""
     groups = subject.groups(result["rows"])
-    dims = sorted({t.dim for t in groups}) or [0]
+    panels = sorted({(t.loss, t.dim) for t in groups}, reverse=True) or [("", 0)]
     names = list(dict.fromkeys(r["contender"] for r in result["rows"]))
     colours = dict(zip(names, 2 * results.COLOURS, strict=False))
-    for ax, dim in zip(
-        figure.subplots(1, len(dims), squeeze=False)[0], dims, strict=True
-    ):
-        tasks = sorted(t for t in groups if t.dim == dim)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (loss, dim) in zip(axes, panels, strict=True):
+        tasks = sorted(t for t in groups if (t.loss, t.dim) == (loss, dim))
         for name in names:
             points = [
                 (t.rows, 1e3 * timing.summary(groups[t][name]["seconds"])["median"])
@@ -345,13 +439,18 @@ def plot(figure, result: dict) -> None:
                 if groups[t].get(name, {}).get("seconds")
             ]
             if points:
-                style = {"linestyle": "--"} if "bf16" in name else {}
+                style = {"linewidth": 2.6} if name == OURS else {"linestyle": "--"}
                 ax.plot(*zip(*points, strict=True), marker="o", color=colours[name],
                         label=name, **style)  # fmt: skip
-        ax.set(title=f"NT-Xent, D = {dim}", xlabel="N views", ylabel="ms", yscale="log")
+        floors = [(t.rows, _floor(result, t)) for t in tasks]
+        floors = [(n, 1e3 * f) for n, f in floors if f]
+        if floors:
+            ax.plot(*zip(*floors, strict=True), color="#66707b", linestyle=":",
+                    label="floor")  # fmt: skip
+        ax.set(title=f"{loss}, D = {dim}", xlabel="rows", ylabel="ms", yscale="log")
         results.sizes_axis(ax.xaxis, [t.rows for t in tasks])
         if tasks:
-            ax.legend()
+            ax.legend(fontsize=7)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,11 @@ class Task(NamedTuple):
     dim: int
 
     @property
+    def title(self) -> str:
+        """Loss and size, in words."""
+        return f"{self.loss} {self.rows} x {self.dim}"
+
+    @property
     def pairs(self) -> int:
         """Rows of each of the two inputs."""
         return self.rows // 2 if self.loss == "NT-Xent" else self.rows
@@ -68,10 +73,12 @@ class Entry(NamedTuple):
     temp_bytes: int | None = None
 
 
-def jax_entry(loss, a, b, precision: str, *, queued: bool = False) -> Entry:
-    """The entry of a loss in JAX; compiles it."""
-    step = contenders.value_and_grad(loss)
-    plan = step.lower(a, b).compile().memory_analysis()
+def jax_entry(
+    loss, a, b, precision: str, *, queued: bool = False, compiled=None
+) -> Entry:
+    """The entry of a loss in JAX; compiles it, unless it is given compiled."""
+    step = compiled or contenders.value_and_grad(loss).lower(a, b).compile()
+    plan = step.memory_analysis()
     run = timing.jax_contender(step, a, b, queued=queued)
     return Entry(lambda: step(a, b), run, precision, plan.temp_size_in_bytes)
 

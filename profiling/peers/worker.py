@@ -6,6 +6,7 @@ float32; replies go out the same way. Whatever else is printed goes to stderr.
 """
 
 import functools
+import importlib.metadata
 import json
 import math
 import os
@@ -42,11 +43,52 @@ def clip(a, b, temperature):
     return (F.cross_entropy(s.float(), label) + F.cross_entropy(s.T.float(), label)) / 2
 
 
+def inf_cl(a, b, temperature):
+    """Inf-CL's flash loss (arXiv:2410.17243), a call for each direction."""
+    from inf_cl import cal_flash_loss
+
+    a, b = F.normalize(a, dim=1).float(), F.normalize(b, dim=1).float()
+    scale = 1 / temperature
+    rows, columns = cal_flash_loss(a, b, scale=scale), cal_flash_loss(b, a, scale=scale)
+    return (rows.mean() + columns.mean()) / 2
+
+
+def cut_cross_entropy(a, b, temperature):
+    """Apple's CCE (arXiv:2411.09009), a call for each direction, nothing filtered."""
+    from cut_cross_entropy import linear_cross_entropy
+
+    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    label = torch.arange(len(a), device=a.device)
+    options = {"filter_eps": None}
+    rows = linear_cross_entropy(a / temperature, b, label, **options)
+    return (rows + linear_cross_entropy(b / temperature, a, label, **options)) / 2
+
+
+def liger(a, b, temperature):
+    """Liger's fused linear cross-entropy (arXiv:2410.10989), for each direction."""
+    from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+
+    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    label = torch.arange(len(a), device=a.device)
+    rows = liger_fused_linear_cross_entropy(a / temperature, b, label)
+    return (rows + liger_fused_linear_cross_entropy(b / temperature, a, label)) / 2
+
+
 LOSSES = {
     "nt_xent": nt_xent,
     "metric_learning": metric_learning_nt_xent,
     "clip": clip,
+    "inf_cl": inf_cl,
+    "cut_cross_entropy": cut_cross_entropy,
+    "liger": liger,
 }
+OPTIONAL = {
+    "metric_learning": "pytorch_metric_learning",
+    "inf_cl": "inf_cl",
+    "cut_cross_entropy": "cut_cross_entropy",
+    "liger": "liger_kernel",
+}
+"""Losses of packages that may not be there, and their modules."""
 
 
 class Worker:
@@ -62,15 +104,16 @@ class Worker:
 
     def hello(self, request, payload):
         """Versions and threads, and which optional peers are there."""
-        try:
-            import pytorch_metric_learning as metric_learning
-
-            found = metric_learning.__version__
-        except ImportError:
-            found = None
+        names = importlib.metadata.packages_distributions()
+        found = {
+            loss: importlib.metadata.version(names[module][0])
+            for loss, module in OPTIONAL.items()
+            if module in names
+        }
         return {
             "torch": torch.__version__,
-            "metric_learning": found,
+            "metric_learning": found.get("metric_learning"),
+            "packages": found,
             "threads": torch.get_num_threads(),
             "device": str(self.device),
         }, []

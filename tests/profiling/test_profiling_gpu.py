@@ -47,7 +47,7 @@ def test_needs_a_gpu(capsys):
 def test_tiny(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OUT", str(tmp_path))
     monkeypatch.delenv("RL_JAX_TORCH_PYTHON", raising=False)
-    gpu.main(["--tiny", "--budget", "120"])
+    gpu.main(["--tiny", "--steps", "--budget", "120"])
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert result["skipped"] == []
     assert {r["what"] for r in result["ceilings"]} == {
