@@ -97,6 +97,7 @@ def weighted(
 
     def body(x_ref, y_ref, a_ref, b_ref, constants_ref, out_ref, *scratch):
         own, tiles, share, shares, own_full, full, free, turn = scratch
+        turns = kernel.Turns(turn, taken=True)
         block, part = lax.axis_index("block"), lax.axis_index("part")
         first, start, inside = part * steps, jnp.int32(0), False
         if itself:
@@ -141,19 +142,21 @@ def weighted(
                     s = jnp.dot(
                         own[me], tile[...].T, preferred_element_type=jnp.float32
                     )
+                    turns.change()
                     w = weights(mask, t, s)
+                    turns.change()
                     total += jnp.dot(w, tile[...], preferred_element_type=jnp.float32)
                     plgpu.barrier_arrive(free.at[slot(t)])
                     return total
 
                 def products(out):
                     plgpu.wgmma(out, own.at[me], kernel.transposed(tile))
-                    kernel.take_turn(turn)
+                    turns.change()
                     return out[...]
 
                 s = pl.run_scoped(products, plgpu.ACC(shape, jnp.float32))
                 total, w = lax.optimization_barrier((total, weights(mask, t, s)))
-                kernel.take_turn(turn)
+                turns.change()
 
                 def add(out):
                     plgpu.wgmma(out, w, tile)
@@ -168,15 +171,14 @@ def weighted(
 
             if kernel.interpret is None:
                 plgpu.barrier_wait(full.at[0])
-            # The second one starts half a step later, and the first one waits.
-            pl.when(me == 1)(lambda: kernel.take_turn(turn))
+            turns.begin(me)
             bound = jnp.where(inside, min(on_diagonal, steps), 0)
             total = kernel.zeros((ROWS, dim))
             total = lax.fori_loop(0, bound, functools.partial(one_tile, True), total)
             total = lax.fori_loop(
                 bound, steps, functools.partial(one_tile, False), total
             )
-            pl.when(me == 0)(lambda: kernel.take_turn(turn))
+            turns.end(me)
             out_ref[part, mine] = total
 
         def move():
@@ -206,7 +208,7 @@ def weighted(
             plgpu.Barrier(num_barriers=WARPGROUPS, num_arrivals=2),
             plgpu.Barrier(num_barriers=buffers, num_arrivals=2),
             plgpu.Barrier(num_barriers=buffers, num_arrivals=WARPGROUPS),
-            plgpu.Barrier(num_arrivals=WARPGROUPS),
+            kernel.Turns.scratch(),
         ),
         grid={"block": len(x_padded) // OWNED, "part": cut.parts},
     )(

@@ -89,9 +89,10 @@ def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = N
     shape = (ROWS, cut.width)
 
     def body(x_ref, y_ref, jobs_ref, constants_ref, rows_ref, columns_ref, *scratch):
-        smem, full, free, own, own_full, own_free, of_rows, of_columns, *turns = scratch
+        smem, full, free, own, own_full, own_free, of_rows, of_columns, *rest = scratch
         stream = Stream(smem, full, free, dim // smem.shape[2])
-        turn, may_sum = turns
+        turn, may_sum = rest
+        turns = kernel.Turns(turn, taken=stream.chunks == 1)
         job = lax.axis_index("job")
         down_at, across_at = jobs_ref[job, 0], jobs_ref[job, 1]
         diagonal = down_at == across_at
@@ -126,9 +127,7 @@ def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = N
                 plgpu.barrier_wait(own_full)
 
                 def one_tile(mask, t, total):
-                    s = stream.times(
-                        own.at[me], sent + t, lambda: kernel.take_turn(turn)
-                    )
+                    s = stream.times(own.at[me], sent + t, turns.change)
                     e = jnp.exp2(s * factor - minus)
                     at = (steps - 1 - t) * ROWS  # from the diagonal upwards
                     if mask:
@@ -138,11 +137,10 @@ def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = N
                         e = jnp.where(counts, e, 0.0)
                     place = of_rows.at[me, pl.ds(at, ROWS)]
                     place[...] = kernel.load(place, BY_ROW) + e.sum(1)
-                    kernel.take_turn(turn)
+                    turns.change()
                     return total + e
 
-                # The second one starts half a step later, and the first one waits.
-                pl.when(me == 1)(lambda: kernel.take_turn(turn))
+                turns.begin(me)
                 total, bound = kernel.zeros(shape), masked(steps)
                 total = lax.fori_loop(
                     0, bound, functools.partial(one_tile, True), total
@@ -150,7 +148,7 @@ def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = N
                 total = lax.fori_loop(
                     bound, steps, functools.partial(one_tile, False), total
                 )
-                pl.when(me == 0)(lambda: kernel.take_turn(turn))
+                turns.end(me)
                 plgpu.barrier_arrive(own_free)
                 kernel.wait_for_copies()
 
@@ -210,7 +208,7 @@ def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = N
             plgpu.Barrier(num_arrivals=WARPGROUPS),
             kernel.numbers(WARPGROUPS, cut.rows),
             kernel.numbers(WARPGROUPS, cut.width),
-            plgpu.Barrier(num_arrivals=WARPGROUPS),
+            kernel.Turns.scratch(),
             plgpu.Barrier(num_barriers=WARPGROUPS),
         ),
         grid={"job": len(jobs)},

@@ -137,11 +137,40 @@ def transposed(ref: Any) -> Any:
     return plgpu.transpose_ref(ref, (1, 0))
 
 
-def take_turn(turn: Any) -> None:
-    """Waits until the other computing warpgroup gets here too."""
-    if interpret is None:
-        plgpu.barrier_arrive(turn)
-        plgpu.barrier_wait(turn)
+class Turns(NamedTuple):
+    """The two computing warpgroups take turns at the tensor cores, or do not.
+
+    Who has queued its products lets the other one queue its own, and exponentiates
+    meanwhile. The second one starts half a step later, and the first one waits for it
+    at the end. Where a tile comes in several chunks they go as they come: the first one
+    would wait for a buffer that the second one, whose turn it is not, has yet to read.
+
+    Attributes:
+      barrier: met by both.
+      taken: whether they do.
+    """
+
+    barrier: Any
+    taken: bool
+
+    @staticmethod
+    def scratch() -> Any:
+        """The barrier."""
+        return plgpu.Barrier(num_arrivals=WARPGROUPS)
+
+    def change(self) -> None:
+        """Waits until the other one gets here too."""
+        if self.taken:
+            plgpu.barrier_arrive(self.barrier)
+            plgpu.barrier_wait(self.barrier)
+
+    def begin(self, me: jax.Array) -> None:
+        """Before the first step of a loop."""
+        pl.when(me == 1)(self.change)
+
+    def end(self, me: jax.Array) -> None:
+        """After its last step."""
+        pl.when(me == 0)(self.change)
 
 
 def wait_for_copies(left: int = 0) -> None:
@@ -232,6 +261,7 @@ class Stream(NamedTuple):
                 a, b = part(k)
                 out += jnp.dot(a[...], b[...].T, preferred_element_type=jnp.float32)
                 release(k)
+            between()
             return out
 
         def product(out):

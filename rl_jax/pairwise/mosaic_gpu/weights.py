@@ -67,6 +67,7 @@ def weights(
     def body(x_ref, y_ref, a_ref, b_ref, constants_ref, out_ref, *scratch):
         smem, full, free, own, share, shares, own_full, results, turn = scratch
         stream = Stream(smem, full, free, dim // chunk)
+        turns = kernel.Turns(turn, taken=stream.chunks == 1)
         top = lax.axis_index("down") * tall
         left = lax.axis_index("across") * BLOCK
 
@@ -75,12 +76,11 @@ def weights(
             plgpu.barrier_wait(own_full)
             of_column = kernel.load(shares.at[me], BY_COLUMN)
             first = left + me * WIDTH
-            # The second one starts half a step later, and the first one waits.
-            pl.when(me == 1)(lambda: kernel.take_turn(turn))
+            turns.begin(me)
 
             @pl.loop(0, tiles)
             def _(t):
-                s = stream.times(own.at[me], t, lambda: kernel.take_turn(turn))
+                s = stream.times(own.at[me], t, turns.change)
                 of_row = kernel.load(share.at[pl.ds(t * ROWS, ROWS)], BY_ROW)
                 w = jnp.exp2(s * factor - minus) * (
                     kernel.spread(of_row, shape, BY_ROW)
@@ -90,7 +90,7 @@ def weights(
                     i = kernel.index(shape, 0) + (top + t * ROWS)
                     j = kernel.index(shape, 1) + first
                     w = jnp.where(i == j, 0.0, w)
-                kernel.take_turn(turn)
+                turns.change()
                 out = results.at[me, lax.rem(t, jnp.int32(2))]
                 kernel.wait_for_copies(1)
                 out[...] = w.astype(x.dtype)
@@ -98,7 +98,7 @@ def weights(
                 rows = pl.ds(top + t * ROWS, ROWS)
                 plgpu.copy_smem_to_gmem(out, out_ref.at[rows, pl.ds(first, WIDTH)])
 
-            pl.when(me == 0)(lambda: kernel.take_turn(turn))
+            turns.end(me)
             plgpu.wait_smem_to_gmem(0)
 
         def move():
@@ -134,7 +134,7 @@ def weights(
             kernel.numbers(WARPGROUPS, WIDTH),
             plgpu.Barrier(num_arrivals=2 * WARPGROUPS + len(slices)),
             kernel.tile_of((WARPGROUPS, 2, ROWS, WIDTH), x.dtype),
-            plgpu.Barrier(num_arrivals=WARPGROUPS),
+            kernel.Turns.scratch(),
         ),
         grid={"down": n // tall, "across": m // BLOCK},
     )(x, y, a, b, kernel.constants(scale, shift))
