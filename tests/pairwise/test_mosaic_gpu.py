@@ -1,0 +1,318 @@
+"""The kernels for Hopper GPUs: interpreted on CPU, lowered for CUDA, chosen or not."""
+
+import jax
+import jax.experimental.pallas.mosaic_gpu as plgpu
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rl_jax import losses, pairwise
+from rl_jax.errors import UsageError
+from rl_jax.pairwise import mosaic_gpu, reductions
+from rl_jax.pairwise.mosaic_gpu import backward, forward, kernel, weights
+from rl_jax.pairwise.streaming import Operands, Plan
+
+SCALE = 8.0
+interpreter = getattr(plgpu, "InterpretGPUParams", None)
+if interpreter is None:  # jax 0.10 keeps it to itself
+    from jax._src.pallas.mosaic_gpu.interpret.params import (
+        InterpretGPUParams as interpreter,
+    )
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Kernels run in Pallas' interpreter, barriers and all."""
+    monkeypatch.setattr(kernel, "interpret", interpreter())
+    monkeypatch.setattr(mosaic_gpu, "available", lambda: None)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture
+def on_hopper(monkeypatch):
+    """As on a machine that has one: programs are only lowered."""
+    monkeypatch.setattr(mosaic_gpu, "available", lambda: None)
+
+
+def unit(rows, dim, seed=0):
+    """Rows of norm 1 rounded to bfloat16, and the same in float64."""
+    x = np.random.default_rng(seed).normal(size=(rows, dim))
+    x = jnp.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), jnp.bfloat16)
+    return x, np.asarray(x, np.float64)
+
+
+def shares(rows, seed):
+    return np.random.default_rng(seed).uniform(0.5, 1.5, rows).astype(np.float32)
+
+
+def exponentials(x, y=None):
+    """exp(scale·⟨x_i, y_j⟩ − scale) in float64, self pairs without the diagonal."""
+    e = np.exp(SCALE * (x @ (x if y is None else y).T) - SCALE)
+    if y is None:
+        np.fill_diagonal(e, 0.0)
+    return e
+
+
+def relative(found, expected):
+    found = np.asarray(found, np.float64)
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(("rows", "dim"), [(70, 64), slow(300, 128), (130, 320)])
+def test_sums_of_self_pairs(interpreted, rows, dim):
+    x, exact = unit(rows, dim)
+    found = forward.sums(x, None, SCALE, SCALE)
+    np.testing.assert_allclose(found, exponentials(exact).sum(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "dim"), [(90, 70, 64), slow(90, 300, 64), slow(260, 70, 512)]
+)
+def test_sums_of_a_rectangle(interpreted, rows, columns, dim):
+    (x, x_exact), (y, y_exact) = unit(rows, dim), unit(columns, dim, 1)
+    of_rows, of_columns = forward.sums(x, y, SCALE, SCALE)
+    e = exponentials(x_exact, y_exact)
+    np.testing.assert_allclose(of_rows, e.sum(1), rtol=1e-6)
+    np.testing.assert_allclose(of_columns, e.sum(0), rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("itself", [True, False])
+def test_several_jobs_and_blocks_of_columns(interpreted, itself):
+    cut = forward.Cut(rows=256, columns=512, width=128, buffers=2)
+    cut = cut._replace(columns=256) if itself else cut
+    (x, x_exact), (y, y_exact) = unit(520, 64), unit(600, 64, 1)
+    found = forward.sums(x, None if itself else y, SCALE, SCALE, cut=cut)
+    e = exponentials(x_exact, None if itself else y_exact)
+    expected = e.sum(1) if itself else (e.sum(1), e.sum(0))
+    for f, r in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(f, r, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "dim", "parts"),
+    [
+        (130, None, 64, 1),
+        slow(300, None, 128, 2),
+        (100, 90, 64, 1),
+        slow(130, 90, 256, 1),
+    ],
+)
+def test_weighted_rows(interpreted, rows, columns, dim, parts):
+    x, x_exact = unit(rows, dim)
+    a = shares(rows, 2)
+    cut = backward.cut_for(rows, columns or rows, dim)._replace(parts=parts)
+    if columns is None:
+        w = exponentials(x_exact) * (a[:, None] + a)
+        found = backward.weighted(x, None, jnp.asarray(a), None, SCALE, SCALE, cut=cut)
+        expected = rounded(w) @ x_exact
+    else:
+        y, y_exact = unit(columns, dim, 1)
+        b = shares(columns, 3)
+        w = exponentials(x_exact, y_exact) * (a[:, None] + b)
+        found = backward.weighted(
+            x, y, jnp.asarray(a), jnp.asarray(b), SCALE, SCALE, cut=cut
+        )
+        expected = rounded(w) @ y_exact
+    # Where float32 falls on the other side of a rounding to bfloat16, they differ.
+    assert relative(found, expected) < 1e-4
+
+
+def rounded(w):
+    """Weights of 16 bits, as they are multiplied."""
+    return np.asarray(jnp.asarray(w, jnp.bfloat16), np.float64)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_weights_written_out(interpreted, diagonal):
+    (x, x_exact), (y, y_exact) = unit(128, 320), unit(256, 320, 1)
+    y, y_exact = (x, x_exact) if diagonal else (y, y_exact)
+    a, b = shares(len(x), 2), shares(len(y), 3)
+    found = weights.weights(
+        x, y, jnp.asarray(a), jnp.asarray(b), SCALE, SCALE, diagonal=diagonal
+    )
+    e = exponentials(x_exact, None if diagonal else y_exact)
+    assert found.dtype == jnp.bfloat16
+    assert relative(found, rounded(e * (a[:, None] + b))) < 2e-4
+    if diagonal:
+        assert not np.diag(found).any()
+
+
+@pytest.mark.parametrize(
+    ("loss", "dim"),
+    [("nt_xent", 40), slow("nt_xent", 300), slow("clip", 40), slow("clip", 300)],
+)
+def test_a_loss_and_its_gradients_are_those_of_the_other_path(interpreted, loss, dim):
+    a, b = (jnp.asarray(unit(70, dim, seed)[1], jnp.float32) for seed in (0, 1))
+
+    def value(a, b, scale, implementation):
+        options = {"precision": "bf16", "implementation": implementation}
+        if loss == "clip":
+            return losses.clip(a, b, logit_scale=scale, **options)
+        return losses.nt_xent(a, b, temperature=1 / scale, **options)
+
+    found, expected = (
+        jax.value_and_grad(value, argnums=(0, 1, 2))(a, b, SCALE, i)
+        for i in ("mosaic_gpu", "xla")
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    for f, r in zip(found[1], expected[1], strict=True):
+        assert relative(f, np.asarray(r, np.float64)) < 1e-4
+
+
+def lowered(f, *shapes):
+    """The number of kernels in a program for CUDA."""
+    text = jax.jit(f).trace(*shapes).lower(lowering_platforms=("cuda",)).as_text()
+    return text.count("custom_call @mosaic_gpu")
+
+
+def rows_of(rows, dim, dtype=jnp.bfloat16):
+    return jax.ShapeDtypeStruct((rows, dim), dtype)
+
+
+@pytest.mark.parametrize("dim", range(64, 513, 64))
+def test_lowers_at_every_width(dim):
+    x, y = rows_of(5000, dim), rows_of(700, dim)
+    a, b = (jax.ShapeDtypeStruct((n,), jnp.float32) for n in (5000, 700))
+    assert lowered(lambda x: forward.sums(x, None, 1.0, 1.0), x) == 1
+    assert lowered(lambda x, y: forward.sums(x, y, 1.0, 1.0), x, y) == 1
+    if dim <= backward.LARGEST:
+        f = backward.weighted
+        assert lowered(lambda x, a: f(x, None, a, None, 1.0, 1.0), x, a) == 1
+        assert lowered(lambda *v: f(*v, 1.0, 1.0), x, y, a, b) == 1
+    else:
+        x, a = rows_of(8192, dim), jax.ShapeDtypeStruct((8192,), jnp.float32)
+        for diagonal in (True, False):
+
+            def tile(x, a, diagonal=diagonal):
+                return weights.weights(x, x, a, a, 1.0, 1.0, diagonal=diagonal)
+
+            assert lowered(tile, x, a) == 1
+
+
+@pytest.mark.parametrize("dim", range(64, 513, 64))
+@pytest.mark.parametrize("rows", [4096, 16384, 2**20])
+def test_a_cut_fits_and_its_jobs_fill_the_device(rows, dim):
+    cut = forward.cut_for(rows, rows, dim, itself=True)
+    assert cut.buffers >= 2
+    assert cut.rows == cut.columns
+    assert cut.columns % (cut.width * kernel.WARPGROUPS) == 0
+    if rows > 4096:
+        count = -(-rows // cut.rows)
+        assert count * (count + 1) // 2 > 2 * kernel.PROCESSORS
+    if dim <= backward.LARGEST:
+        assert backward.cut_for(rows, rows, dim).buffers >= 2
+
+
+@pytest.mark.parametrize("dim", [100, 500])
+def test_is_chosen_where_it_runs(on_hopper, dim):
+    def value(x, scale, implementation):
+        return pairwise.logsumexp(
+            x, scale=scale, max_norm=1.0, implementation=implementation
+        ).sum()
+
+    def kernels(rows, dtype=jnp.bfloat16, implementation=None):
+        f = jax.value_and_grad(value, argnums=(0, 1))
+        shapes = rows_of(rows, dim, dtype), jax.ShapeDtypeStruct((), jnp.float32)
+        return lowered(lambda x, s: f(x, s, implementation), *shapes)
+
+    assert kernels(9000) > 1
+    assert kernels(9000, implementation="xla") == 0
+    assert kernels(9000, jnp.float32) == 0
+    assert kernels(500) == 0
+
+
+def test_columns_and_vmap_and_meshes(on_hopper):
+    def both(x, y):
+        one, two = pairwise.logsumexp(x, y, scale=8.0, max_norm=1.0, axis="both")
+        return one.sum() + two.sum()
+
+    gradient = jax.grad(both, argnums=(0, 1))
+    x, y = rows_of(8192, 64), rows_of(4096, 64)
+    assert lowered(gradient, x, y) == 3
+    batch = [jax.ShapeDtypeStruct((2, *v.shape), v.dtype) for v in (x, y)]
+    assert lowered(jax.vmap(gradient), *batch) == 3
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        assert lowered(gradient, x, y) == 0
+
+
+def test_does_not_run_here():
+    assert mosaic_gpu.available() == "the device is cpu, not an NVIDIA GPU"
+    x = jnp.ones((4096, 64), jnp.bfloat16)
+    assert pairwise.logsumexp(x, scale=1.0).shape == (4096,)
+    with pytest.raises(UsageError, match="the device is cpu, not an NVIDIA GPU; use"):
+        pairwise.logsumexp(x, scale=1.0, implementation="mosaic_gpu")
+
+
+def test_another_gpu_or_a_trial_that_fails_is_no_error(monkeypatch):
+    class Device:
+        compute_capability = "8.0"
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [Device])
+    reason = mosaic_gpu.available.__wrapped__()
+    assert reason == "compute capability is 8.0, not 9.0 (H100, H200)"
+
+    def broken():
+        raise NotImplementedError("renamed")
+
+    Device.compute_capability = "9.0"
+    monkeypatch.setattr(mosaic_gpu, "_try", broken)
+    reason = mosaic_gpu.available.__wrapped__()
+    assert reason == "a trial failed: NotImplementedError: renamed"
+    monkeypatch.setattr(mosaic_gpu, "_try", lambda: "a trial was off by 1e-02")
+    assert mosaic_gpu.available.__wrapped__() == "a trial was off by 1e-02"
+
+
+@pytest.mark.slow
+def test_the_trial_tells_right_from_wrong(interpreted, monkeypatch):
+    assert mosaic_gpu._try() is None
+    right = forward.sums
+    monkeypatch.setattr(forward, "sums", lambda *args: 1.01 * right(*args))
+    assert mosaic_gpu._try() == "a trial was off by 1e-02"
+
+
+def operands(**changed):
+    x = jnp.ones((256, 64), jnp.bfloat16)
+    one = jnp.float32(1.0)
+    given = Operands(x, x, one, None, one, None, None, None)
+    return given._replace(**changed)
+
+
+@pytest.mark.parametrize(
+    ("plan", "changed", "reason"),
+    [
+        ({"kind": "softplus"}, {}, "only sums of exponentials"),
+        ({"kind": "running_exp"}, {}, "only sums of exponentials"),
+        ({}, {"bias": jnp.zeros(256)}, "valid, exclude and bias"),
+        ({}, {"exclude": jnp.zeros(256, jnp.int32)}, "valid, exclude and bias"),
+        ({"precision": "bf16x3"}, {}, "not precision='bf16x3'"),
+        ({}, {"x": jnp.ones((256, 64))}, "bfloat16 rows or precision='bf16'"),
+        ({}, {"x": jnp.ones((256, 576), jnp.bfloat16)}, "at most 512, got 576"),
+        ({}, {"x": jnp.ones((32, 64), jnp.bfloat16)}, "at least 64, got 32 and 256"),
+    ],
+)
+def test_what_it_leaves_to_others(plan, changed, reason):
+    settings = {"kind": "exp", "rows": 256, "columns": 256, "precision": None} | plan
+    assert reason in mosaic_gpu.supports(Plan(**settings), operands(**changed))
+
+
+def test_what_it_takes():
+    plan = Plan("exp", 256, 256, "bf16")
+    assert mosaic_gpu.supports(plan, operands()) is None
+    assert mosaic_gpu.supports(plan, operands(y=None)) is None
+    assert mosaic_gpu.supports(plan, operands(x=jnp.ones((256, 64)))) is None
+
+
+def test_constants_make_a_power_of_two():
+    factor, minus = np.asarray(kernel.constants(3.0, 2.0), np.float64)
+    s = np.linspace(-1, 1, 5)
+    np.testing.assert_allclose(2 ** (s * factor - minus), np.exp(3 * s - 2), rtol=1e-6)
+    assert reductions.safe_shift(3.0, 5)[1]
