@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.attention import attend
 from rl_jax.networks.layers import pooled, tell, telling
 from rl_jax.networks.linen import check_sizes
 
@@ -15,9 +16,40 @@ Dtype = Literal["float32", "bfloat16"]
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # Also of the queries, keys and values as one matrix, as MAE's authors have it.
-Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
+kernel_init = nn.initializers.xavier_uniform()
+Dense = functools.partial(nn.Dense, kernel_init=kernel_init)
 Norm = functools.partial(nn.LayerNorm, epsilon=1e-6)
 embedding_init = nn.initializers.truncated_normal(0.02)
+
+
+@jax.checkpoint
+def gelu(x: jax.Array) -> jax.Array:
+    """x·Φ(x); the backward pass computes Φ again rather than read it from memory."""
+    return nn.gelu(x, approximate=False)
+
+
+class Projections(nn.Module):
+    """Queries, keys and values: xWᵢ + bᵢ, with the Wᵢ side by side as one parameter.
+
+    Three products, not one that is cut: each result lies by itself in memory, as what
+    attends wants it, without a copy of all three.
+    """
+
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        """[B, L, width] to three of them."""
+        width = x.shape[-1]
+        kernel = self.param("kernel", kernel_init, (width, 3 * width))
+        bias = self.param("bias", nn.initializers.zeros, (3 * width,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return [
+            jnp.dot(x, w) + b[None, None]
+            for w, b in zip(
+                jnp.split(kernel, 3, axis=1), jnp.split(bias, 3), strict=True
+            )
+        ]
 
 
 class Block(nn.Module):
@@ -36,18 +68,20 @@ class Block(nn.Module):
         """[B, L, width] to the same; tokens not `real` [B, L] are attended by none."""
         *rows, width = x.shape
         y = Norm(dtype=self.dtype, name="norm1")(x)
-        y = Dense(3 * width, dtype=self.dtype, name="qkv")(y)
-        y = y.reshape(*rows, 3, self.heads, width // self.heads)
-        y = jax.nn.dot_product_attention(
-            *jnp.moveaxis(y, 2, 0),
+        split = (*rows, self.heads, width // self.heads)
+        y = attend(
+            *(
+                part.reshape(split)
+                for part in Projections(dtype=self.dtype, name="qkv")(y)
+            ),
             mask=None if real is None else real[:, None, None],
-            is_causal=self.causal,
+            causal=self.causal,
         )
         x += Dense(width, dtype=self.dtype, name="out")(y.reshape(x.shape))
 
         y = Norm(dtype=self.dtype, name="norm2")(x)
         y = Dense(int(width * self.mlp_ratio), dtype=self.dtype, name="mlp1")(y)
-        y = nn.gelu(y, approximate=False)
+        y = gelu(y)
         return x + Dense(width, dtype=self.dtype, name="mlp2")(y)
 
 

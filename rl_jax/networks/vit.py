@@ -56,10 +56,8 @@ class ViT(nn.Module):
         size = None
         if not isinstance(x, Patches):
             size = grid(x.shape, self.patch)
-            everywhere = jnp.broadcast_to(
-                patch_positions(*size)[None], (x.shape[0], size[0] * size[1], 2)
-            )
-            x = Patches(patchify(x, self.patch), everywhere)
+            # Embedded once, for all images.
+            x = Patches(patchify(x, self.patch), patch_positions(*size)[None])
         tokens = Dense(self.width, dtype=dtype, name="embed")(x.values)
         tokens += self._embedded(x.positions, size)
         if self.pool == "cls":
