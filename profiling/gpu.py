@@ -1,14 +1,14 @@
 """One GPU: its ceilings, and the losses over all pairs beside their peers.
 
     python -m profiling.gpu [--budget SECONDS] [--torch-python PYTHON] [--no-torch]
-        [--steps] [--tiny]
+        [--no-steps] [--tiny]
 
 Sections in order of what should not be lost: ceilings, a check against float64, NT-Xent
-and CLIP up to 64k rows, NT-Xent up to 1M views; `--steps` goes on with the training
-steps of `profiling.step`. Peers that are installed take part: PyTorch, eager and
-compiled, Inf-CL, cut-cross-entropy, Liger. The JSON is written after each measurement;
-what the budget does not allow is skipped and named. A time is that of queued calls
-waited for together, over their number: launches overlap with work.
+and CLIP up to 64k rows, NT-Xent up to 1M views, the training steps of `profiling.step`
+that are compiled by then (that script has their parts). Peers that are installed take
+part: PyTorch, eager and compiled, Inf-CL, cut-cross-entropy, Liger. The JSON is written
+after each measurement; what the budget does not allow is skipped and named. A time is
+that of queued calls waited for together, over their number: launches overlap with work.
 
 Up to 4,096 rows float64 decides what is right, beyond this library's float32 on XLA's
 path, and where that takes too long its bf16 there: none of them uses the kernels.
@@ -68,6 +68,9 @@ WORTH_COMPILING = 16384
 """Rows from which `torch.compile`, which takes its time, takes part at the first D."""
 EXACT_ROWS = 65536
 """Rows up to which float32 takes part, whose products are no tensor core's."""
+DENSE_ROWS = 16384
+"""Rows up to which the dense form takes part: compiling it, XLA tries fusions out on
+the whole matrix, beyond this for minutes."""
 GEMM_SHAPES = ((8192, 8192, 8192), (16384, 512, 16384), (65536, 128, 8192))
 MOST_MEMORY = 0.8
 """Share of the card that a contender may plan."""
@@ -81,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--budget", type=arguments.positive, default=420, metavar="SECONDS"
     )
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
-    parser.add_argument("--steps", action="store_true", help="training steps too")
+    parser.add_argument("--no-steps", action="store_true", help="losses alone")
     parser.add_argument("--tiny", action="store_true", help="a trial, also on CPU")
     chosen = parser.parse_args(argv)
     # PyTorch's process needs its share of the card; jax reads this at its first array.
@@ -105,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not chosen.no_torch:
             torch = start_torch(chosen.torch_python, result, stack)
         sizes = TINY if chosen.tiny else SIZES
-        measure(bench, torch, sizes, tiny=chosen.tiny, steps=chosen.steps)
+        measure(bench, torch, sizes, tiny=chosen.tiny, steps=not chosen.no_steps)
     results.finish(result, bench.out)
 
 
@@ -115,7 +118,13 @@ def measure(
     """All sections in order."""
     shrink = 32 if tiny else 1
     programs = Programs(tasks_of(sizes))
+    trained = {"tiny": step.TINY, "real": step.CONFIGS[:2]}["tiny" if tiny else "real"]
+    stages = (step.STEP, step.AUGMENT)
+    work = [step.Compiling(config, stages) for config in trained] if steps else []
+    # Compiling disturbs what is being timed.
     programs.wait()
+    for compiling in work:
+        compiling.wait(0.4 * bench.left)
     for name, section in (
         ("products", lambda: products(bench.result, shrink)),
         ("elementwise", lambda: elementwise(bench.result, shrink)),
@@ -125,16 +134,11 @@ def measure(
         large = task.rows in sizes["large"]
         peer = None if large else torch
         rounds = 2 if tiny or large else None
-        work = functools.partial(one_size, bench, task, programs, peer, rounds)
-        bench.attempt(task.title, work, needs=needs(bench, task) if large else 0.0)
-    if not steps:
-        return
-    for dtype in ("bfloat16", "float32"):
-        bench.attempt(
-            f"SimCLR step, {dtype}",
-            functools.partial(training, bench.result, dtype, tiny),
-            needs=0 if tiny else 40,
-        )
+        size = functools.partial(one_size, bench, task, programs, peer, rounds)
+        bench.attempt(task.title, size, needs=needs(bench, task) if large else 0.0)
+    for compiling in work:
+        train = functools.partial(training, bench, compiling, torch, tiny)
+        bench.attempt(compiling.config.title, train)
 
 
 def tasks_of(sizes: dict) -> list[Task]:
@@ -283,7 +287,8 @@ def candidates(task: Task) -> dict[str, tuple[contenders.Loss, str]]:
         out[EXACT] = (ours(TEMPERATURE, **plain), "float32")
     out[PLAIN] = (ours(TEMPERATURE, precision="bf16", **plain), "bf16")
     out[OURS] = (ours(TEMPERATURE, precision="bf16"), "bf16")
-    out[DENSE] = (dense(TEMPERATURE, dtype=jnp.bfloat16), "bf16")
+    if task.rows <= DENSE_ROWS:
+        out[DENSE] = (dense(TEMPERATURE, dtype=jnp.bfloat16), "bf16")
     return out
 
 
@@ -320,19 +325,18 @@ def entries(
     return made
 
 
-def training(result: dict, dtype: str, tiny: bool) -> None:
-    """Images a second of the SimCLR step, and the share of the augmentation."""
-    config = (step.TINY if tiny else step.CONFIGS)[0]._replace(dtype=dtype)
-    row = step.measured(
-        config,
-        stages=(step.STEP, step.AUGMENT),
-        seconds=20,
+def training(bench: Bench, work: step.Compiling, torch, tiny: bool) -> None:
+    """Images a second of a SimCLR step, and the share of the augmentation."""
+    row = work.measured(
+        torch=torch,
+        torch_limit=bench.left / 4,
+        seconds=6,
         rounds=2 if tiny else None,
+        patience=max(bench.left - 15, 0),
     )
-    result["training"].append(row)
+    bench.result["training"].append(row)
     for name, reason in row.pop("skipped").items():
-        what = f"SimCLR step, {dtype}, {name}"
-        result["skipped"].append({"what": what, "reason": reason})
+        bench.skip(f"{work.config.title}, {name}", reason)
 
 
 def tables(result: dict) -> list[str]:

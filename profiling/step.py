@@ -15,7 +15,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +52,8 @@ CLASSES = 10
 RATE = 1e-3
 GEMM_SHAPES = ((8192, 8192, 8192), (16384, 4096, 4096))
 COLOUR = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
+LEAST_TO_COMPILE = 20
+"""Seconds: with less at hand PyTorch is not asked to compile its step."""
 PAUSE = 0.02
 """Seconds of rest before a sample on an accelerator: no thread of ours spins there."""
 
@@ -220,45 +222,85 @@ def measured(
       `seconds` of a step, every sample, by contender; `compile_seconds` and
       `temp_bytes` of each program; `flops` of a step; `skipped`, reasons by contender.
     """
-    found: dict[str, Any] = {"skipped": {}, "compile_seconds": {}, "temp_bytes": {}}
-    runs: dict[str, timing.Contender] = {}
-    made, make = programs(config)
-    needed = {made[name].data for name in stages}
-    # Compiling lets go of Python's lock; PyTorch compiles in a process of its own.
-    with ThreadPoolExecutor(len(STAGES) + 4) as pool:
-        theirs = pool.submit(peer, torch, config, torch_limit) if torch else None
-        data = {name: pool.submit(jax.jit(make[name])) for name in needed}
-        ready = {
-            name: pool.submit(prepare, made[name], make[made[name].data], config.steps)
+    work = Compiling(config, stages)
+    return work.measured(
+        torch=torch, torch_limit=torch_limit, seconds=seconds, rounds=rounds
+    )
+
+
+class Compiling:
+    """The programs of a configuration, being compiled side by side."""
+
+    def __init__(self, config: Config, stages: Collection[str] = STAGES):
+        self.config, self._stages = config, stages
+        self._made, make = programs(config)
+        # Compiling lets go of Python's lock.
+        self._pool = ThreadPoolExecutor(len(STAGES) + 4)
+        self._data = {
+            name: self._pool.submit(jax.jit(make[name]))
+            for name in {self._made[name].data for name in stages}
+        }
+        self._ready = {
+            name: self._pool.submit(
+                prepare, self._made[name], make[self._made[name].data], config.steps
+            )
             for name in stages
         }
-        for name, future in ready.items():
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Until all are there, at most so long."""
+        wait([*self._ready.values(), *self._data.values()], timeout=seconds)
+
+    def measured(
+        self,
+        *,
+        torch: TorchPeer | None = None,
+        torch_limit: float = 0.0,
+        seconds: float,
+        rounds: int | None = None,
+        patience: float | None = None,
+    ) -> dict:
+        """As `measured`; programs that are not there after `patience` are left out."""
+        config = self.config
+        found: dict[str, Any] = {
+            "skipped": {}, "compile_seconds": {}, "temp_bytes": {},
+        }  # fmt: skip
+        runs: dict[str, timing.Contender] = {}
+        # PyTorch compiles in a process of its own.
+        theirs = torch and self._pool.submit(peer, torch, config, torch_limit)
+        self.wait(patience)
+        for name in self._stages:
             with _named(found["skipped"], name):
-                program = future.result()
+                program = self._ready[name].result(timeout=0)
                 found["compile_seconds"][name] = program.seconds
                 found["temp_bytes"][name] = program.temp_bytes
-                runs[name] = program.contender(data[made[name].data].result())
+                data = self._data[self._made[name].data].result(timeout=0)
+                runs[name] = program.contender(data)
         if theirs:
             with _named(found["skipped"], "PyTorch"):
                 contenders, found["torch"] = theirs.result()
                 runs |= contenders
-    pause = 0.2 if jax.default_backend() == "cpu" else PAUSE
-    timed = timing.interleave(runs, seconds=seconds, rounds=rounds, pause=pause)
-    samples = {n: [s / config.steps for s in t["seconds"]] for n, t in timed.items()}
-    with _named(found["skipped"], "flops"):
-        found["flops"] = model_flops(config)
-    if theirs:
-        with _named(found["skipped"], "PyTorch, to free its memory"):
-            torch.drop_step()
-    empty = {"flops": None, "torch": None}
-    return {**config._asdict(), **empty, **found, "seconds": samples}
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        pause = 0.2 if jax.default_backend() == "cpu" else PAUSE
+        timed = timing.interleave(runs, seconds=seconds, rounds=rounds, pause=pause)
+        samples = {
+            n: [s / config.steps for s in t["seconds"]] for n, t in timed.items()
+        }
+        with _named(found["skipped"], "flops"):
+            found["flops"] = model_flops(config)
+        if theirs:
+            with _named(found["skipped"], "PyTorch, to free its memory"):
+                torch.drop_step()
+        empty = {"flops": None, "torch": None}
+        return {**config._asdict(), **empty, **found, "seconds": samples}
 
 
 def peer(torch: TorchPeer, config: Config, limit: float):
     """What times PyTorch's step and its augmentation, and what preparing it took."""
     facts, errors = {}, []
     # Compiled wherever that works: there is no C compiler behind every PyTorch.
-    for compiled in (True, False) if torch.device != "cpu" else (False,):
+    worth = torch.device != "cpu" and limit >= LEAST_TO_COMPILE
+    for compiled in (True, False) if worth else (False,):
         try:
             facts = torch.prepare_step(config._asdict(), compile=compiled, limit=limit)
             break

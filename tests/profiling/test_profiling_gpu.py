@@ -47,7 +47,7 @@ def test_needs_a_gpu(capsys):
 def test_tiny(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OUT", str(tmp_path))
     monkeypatch.delenv("RL_JAX_TORCH_PYTHON", raising=False)
-    gpu.main(["--tiny", "--steps", "--budget", "120"])
+    gpu.main(["--tiny", "--budget", "240"])
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert result["skipped"] == []
     assert {r["what"] for r in result["ceilings"]} == {
@@ -58,5 +58,5 @@ def test_tiny(tmp_path, monkeypatch, capsys):
     }
     assert {r["rows"] for r in result["rows"]} == {32, 64, 128, 256}
     assert all(r["seconds"] for r in result["rows"])
-    assert [r["dtype"] for r in result["training"]] == ["bfloat16", "float32"]
+    assert [r["name"] for r in result["training"]] == ["resnet18", "vit_s16"]
     assert results.render(tmp_path / "gpu.json") in capsys.readouterr().out
