@@ -2,6 +2,7 @@
 
 import chex
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 from jax.scipy.stats import norm
 
 from rl_jax.errors import UsageError
@@ -43,5 +44,5 @@ def discriminant_risk(
                 f"{len(delta)}, got {a.shape}"
             )
         delta, sigma = a @ delta, a @ sigma @ a.T
-    distance = jnp.sqrt(delta @ jnp.linalg.solve(sigma, delta))
-    return norm.cdf(-distance / 2)
+    white = solve_triangular(jnp.linalg.cholesky(sigma), delta, lower=True)
+    return norm.cdf(-jnp.linalg.norm(white) / 2)
