@@ -83,7 +83,7 @@ def run(
         rng_start, rng_steps = jax.random.split(rng)
         params, _ = net.init(rng_start, points[:1])
         params, _ = training.minimise(
-            loss, params, rng_steps, steps=steps, every=20,
+            loss, params, rng_steps, steps=steps, every=steps,
             optimizer=training.adam(3e-3, steps=steps),
         )  # fmt: skip
         return denoise(params, points)

@@ -22,7 +22,6 @@ from jax.flatten_util import ravel_pytree
 from experiments import figure as figures
 from experiments import outcome, training
 from rl_jax import data, methods, networks
-from rl_jax.types import Network
 
 SECTION = "4.4"
 TITLE = "Reparametrised and score-function gradients"
@@ -36,15 +35,17 @@ def run(
     """Draws gradients of the loss of a VAE, before and after training.
 
     Args:
-      latent: d; with 2 the ratio is 9 at random parameters, 60 to 70 later.
-      draws: gradients by each estimator, a multiple of 50.
+      latent: d; with 2 the ratio falls short of 10 at random parameters.
+      draws: gradients by each estimator, rounded up to a multiple of 50.
       examples: digits in the batch of a gradient.
       steps: of Adam between the two places.
     """
+    chunks = -(-draws // 50)
+    draws = 50 * chunks
     images = data.digits().images.astype(np.float32) / 255
-    decoder = networks.mlp(features=(64,), out=64, batch_norm=False)
+    net = networks.mlp(features=(64,), out=64, batch_norm=False)
     vaes = [
-        methods.vae(_hidden(64), decoder, latent=latent, variance=0.1, estimator=name)
+        methods.vae(net, net, latent=latent, variance=0.1, estimator=name)
         for name in ESTIMATORS
     ]
 
@@ -77,7 +78,7 @@ def run(
             g = jax.vmap(gradient)(rngs)
             return total + jnp.stack([g.sum(0), jnp.square(g).sum(0)]), None
 
-        rngs = jax.random.split(jax.random.key(1), (draws // 50, 50))
+        rngs = jax.random.split(jax.random.key(1), (chunks, 50))
         size = jax.eval_shape(gradient, rngs[0, 0]).shape
         total, _ = jax.lax.scan(add, jnp.zeros((2, *size)), rngs)
         return total
@@ -115,17 +116,6 @@ def run(
             f"{ratio[1]:.0f} times the variance."
         ),
     )  # fmt: skip
-
-
-def _hidden(width: int) -> Network:
-    """One hidden layer, relu(Wx + b)."""
-    layer = networks.mlp(features=(), out=width, batch_norm=False)
-
-    def apply(params, state, x, *, train, rng=None):
-        y, state = layer.apply(params, state, x, train=train, rng=rng)
-        return jax.nn.relu(y), state
-
-    return Network(layer.init, apply)
 
 
 def draw(figure, found: outcome.Outcome) -> None:

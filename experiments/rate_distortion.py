@@ -18,7 +18,6 @@ import numpy as np
 from experiments import figure as figures
 from experiments import outcome, training
 from rl_jax import data, methods, networks
-from rl_jax.types import Network
 
 SECTION = "4.5"
 TITLE = "The rate-distortion curve of the β-VAE, and its collapse"
@@ -39,12 +38,10 @@ def run(
       steps: of Adam.
     """
     images = data.digits().images.astype(np.float32) / 255
-    count, decoder = len(images), networks.mlp(features=(64,), out=64, batch_norm=False)
+    count, net = len(images), networks.mlp(features=(64,), out=64, batch_norm=False)
 
     def train(beta, rng, images):
-        vae = methods.vae(
-            _hidden(64), decoder, latent=latent, variance=variance, beta=beta
-        )
+        vae = methods.vae(net, net, latent=latent, variance=variance, beta=beta)
         rng_start, rng_steps, rng_end = jax.random.split(rng, 3)
         everything = {"image": images, "index": jnp.arange(count)}
         params, state = vae.init(rng_start, everything)
@@ -98,17 +95,6 @@ def run(
             f"of {latent} is active."
         ),
     )  # fmt: skip
-
-
-def _hidden(width: int) -> Network:
-    """One hidden layer, relu(Wx + b)."""
-    layer = networks.mlp(features=(), out=width, batch_norm=False)
-
-    def apply(params, state, x, *, train, rng=None):
-        y, state = layer.apply(params, state, x, train=train, rng=rng)
-        return jax.nn.relu(y), state
-
-    return Network(layer.init, apply)
 
 
 def draw(figure, found: outcome.Outcome) -> None:

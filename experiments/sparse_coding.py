@@ -69,7 +69,7 @@ def run(
             return method.loss(params, state, {"image": x[rows]}, rng)[0]
 
         params, _ = training.minimise(
-            loss, params, rng_steps, steps=steps, every=50,
+            loss, params, rng_steps, steps=steps, every=steps,
             optimizer=training.adam(1e-2, steps=steps),
         )  # fmt: skip
         codes = method.encode(params, state, {"image": x})["h"]
