@@ -12,6 +12,7 @@ from rl_jax.theory.dictionary import (
     learn_dictionary,
     sparse_coding_error,
 )
+from rl_jax.theory.discriminant import discriminant_risk
 from rl_jax.theory.gaussian import (
     canonical_correlations,
     gaussian_information,
@@ -74,6 +75,7 @@ __all__ = [
     "denoiser_score",
     "discrete_bottleneck",
     "discrete_curve",
+    "discriminant_risk",
     "fista",
     "gamma",
     "gaussian",
