@@ -70,7 +70,7 @@ def run(
 
     def train(rng, data_rng):
         measured = {"image": draw(jax.random.key(1), 2 * TEST)[0]["image"]}
-        params, state, records = training.pretrain(
+        params, state, _, records = training.pretrain(
             method,
             lambda key: draw(key, batch)[0],
             rng,

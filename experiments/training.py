@@ -72,7 +72,7 @@ def pretrain(
     data_rng: jax.Array | None = None,
     record: Callable[[Any, Any], Any] | None = None,
     every: int = 1,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Any, Any, jax.Array, Any]:
     """`minimise` for a method, whose state is carried along; jit and vmap it outside.
 
     Args:
@@ -83,12 +83,12 @@ def pretrain(
       optimizer: its schedule counts single steps.
       data_rng: of the batches, None: from `rng`. Runs under `vmap` that share it see
         the same batches, which are then drawn once for all of them.
-      record: of parameters and state before every `every`-th step; None records the
-        loss of those steps.
+      record: of parameters and state before every `every`-th step.
       every: steps between two records.
 
     Returns:
-      Parameters, state, and the records stacked: [steps / every, ...].
+      Parameters and state at the end, the losses of every `every`-th step, and the
+      records of those steps, None without `record`: [steps / every, ...].
 
     Raises:
       ValueError: where `every` does not divide `steps`.
@@ -113,9 +113,9 @@ def pretrain(
     def stretch(carry, start):
         noted = None if record is None else record(carry[0], carry[1])
         carry, values = lax.scan(step, carry, start + jax.numpy.arange(every))
-        return carry, values[0] if record is None else noted
+        return carry, (values[0], noted)
 
     starts = every * jax.numpy.arange(steps // every)
     carry = params, state, optimizer.init(params)
-    (params, state, _), records = lax.scan(stretch, carry, starts)
-    return params, state, records
+    (params, state, _), (losses, records) = lax.scan(stretch, carry, starts)
+    return params, state, losses, records
