@@ -2,9 +2,10 @@
 
     min E[−log q(y|t)] + β E KL(q(t|x) ‖ r(t)),    t = μ(x) + σ(x)ε
 
-(Alemi, Fischer, Dillon & Murphy 2017), whose β is one over that of §7.1. Both terms bound information: the rate is at
-least I(X;T), and H(Y) − E[−log q(y|t)] is at most I(T;Y) ≤ I(X;T). So on the images the
-numbers are taken from, every point lies below the diagonal, whatever the network.
+(Alemi, Fischer, Dillon & Murphy 2017), whose β is one over that of §7.1. Both terms
+bound information: the rate is at least I(X;T), and H(Y) − E[−log q(y|t)] is at most
+I(T;Y) ≤ I(X;T). So on the images the numbers are taken from, every point lies below the
+diagonal, whatever the network.
 
 Left: each dot is a β, all from one start; the code is paid for nat by nat until, at the
 largest β, nothing of the image is kept. Right: accuracy on held-out digits. The dotted
