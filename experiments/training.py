@@ -7,6 +7,8 @@ import jax
 import optax
 from jax import lax
 
+from rl_jax.types import Batch, Method
+
 
 def minimise(
     loss: Callable[[Any, jax.Array], jax.Array],
@@ -58,3 +60,62 @@ def minimise(
 def adam(learning_rate: float, *, steps: int) -> optax.GradientTransformation:
     """Adam whose rate falls along a cosine to 0 at the end."""
     return optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+
+
+def pretrain(
+    method: Method,
+    batch: Callable[[jax.Array], Batch],
+    rng: jax.Array,
+    *,
+    steps: int,
+    optimizer: optax.GradientTransformation,
+    data_rng: jax.Array | None = None,
+    record: Callable[[Any, Any], Any] | None = None,
+    every: int = 1,
+) -> tuple[Any, Any, jax.Array, Any]:
+    """`minimise` for a method, whose state is carried along; jit and vmap it outside.
+
+    Args:
+      method: any of `rl_jax.methods`.
+      batch: of a key that differs each step.
+      rng: of the start, and of the noise inside the loss.
+      steps: a multiple of `every`.
+      optimizer: its schedule counts single steps.
+      data_rng: of the batches, None: from `rng`. Runs under `vmap` that share it see
+        the same batches, which are then drawn once for all of them.
+      record: of parameters and state before every `every`-th step.
+      every: steps between two records.
+
+    Returns:
+      Parameters and state at the end, the losses of every `every`-th step, and the
+      records of those steps, None without `record`: [steps / every, ...].
+
+    Raises:
+      ValueError: where `every` does not divide `steps`.
+    """
+    if steps % every:
+        raise ValueError(f"pretrain: every={every} does not divide steps={steps}")
+    rng_start, rng_loss = jax.random.split(rng)
+    data_rng = jax.random.fold_in(rng, 0) if data_rng is None else data_rng
+    params, state = method.init(rng_start, batch(data_rng))
+
+    def step(carry, t):
+        params, state, opt_state = carry
+        (value, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
+            params,
+            state,
+            batch(jax.random.fold_in(data_rng, t)),
+            jax.random.fold_in(rng_loss, t),
+        )
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), aux.state, opt_state), value
+
+    def stretch(carry, start):
+        noted = None if record is None else record(carry[0], carry[1])
+        carry, values = lax.scan(step, carry, start + jax.numpy.arange(every))
+        return carry, (values[0], noted)
+
+    starts = every * jax.numpy.arange(steps // every)
+    carry = params, state, optimizer.init(params)
+    (params, state, _), (losses, records) = lax.scan(stretch, carry, starts)
+    return params, state, losses, records

@@ -1,5 +1,10 @@
 """Closed forms and small solvers: what the methods are checked against."""
 
+from rl_jax.theory.activations import (
+    NoisyInformation,
+    binned_information,
+    noisy_information,
+)
 from rl_jax.theory.bottleneck import (
     Bottleneck,
     discrete_bottleneck,
@@ -69,8 +74,10 @@ __all__ = [
     "GaussianBottleneck",
     "InfoNCEBound",
     "Mixture",
+    "NoisyInformation",
     "Sufficiency",
     "bayes_risk",
+    "binned_information",
     "canonical_correlations",
     "denoiser_score",
     "discrete_bottleneck",
@@ -98,6 +105,7 @@ __all__ = [
     "mixture_score",
     "mixture_statistic",
     "mutual_information",
+    "noisy_information",
     "pair_information",
     "pca_floor",
     "pca_projector",

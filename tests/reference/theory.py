@@ -154,3 +154,36 @@ def gaussian_pair_nce(rho, *, order=60):
 
     own, other = ratio(own), ratio(other)
     return np.sum(mass * (own - np.logaddexp(own, other) + np.log(2)))
+
+
+def cell_entropy(h, bins, low, high):
+    """Entropy of the cells that rows fall in, in nats, from a dictionary of counts."""
+    counts = {}
+    for row in h:
+        cell = tuple(
+            min(max(int(np.floor((v - low) / (high - low) * bins)), 0), bins - 1)
+            for v in row
+        )
+        counts[cell] = counts.get(cell, 0) + 1
+    shares = np.array(list(counts.values())) / len(h)
+    return -np.sum(shares * np.log(shares))
+
+
+def mixture_overlap(h, variance, times):
+    """-mean_i log mean_j exp(-|h_i - h_j|^2 / (times variance)), pair by pair."""
+    total = 0.0
+    for a in h:
+        distance = np.array([np.sum((a - b) ** 2) for b in h])
+        total -= np.log(np.mean(np.exp(-distance / (times * variance))))
+    return total / len(h)
+
+
+def noisy_information(h, variance):
+    """I(X;T) of scalars h and Gaussian noise: entropy of the mixture by quadrature."""
+    spread = np.sqrt(variance)
+    grid = np.linspace(h.min() - 9 * spread, h.max() + 9 * spread, 20001)
+    gaps = (grid[:, None] - h[None]) / spread
+    density = np.exp(-0.5 * gaps**2).mean(1) / np.sqrt(2 * np.pi * variance)
+    safe = np.where(density > 0, density, 1.0)
+    entropy = -np.trapezoid(density * np.log(safe), grid)
+    return entropy - 0.5 * np.log(2 * np.pi * np.e * variance)
