@@ -60,3 +60,10 @@ def svg(draw: Callable[[Any, Any], None], found: Any) -> str:
     text = out.getvalue()
     text = text[text.index("<svg") :]
     return re.sub(_INK, "currentColor", text, flags=re.IGNORECASE)
+
+
+def band(axes: Any, x: Any, values: Any, colour: str, label: str | None = None) -> None:
+    """The mean of values [seeds, n] against x as a line, and their range around it."""
+    axes.plot(x, values.mean(0), color=colour, label=label)
+    low, high = values.min(0), values.max(0)
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)

@@ -212,11 +212,7 @@ def draw(figure, found: outcome.Outcome) -> None:
     for colour, name in zip(
         (figures.COLOURS[i] for i in (2, 0, 6)), names, strict=True
     ):
-        values = d[name]
-        right.plot(place, values.mean(0), "o-", color=colour, label=name)
-        right.fill_between(
-            place, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0
-        )
+        figures.band(right, place, d[name], colour, name)
     right.set(ylim=(0, 1.05), xlabel="layer", title="CKA of the same layer, digits")
     right.set_xticks(place, ("1", "2", "h", "z"))
     right.legend(loc="lower left")
