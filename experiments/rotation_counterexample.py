@@ -119,8 +119,8 @@ def run(
             "At 45° density, evidence and ELBO of every example are those at 0° within "
             f"{moved:.0e} nat, while MCC falls from {scores['MCC'][0]:.2f} to "
             f"{scores['MCC'][-1]:.2f} and SAP from {scores['SAP'][0]:.2f} to "
-            f"{scores['SAP'][-1]:.2f}. Trained VAEs differ in MCC by {of_seed:.2f} from "
-            f"seed to seed and by {of_beta:.2f} from β to β."
+            f"{scores['SAP'][-1]:.2f}. Trained VAEs differ in MCC by {of_seed:.2f} "
+            f"from seed to seed and by {of_beta:.2f} from β to β."
         ),
         correction=(
             "The ELBO is the same only where q can be rotated too. With a diagonal q "
