@@ -139,9 +139,9 @@ def run(
             "turned": turned[raw.argmin(), :400, 0],
         },
         said=(
-            f"With slope {mild} a linear readout of z has R² {content[at].min():.2f} or "
-            f"more for content and {style[at].max():.2f} or less for style, where one "
-            f"of x has {r2['x', 'content'][at].min():.2f} and "
+            f"With slope {mild} a linear readout of z has R² {content[at].min():.2f} "
+            f"or more for content and {style[at].max():.2f} or less for style, where "
+            f"one of x has {r2['x', 'content'][at].min():.2f} and "
             f"{r2['x', 'style'][at].min():.2f} at least. With slope {min(slopes)} "
             f"content falls to {content.min():.2f}."
         ),
