@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 COLOURS = ("#2b83c6", "#d9660a", "#0d9a70", "#c2669c", "#b98a00", "#7a68c8", "#6f7a86")
 """Told apart with any colour vision, and readable on white and on near-black."""
 FAINT = "#8b949e"
@@ -89,3 +91,24 @@ def _shortened(text: str) -> str:
 
 def _two_decimals(found: re.Match) -> str:
     return found[0].replace(found[1], f"{float(found[1]):.2f}")
+
+
+def band(axes: Any, x: Any, values: Any, colour: str, label: str | None = None) -> None:
+    """The mean of values [seeds, n] against x as a line, and their range around it."""
+    axes.plot(x, values.mean(0), color=colour, label=label)
+    low, high = values.min(0), values.max(0)
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def table(axes: Any, values: Any, colour: str) -> None:
+    """A table of numbers in [0, 1], each cell coloured and written out."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+
+    rgb = to_rgb(colour)
+    shades = LinearSegmentedColormap.from_list("", [(*rgb, 0.0), (*rgb, 0.85)])
+    axes.pcolormesh(values, cmap=shades, vmin=0, vmax=1, edgecolors="none")
+    for (row, column), value in np.ndenumerate(values):
+        axes.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center")
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.set_aspect("equal")

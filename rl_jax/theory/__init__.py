@@ -45,6 +45,7 @@ from rl_jax.theory.score import (
     mixture_score,
     tweedie,
 )
+from rl_jax.theory.similarity import linear_map_cka
 from rl_jax.theory.simplex import (
     simplex_etf,
     simplex_gram,
@@ -96,6 +97,7 @@ __all__ = [
     "learn_dictionary",
     "likelihood_ratio_spread",
     "linear_autoencoder_error",
+    "linear_map_cka",
     "log_density_ratio",
     "log_mean_exp_cosine",
     "log_mean_ratio",

@@ -1,0 +1,21 @@
+"""Memory of dense and streaming NT-Xent: as the formulas say, and not otherwise."""
+
+from experiments import loss_memory as experiment
+from tests.experiments.running import failed, passes
+
+SIZES = {"batch_sizes": (2**12, 2**18)}
+STREAMING = "streaming / (8Nd + 64N bytes + 16 MB), every B"
+
+
+def test_it_holds():
+    passes(experiment, **SIZES)
+
+
+def test_two_matrices_are_one_too_many():
+    assert failed(experiment, copies=2, **SIZES) == [
+        "|dense / (4N² + 12Nd) − 1|, every B"
+    ]
+
+
+def test_the_matrix_does_not_pass_for_streaming():
+    assert failed(experiment, implementation="dense", **SIZES) == [STREAMING]
