@@ -24,6 +24,7 @@ def doctor(argv: Sequence[str]) -> None:
           path: folder whose disk is looked at.
         """
         from rl_jax import data
+        from rl_jax.pairwise import mosaic_gpu
         from rl_jax.run.environment import environment
 
         for name, value in environment().items():
@@ -36,6 +37,8 @@ def doctor(argv: Sequence[str]) -> None:
         free = shutil.disk_usage(path).free / 1e9
         print(f"{'free disk':<18}{free:.1f} GB in {path.absolute()}")
         print(f"{'decode':<18}{data.decode_speed(None):.0f} JPEG images/s, one core")
+        reason = mosaic_gpu.available()
+        print(f"{'Hopper kernels':<18}{reason or 'yes'}")
         error = loss_error()
         print(f"{'nt_xent':<18}{error:.1e} relative error against float64")
         if not error < 1e-5:
