@@ -17,6 +17,7 @@ at the variance of X alone, and are here no better than random rows.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from experiments import figure as figures
 from experiments import outcome
@@ -71,11 +72,16 @@ def run(
             return s.gap, s.conditional
 
         correlations, canonical = theory.canonical_correlations(x, y, xy)
-        each = jax.vmap(jax.vmap(of_first, (None, 0)), (0, None))
-        found = each(jnp.stack([canonical, *others]), rows)
+        kinds = jnp.stack([canonical, *others])
+        found = lax.map(lambda a: lax.map(lambda k: of_first(a, k), rows), kinds)
         return correlations, found, of_first(regression, dim_y)
 
-    every = jax.jit(jax.vmap(measure, (None, 0, 0, 0, 0)))
+    @jax.jit
+    def every(noise, *draws):
+        # One matrix at a time: jaxlib 0.10 can wait for ever when two decompositions
+        # of stacks of matrices meet in one program on a CPU of two cores.
+        return lax.map(lambda draw: measure(noise, *draw), draws)
+
     with jax.enable_x64(True):
         correlations, (gap, conditional), regressed = jax.device_get(
             every(noise, sigma, regression, principal, random)

@@ -57,14 +57,12 @@ def run(
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
     points = np.concatenate([noisy, grid])
 
-    @jax.jit
-    def exact(x):
-        score = theory.mixture_score(x, MIXTURE, noise=noise)
-        mean = theory.mixture_posterior_mean(x, MIXTURE, noise=noise)
-        return score, mean, theory.tweedie(x, score, noise=noise)
-
+    # Apart: jaxlib 0.10 can wait for ever when two decompositions of stacks of
+    # matrices, here of covariances, meet in one program on a CPU of two cores.
+    exact = jax.jit(theory.mixture_score), jax.jit(theory.mixture_posterior_mean)
     with jax.enable_x64(True):
-        score, mean, by_score = jax.device_get(exact(points))
+        score, mean = (np.asarray(f(points, MIXTURE, noise=noise)) for f in exact)
+        by_score = np.asarray(theory.tweedie(points, score, noise=noise))
 
     net = networks.mlp(features=(48, 48), out=2, batch_norm=False)
 

@@ -129,6 +129,7 @@ def draw(figure, found: outcome.Outcome) -> None:
         left.plot(d["step"], d["sum"][model], color=colour, linestyle="--")
     left.set(
         xlabel="step",
+        xlim=(0, 150),
         ylabel="nat, mean over x",
         title="ELBO, and ELBO + KL(q‖posterior) (dashed)",
         ylim=(d["evidence"].min() - 4, d["evidence"].max() + 1),

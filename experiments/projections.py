@@ -69,9 +69,10 @@ def run(
         accuracy = jax.vmap(
             lambda z: _vote(z[:known], label[:known], z[known:], label[known:], k)
         )(seen)
-        best = 1 - jax.vmap(
-            lambda a: theory.discriminant_risk(means, jnp.diag(spread**2), projection=a)
-        )(planes[: len(EXPECTED)])
+        best = 1 - jnp.stack([
+            theory.discriminant_risk(means, jnp.diag(spread**2), projection=a)
+            for a in planes[: len(EXPECTED)]
+        ])  # fmt: skip
         return accuracy, best, seen[: len(EXPECTED), :SHOWN], label[:SHOWN]
 
     @jax.jit
