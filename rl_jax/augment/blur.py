@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_jax.augment import ranges
+from rl_jax.augment.crop import along_both
 
 
 def _blur_matrix(size: int, sigma: chex.Numeric, radius: int) -> chex.Array:
@@ -47,14 +48,12 @@ def gaussian_blur(
       UsageError: radius < 1.
     """
     chex.assert_rank(image, 3)
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     if radius is None:
         radius = max(1, height // 20)
     ranges.within("gaussian_blur", 1, math.inf, radius=radius)
-    rows = _blur_matrix(height, sigma, radius)
-    columns = _blur_matrix(width, sigma, radius)
-    image = (rows @ image.reshape(height, -1)).reshape(height, width, channels)
-    return jnp.einsum("pwc,qw->pqc", image, columns)
+    rows, columns = (_blur_matrix(size, sigma, radius) for size in (height, width))
+    return along_both(rows, image, columns)
 
 
 def random_blur(
@@ -86,4 +85,7 @@ def random_blur(
         return image
     chance, position = jax.random.uniform(rng, (2,))
     width = sigma[0] + (sigma[1] - sigma[0]) * position
-    return jnp.where(chance < p, gaussian_blur(image, width, radius=radius), image)
+    # So narrow that the weight of a neighbour is exactly 0: the image as it is, without
+    # keeping it beside the blurred one.
+    width = jnp.where(chance < p, width, 0.01)
+    return gaussian_blur(image, width, radius=radius)

@@ -147,15 +147,15 @@ def views(
             image = jax.vmap(crop)(image)
         return standardise(image)
 
-    def draw(transform):
-        def one(view, rng, image):
-            return transform(jax.random.fold_in(rng, view), image)
+    def draw(transform, numbers, rngs, image):
+        def several(rng, image):
+            def one(view):
+                return transform(jax.random.fold_in(rng, view), image)
 
-        return jax.vmap(one, in_axes=(None, 0, 0))
+            return jax.vmap(one)(numbers)
 
-    def draw_several(transform, numbers, rngs, image):
-        several = jax.vmap(draw(transform), in_axes=(0, None, None), out_axes=1)
-        return several(numbers, rngs, image)
+        # Views within examples: the products of a crop leave them in this order.
+        return jax.vmap(several)(rngs, image)
 
     def augment(rng: chex.PRNGKey, batch: Batch) -> Batch:
         if "image" not in batch or "index" not in batch:
@@ -166,16 +166,17 @@ def views(
         chex.assert_shape(index, image.shape[:1])
         rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, index)
         if second_view is None:
-            drawn = draw_several(first_view, jnp.arange(num_views), rngs, image)
+            drawn = draw(first_view, jnp.arange(num_views), rngs, image)
         else:
-            drawn = jnp.stack(
-                [draw(first_view)(0, rngs, image), draw(second_view)(1, rngs, image)],
-                axis=1,
-            )
+            parts = [
+                draw(view, jnp.array([k]), rngs, image)
+                for k, view in enumerate((first_view, second_view))
+            ]
+            drawn = jnp.concatenate(parts, axis=1)
         made = {"image": clean(batch["image"]), "views": standardise(drawn)}
         if num_local:
             numbers = num_views + jnp.arange(num_local)
-            crops = draw_several(local_view, numbers, rngs, image)
+            crops = draw(local_view, numbers, rngs, image)
             made["local_views"] = standardise(crops)
         return {**batch, **made}
 

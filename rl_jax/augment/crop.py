@@ -90,15 +90,25 @@ def resample(
     """
     chex.assert_rank(image, 3)
     chex.assert_shape(box, (4,))
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     rows = interpolation_matrix(
         box[0], box[2], source=height, target=size[0], method=method
     )
     columns = interpolation_matrix(
         box[1], box[3], source=width, target=size[1], method=method
     )
-    image = (rows @ image.reshape(height, -1)).reshape(size[0], width, channels)
-    return jnp.clip(jnp.einsum("pwc,qw->pqc", image, columns), 0.0, 1.0)
+    return jnp.clip(along_both(rows, image, columns), 0.0, 1.0)
+
+
+def along_both(rows: chex.Array, image: chex.Array, columns: chex.Array) -> chex.Array:
+    """R · image · Cᵀ of each channel; [P, H], [H, W, C] and [Q, W] make [P, Q, C].
+
+    Each product contracts the last axis of the image and puts its own first, so that
+    channels first becomes channels last and nothing is transposed in between.
+    """
+    planes = jnp.moveaxis(image, -1, 0)
+    planes = jnp.einsum("qw,chw->qch", columns, planes)
+    return jnp.einsum("ph,qch->pqc", rows, planes)
 
 
 def crop_box(
