@@ -33,7 +33,7 @@ EVERY = 10
 def run(
     *,
     seeds: int = 2,
-    steps: int = 300,
+    steps: int = 200,
     predictor: bool = True,
     normalise_z: bool = False,
 ):
