@@ -26,7 +26,7 @@ COUNTS = (2, 4, 16, 64, 256)
 PAIRS = 64
 
 
-def run(*, seeds: int = 2, steps: int = 300, paired: bool = True):
+def run(*, seeds: int = 2, steps: int = 300, paired: bool = True) -> outcome.Outcome:
     """Trains InfoNCE on digits with 1 to 255 negatives from the same starts.
 
     Args:

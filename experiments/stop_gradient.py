@@ -36,7 +36,7 @@ def run(
     steps: int = 200,
     predictor: bool = True,
     normalise_z: bool = False,
-):
+) -> outcome.Outcome:
     """Trains SimSiam on digits with and without stop-gradient from the same starts.
 
     Args:

@@ -31,7 +31,9 @@ WIDTH = 16
 RECORDS = 15
 
 
-def run(*, seeds: int = 2, steps: int = 240, stop_gradient: bool = True):
+def run(
+    *, seeds: int = 2, steps: int = 240, stop_gradient: bool = True
+) -> outcome.Outcome:
     """Trains all methods on the same views of digits.
 
     Args:
