@@ -50,7 +50,7 @@ def run(
     bins: int = 30,
     variance: float = 0.1,
     learning_rate: float = 2e-3,
-):
+) -> outcome.Outcome:
     """Trains small networks on a rule of 12 bits and measures their last hidden layer.
 
     Args:

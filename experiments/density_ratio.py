@@ -30,8 +30,8 @@ COVARIANCE = np.array([[1.2, 0.4], [0.4, 0.8]])
 
 
 def run(
-    *, seeds: int = 3, steps: int = 1500, negatives: int = 1, corrected: bool = True
-):
+    *, seeds: int = 3, steps: int = 1000, negatives: int = 1, corrected: bool = True
+) -> outcome.Outcome:
     """Trains classifiers of N(m, Σ) against N(0, I) in the plane on fresh points.
 
     Args:

@@ -36,7 +36,7 @@ def run(
     cells: int = 32,
     iterations: int = 3000,
     start: Literal["own", "uniform"] = "own",
-):
+) -> outcome.Outcome:
     """Solves both bottlenecks at several β in float64.
 
     Args:

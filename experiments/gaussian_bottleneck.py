@@ -35,7 +35,7 @@ def run(
     codes: int = 2000,
     slope: float | None = None,
     seed: int = 0,
-):
+) -> outcome.Outcome:
     """Compares the frontier with samples, a grid, and other codes.
 
     Args:
@@ -50,31 +50,29 @@ def run(
     fine = np.linspace(0, 2.5, 120)
     sigma = _covariances(generator)
     top = 1 / np.array([0.8, 0.6, 0.4, 0.3, 0.2])
+    wide = 1.6 * fine
     with jax.enable_x64():
-        exact = np.asarray(theory.scalar_relevance(rates[None], rho=rho[:, None]))
-        curves = np.asarray(theory.scalar_relevance(fine[None], rho=rho[:, None]))
-        derivative = jax.vmap(
-            jax.grad(lambda r, rho: theory.scalar_relevance(r, rho=rho)),
-            in_axes=(0, None),
-        )
-        ends = jnp.array([0.0, 20.0])
-        slopes = np.stack([np.asarray(derivative(ends, r)) for r in rho])
         # A grid of 32 cells resolves a code no finer than this.
-        joint = _cells(rho[1])
-        grid = theory.discrete_curve(joint, betas=1 / np.array([0.5, 0.3, 0.2]))
-        grid = np.asarray(grid.rate), np.asarray(grid.relevance)
-        grid_miss = grid[1] - theory.scalar_relevance(grid[0], rho=rho[1])
-        solved = [theory.gaussian_bottleneck(*sigma, beta=beta) for beta in top]
-        lam = solved[0].eigenvalues
-        points = np.array([[s.rate, s.relevance] for s in solved])
-        projections = np.array([s.projection for s in solved])
-        direct = _information(*sigma, projections)
-        cloud = _random_codes(generator, sigma, projections, codes)
-        above = cloud[1] - np.asarray(theory.gaussian_curve(cloud[0], eigenvalues=lam))
-        frontier = np.asarray(theory.gaussian_curve(fine * 1.6, eigenvalues=lam))
-        enters = 0.5 * np.log(
-            np.array([_odds(lam[:i]) / _odds(lam[i]) ** i for i in range(1, len(lam))])
+        grid = theory.discrete_curve(
+            _cells(rho[1]), betas=1 / np.array([0.5, 0.3, 0.2])
         )
+        grid = np.asarray(grid.rate), np.asarray(grid.relevance)
+        solved = jax.jit(
+            jax.vmap(lambda beta: theory.gaussian_bottleneck(*sigma, beta=beta))
+        )(top)
+        solved = jax.tree.map(np.asarray, solved)
+        lam = solved.eigenvalues[0]
+        cloud = _random_codes(generator, sigma, solved.projection, codes)
+        forms = jax.tree.map(
+            np.asarray, _closed_forms(rho, rates, fine, grid[0], wide, cloud[0], lam)
+        )
+    exact, curves, on_grid, slopes, frontier, on_cloud = forms
+    grid_miss, above = grid[1] - on_grid, cloud[1] - on_cloud
+    points = np.stack([solved.rate, solved.relevance], axis=-1)
+    direct = _information(*sigma, solved.projection)
+    enters = 0.5 * np.log([
+        _odds(lam[:i]) / _odds(lam[i]) ** i for i in range(1, len(lam))
+    ])  # fmt: skip
     expected = rho**2 if slope is None else np.full_like(rho, slope)
     z = (sampled - exact) / error
     miss = slopes[:, 0] - expected
@@ -100,7 +98,7 @@ def run(
         data={
             "rates": rates, "sampled": sampled, "grid": grid, "fine": fine,
             "curves": curves, "cloud": cloud[:, :: codes // 600 + 1], "points": points,
-            "frontier": (fine * 1.6, frontier), "enters": enters,
+            "frontier": (wide, frontier), "enters": enters,
         },
         said=(
             f"Samples are within {np.abs(sampled - exact).max():.4f} nat of the closed "
@@ -115,6 +113,28 @@ def run(
             "is worth its price while β ≤ 1/ρ²."
         ),
     )  # fmt: skip
+
+
+def _closed_forms(rho, rates, fine, grid, wide, cloud, lam):
+    """Both curves where they are needed, and the slope of the first at its ends."""
+
+    def curve(rate, rho):
+        return theory.scalar_relevance(rate, rho=rho)
+
+    @jax.jit
+    def compute(rates, fine, grid, wide, cloud, lam):
+        slope = jax.vmap(jax.grad(curve), in_axes=(0, None))
+        ends = jnp.array([0.0, 20.0])
+        return (
+            jnp.stack([curve(rates, r) for r in rho]),
+            jnp.stack([curve(fine, r) for r in rho]),
+            curve(grid, rho[1]),
+            jnp.stack([slope(ends, r) for r in rho]),
+            theory.gaussian_curve(wide, eigenvalues=lam),
+            theory.gaussian_curve(cloud, eigenvalues=lam),
+        )
+
+    return compute(rates, fine, grid, wide, cloud, lam)
 
 
 def _sampled(generator, rho, rates, samples):

@@ -37,7 +37,7 @@ def run(
     steps: int = 1000,
     batch: int = 128,
     pairs: int = 0,
-):
+) -> outcome.Outcome:
     """Estimates the bound of the best critic at several K, and trains critics.
 
     Args:

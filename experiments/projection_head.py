@@ -33,7 +33,7 @@ def run(
     batch: int = 128,
     head: bool = True,
     redraw: bool = True,
-):
+) -> outcome.Outcome:
     """Trains SimCLR on coloured templates and probes h and z.
 
     Args:

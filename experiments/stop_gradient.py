@@ -33,10 +33,10 @@ EVERY = 10
 def run(
     *,
     seeds: int = 2,
-    steps: int = 300,
+    steps: int = 200,
     predictor: bool = True,
     normalise_z: bool = False,
-):
+) -> outcome.Outcome:
     """Trains SimSiam on digits with and without stop-gradient from the same starts.
 
     Args:

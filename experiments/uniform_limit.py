@@ -34,7 +34,7 @@ LEAST = 16384
 QUERIES = 256
 
 
-def run(*, seed: int = 0, own_term: bool = True):
+def run(*, seed: int = 0, own_term: bool = True) -> outcome.Outcome:
     """Measures InfoNCE on uniform vectors at several K, d and τ.
 
     Args:

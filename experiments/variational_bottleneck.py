@@ -26,7 +26,7 @@ TITLE = "The variational bottleneck sells accuracy for rate"
 BETAS = (1e-5, 1e-2, 0.1, 0.3, 0.6, 3.0)
 
 
-def run(*, seeds: int = 2, steps: int = 600):
+def run(*, seeds: int = 2, steps: int = 600) -> outcome.Outcome:
     """Trains the bottleneck on digits at several β, and the plain classifier.
 
     Args:
@@ -115,11 +115,12 @@ def draw(figure, found: outcome.Outcome) -> None:
     """Information about the label, and accuracy, against the rate."""
     left, right = figure.subplots(1, 2)
     d = found.data
-    reach = np.geomspace(0.02, d["entropy"], 50)
-    left.plot(reach, reach, color=figures.FAINT, linestyle="--")
+    left.plot([0, d["entropy"]], [0, d["entropy"]], color=figures.FAINT,
+              linestyle="--")  # fmt: skip
     left.axhline(d["entropy"], color=figures.FAINT, linestyle=":")
-    left.annotate("H(Y)", (0.02, d["entropy"]), (0, 3), textcoords="offset points")
-    left.annotate("all of the rate", (1.2, 1.2), (-6, 0), ha="right",
+    left.annotate("H(Y)", (18, d["entropy"]), (0, -12), ha="right",
+                  textcoords="offset points")  # fmt: skip
+    left.annotate("all of\nthe rate", (1.4, 1.4), (-4, 0), ha="right",
                   textcoords="offset points")  # fmt: skip
     right.axhline(d["plain"].mean(), color=figures.FAINT, linestyle=":")
     right.annotate("plain classifier", (0.02, d["plain"].mean()), (0, 3),
@@ -128,13 +129,12 @@ def draw(figure, found: outcome.Outcome) -> None:
         zip(d["rate"], d["told"], d["accuracy"], strict=True)
     ):
         style = {"color": figures.COLOURS[k % 7], "marker": "o"}
-        rate = np.maximum(rate, 0.02)
         left.plot(rate, told, **style)
-        right.plot(rate, accuracy, **style)
+        right.plot(np.maximum(rate, 0.02), accuracy, **style)
     for beta, x, y in zip(BETAS, d["rate"][0], d["accuracy"][0], strict=True):
         right.annotate(f"{beta:g}", (max(x, 0.02), y), (4, -12),
                        textcoords="offset points", fontsize=8)  # fmt: skip
-    left.set(xscale="log", xlabel="rate, nat", ylabel="H(Y) − distortion, nat",
+    left.set(xlim=(-2, 18), xlabel="rate, nat", ylabel="H(Y) − distortion, nat",
              title="told of the label")  # fmt: skip
     right.set(xscale="log", xlabel="rate, nat", ylabel="accuracy", ylim=(0, 1.1),
               title="held-out digits, at each β")  # fmt: skip
