@@ -95,9 +95,9 @@ def run(
                 np.abs(entropy - reference),
                 1e-3,
             ),
-            outcome.at_least("loss / log K at τ = 10", loss[0], 0.95),
+            outcome.at_least(f"loss / log K at τ = {taus[0]:g}", loss[0], 0.95),
             outcome.at_least(
-                "first gradient, least τ / τ = 1",
+                f"first gradient, τ = {taus[-1]:g} / τ = {taus[1]:g}",
                 norms["first"][-1] / norms["first"][1],
                 10,
             ),
