@@ -39,7 +39,7 @@ def run(
     """Compiles NT-Xent, dense and streaming, for growing batches.
 
     Args:
-      batch_sizes: B, pairs of views.
+      batch_sizes: B, pairs of views; 4096 among them.
       dim: d, of the embeddings.
       copies: matrices N × N of the formula for the dense loss. The text counts two, one
         for the gradient.
