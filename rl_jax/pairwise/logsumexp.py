@@ -49,7 +49,7 @@ def logsumexp(
         "highest" is full float32.
       block_size: rows and columns of a tile; None: see `block_size_for`.
       implementation: "xla" and "ring" stream; of several devices each gathers all rows,
-        or passes them on to the next. "dense" forms the matrix. "mosaic_gpu" are kernels
+        or passes them on to the next. "dense" forms the matrix. "mosaic_gpu": kernels
         for one Hopper GPU (H100, H200): 16-bit operands, D ≤ 512, every column counts;
         logits too large for a constant shift go the way of "xla". None chooses those
         where they run and there are 2²⁴ pairs, else "xla", and "ring" where more than
