@@ -45,7 +45,7 @@ def run(
 
     Args:
       seeds: starts for each β.
-      betas: weights of the rate, 1 among them; 8 or more switch dimensions off.
+      betas: weights of the rate, 1 among them; from 17 on the code is switched off.
       steps: of Adam on the exact objective.
       examples: drawn from the model.
       orthogonal: whether the map is a rotation; False stretches it too, by 4.6 %

@@ -118,7 +118,7 @@ def draw(figure, found: outcome.Outcome) -> None:
     left.plot([0, d["entropy"]], [0, d["entropy"]], color=figures.FAINT,
               linestyle="--")  # fmt: skip
     left.axhline(d["entropy"], color=figures.FAINT, linestyle=":")
-    left.annotate("H(Y)", (18, d["entropy"]), (0, -12), ha="right",
+    left.annotate("H(Y)", (18, d["entropy"]), (0, 3), ha="right",
                   textcoords="offset points")  # fmt: skip
     left.annotate("all of\nthe rate", (1.4, 1.4), (-4, 0), ha="right",
                   textcoords="offset points")  # fmt: skip
@@ -134,7 +134,7 @@ def draw(figure, found: outcome.Outcome) -> None:
     for beta, x, y in zip(BETAS, d["rate"][0], d["accuracy"][0], strict=True):
         right.annotate(f"{beta:g}", (max(x, 0.02), y), (4, -12),
                        textcoords="offset points", fontsize=8)  # fmt: skip
-    left.set(xlim=(-2, 18), xlabel="rate, nat", ylabel="H(Y) − distortion, nat",
+    left.set(xlim=(-4.5, 18), xlabel="rate, nat", ylabel="H(Y) − distortion, nat",
              title="told of the label")  # fmt: skip
     right.set(xscale="log", xlabel="rate, nat", ylabel="accuracy", ylim=(0, 1.1),
               title="held-out digits, at each β")  # fmt: skip
