@@ -72,6 +72,8 @@ DENSE_ROWS = 16384
 """Rows up to which the dense form takes part: compiling it, XLA tries fusions out on
 the whole matrix, beyond this for minutes."""
 GEMM_SHAPES = ((8192, 8192, 8192), (16384, 512, 16384), (65536, 128, 8192))
+NARROW = 256
+"""Columns up to which losses come before the training steps, and the others after."""
 MOST_MEMORY = 0.8
 """Share of the card that a contender may plan."""
 
@@ -124,7 +126,7 @@ def measure(
     # Compiling disturbs what is being timed; but more than a third of the time is
     # not waited for it.
     until = 0.65 * bench.left
-    programs.wait()
+    programs.wait(bench.left - until)
     for compiling in work:
         compiling.wait(max(bench.left - until, 0))
     for name, section in (
@@ -132,15 +134,24 @@ def measure(
         ("elementwise", lambda: elementwise(bench.result, shrink)),
     ):
         bench.attempt(name, section)
-    for task in programs.tasks:
-        large = task.rows in sizes["large"]
-        peer = None if large else torch
-        rounds = 2 if tiny or large else None
-        size = functools.partial(one_size, bench, task, programs, peer, rounds)
-        bench.attempt(task.title, size, needs=needs(bench, task) if large else 0.0)
+    narrow = [t for t in programs.tasks if t.dim <= NARROW]
+    wide = [t for t in programs.tasks if t.dim > NARROW]
+    for task in narrow:
+        losses(bench, task, programs, torch, sizes, tiny)
     for compiling in work:
         train = functools.partial(training, bench, compiling, torch, tiny)
         bench.attempt(compiling.config.title, train)
+    for task in wide:
+        losses(bench, task, programs, torch, sizes, tiny)
+
+
+def losses(bench: Bench, task: Task, programs: "Programs", torch, sizes, tiny: bool):
+    """One loss at one size, if there is time for it."""
+    large = task.rows in sizes["large"]
+    rounds = 2 if tiny or large else None
+    peer = None if large else torch
+    size = functools.partial(one_size, bench, task, programs, peer, rounds)
+    bench.attempt(task.title, size, needs=needs(bench, task) if large else 0.0)
 
 
 def tasks_of(sizes: dict) -> list[Task]:
@@ -174,13 +185,17 @@ class Programs:
         shape = jax.ShapeDtypeStruct((task.pairs, task.dim), jnp.float32)
         return contenders.value_and_grad(loss).lower(shape, shape).compile()
 
-    def wait(self) -> None:
-        """Until all are there: compiling disturbs what is being timed."""
-        concurrent.futures.wait(self._made.values())
+    def wait(self, seconds: float) -> None:
+        """Until all are there, at most so long: compiling disturbs what is timed."""
+        concurrent.futures.wait(self._made.values(), timeout=seconds)
 
     def of(self, task: Task, name: str):
-        """The compiled program of one contender."""
-        return self._made[task, name].result()
+        """The compiled program of one contender.
+
+        Raises:
+          TimeoutError: where it is not there yet.
+        """
+        return self._made[task, name].result(timeout=0)
 
 
 def needs(bench: Bench, task: Task) -> float:

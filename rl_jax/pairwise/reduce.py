@@ -257,6 +257,8 @@ def _check_kernels(name: str, plan: Plan, given: Operands) -> None:
     reason = mosaic_gpu.supports(plan, given)
     if reason is None and sharded.devices() > 1:
         reason = "they run on one device, and the mesh has several"
+    if reason is None and sharded.inside_shard_map():
+        reason = "they are not for the inside of a shard_map"
     reason = reason or mosaic_gpu.available()
     if reason is not None:
         raise UsageError(

@@ -53,9 +53,7 @@ def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None)
 def sums(plan: Plan, given: Operands, *, use_ring: bool | None):
     """As `streaming.sums`; those of columns are shared out where y is."""
     if devices() == 1:
-        if uses_kernels(plan, given):
-            return mosaic_gpu.sums(plan, given)
-        return streaming.sums(plan, given)
+        return _on_one(plan, given, mosaic_gpu.sums, streaming.sums, (plan, given))
     passed, shared = ways(given.x, given.y, use_ring)
     local = ring.sums if passed else functools.partial(gather.sums, shared=shared)
     run = functools.partial(local, plan, axis=AXIS, count=devices())
@@ -69,9 +67,10 @@ def gradients(
 ) -> Gradients:
     """As `streaming.gradients`."""
     if devices() == 1:
-        if uses_kernels(plan, given):
-            return mosaic_gpu.gradients(plan, given, bars)
-        return streaming.gradients(plan, given, bars, kept)
+        given_all = (plan, given, bars, kept)
+        return _on_one(
+            plan, given, mosaic_gpu.gradients, streaming.gradients, given_all
+        )
     passed, shared = ways(given.x, given.y, use_ring)
     local = (
         ring.gradients if passed else functools.partial(gather.gradients, shared=shared)
@@ -89,12 +88,28 @@ def gradients(
     return _map(run, (given, bars), specs, out)
 
 
+def inside_shard_map() -> bool:
+    """Whether this is traced in somebody's `shard_map`."""
+    return AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types
+
+
+def _on_one(plan: Plan, given: Operands, kernels, plain, args):
+    """On one device: by the kernels where they are used, and the program runs there."""
+    if not uses_kernels(plan, given):
+        return plain(*args)
+    if plan.kernels:
+        return kernels(*args)
+    # The default device is a GPU; that of this program may be another one.
+    return jax.lax.platform_dependent(
+        cuda=lambda: kernels(*args), default=lambda: plain(*args)
+    )
+
+
 def uses_kernels(plan: Plan, given: Operands) -> bool:
     """Whether the kernels for Hopper GPUs do it, as asked for or by themselves."""
     if plan.kernels is False or mosaic_gpu.supports(plan, given) is not None:
         return False
-    mesh = jax.sharding.get_abstract_mesh()
-    if devices() > 1 or AxisType.Manual in mesh.axis_types:
+    if devices() > 1 or inside_shard_map():
         return False
     return plan.kernels or (
         mosaic_gpu.worthwhile(given) and mosaic_gpu.available() is None

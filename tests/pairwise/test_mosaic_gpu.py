@@ -1,5 +1,7 @@
 """The kernels for Hopper GPUs: interpreted on CPU, lowered for CUDA, chosen or not."""
 
+import re
+
 import jax
 import jax.experimental.pallas.mosaic_gpu as plgpu
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import pytest
 
 from rl_jax import losses, pairwise
 from rl_jax.errors import UsageError
-from rl_jax.pairwise import mosaic_gpu, reductions
+from rl_jax.pairwise import mosaic_gpu
 from rl_jax.pairwise.mosaic_gpu import backward, forward, kernel, weights
 from rl_jax.pairwise.streaming import Operands, Plan
 
@@ -38,6 +40,9 @@ def interpreted(monkeypatch):
 def on_hopper(monkeypatch):
     """As on a machine that has one: programs are only lowered."""
     monkeypatch.setattr(mosaic_gpu, "available", lambda: None)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
 
 
 def unit(rows, dim, seed=0):
@@ -182,7 +187,9 @@ def test_lowers_at_every_width(dim):
     a, b = (jax.ShapeDtypeStruct((n,), jnp.float32) for n in (5000, 700))
     assert lowered(lambda x: forward.sums(x, None, 1.0, 1.0), x) == 1
     assert lowered(lambda x, y: forward.sums(x, y, 1.0, 1.0), x, y) == 1
-    if dim <= backward.LARGEST:
+    # Jobs of 2,048 rows, which the shorter ones do not need.
+    assert lowered(lambda x: forward.sums(x, None, 1.0, 1.0), rows_of(70000, dim)) == 1
+    if dim <= mosaic_gpu.NARROW:
         f = backward.weighted
         assert lowered(lambda x, a: f(x, None, a, None, 1.0, 1.0), x, a) == 1
         assert lowered(lambda *v: f(*v, 1.0, 1.0), x, y, a, b) == 1
@@ -206,8 +213,9 @@ def test_a_cut_fits_and_its_jobs_fill_the_device(rows, dim):
     if rows > 4096:
         count = -(-rows // cut.rows)
         assert count * (count + 1) // 2 > 2 * kernel.PROCESSORS
-    if dim <= backward.LARGEST:
+    if dim <= mosaic_gpu.NARROW:
         assert backward.cut_for(rows, rows, dim).buffers >= 2
+    assert weights.buffers_for(weights.TALL, dim) >= 2
 
 
 @pytest.mark.parametrize("dim", [100, 500])
@@ -243,6 +251,63 @@ def test_columns_and_vmap_and_meshes(on_hopper):
         assert lowered(gradient, x, y) == 0
 
 
+def test_memory_does_not_grow_with_the_pairs(on_hopper):
+    """Partial sums and constants: those of a strip, however many rows there are."""
+    x = rows_of(2**21, 64)
+    f = jax.jit(lambda x: pairwise.logsumexp(x, scale=8.0, max_norm=1.0))
+    text = f.trace(x).lower(lowering_platforms=("cuda",)).as_text()
+    assert len(text) < 2e6
+    sizes = [
+        int(np.prod([int(n) for n in shape.split("x")[:-1]]))
+        for shape in re.findall(r"tensor<([0-9x]+xf32)>", text)
+    ]
+    # Two sums for each row of a strip and each job beside it.
+    assert max(sizes) == 2 * mosaic_gpu.STRIP**2 / 2048
+
+
+def test_the_kernels_count_in_32_bits(on_hopper):
+    with jax.enable_x64(True):
+        x = jax.ShapeDtypeStruct((8192, 64), jnp.bfloat16)
+        f = jax.grad(lambda x: pairwise.logsumexp(x, scale=8.0, max_norm=1.0).sum())
+        assert lowered(f, x) == 2
+
+
+def test_a_program_for_another_device_takes_the_other_path(on_hopper):
+    x = jnp.asarray(unit(4096, 64)[0])
+    value = jax.jit(lambda x: pairwise.logsumexp(x, scale=8.0, max_norm=1.0))(x)
+    expected = pairwise.logsumexp(x, scale=8.0, implementation="dense")
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_a_second_derivative_says_where_to_go(on_hopper):
+    x = jnp.ones((64, 64), jnp.bfloat16)
+
+    def value(x):
+        options = {"max_norm": 1.0, "implementation": "mosaic_gpu"}
+        return pairwise.logsumexp(x, scale=8.0, **options).sum()
+
+    with pytest.raises(UsageError, match="no second derivative; give"):
+        jax.eval_shape(jax.grad(lambda x: jax.grad(value)(x).sum()), x)
+
+
+def test_not_inside_a_shard_map(on_hopper):
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("rows")
+
+    def inside(implementation):
+        def value(x):
+            return pairwise.logsumexp(x, scale=8.0, implementation=implementation)
+
+        return jax.shard_map(
+            value, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
+        )
+
+    x = rows_of(16384, 64)
+    assert lowered(inside(None), x) == 0
+    with pytest.raises(UsageError, match="not for the inside of a shard_map"):
+        jax.eval_shape(inside("mosaic_gpu"), x)
+
+
 def test_does_not_run_here():
     assert mosaic_gpu.available() == "the device is cpu, not an NVIDIA GPU"
     x = jnp.ones((4096, 64), jnp.bfloat16)
@@ -265,18 +330,32 @@ def test_another_gpu_or_a_trial_that_fails_is_no_error(monkeypatch):
 
     Device.compute_capability = "9.0"
     monkeypatch.setattr(mosaic_gpu, "_try", broken)
-    reason = mosaic_gpu.available.__wrapped__()
+    with pytest.warns(UserWarning, match="not used: a trial failed: NotImpl"):
+        reason = mosaic_gpu.available.__wrapped__()
     assert reason == "a trial failed: NotImplementedError: renamed"
-    monkeypatch.setattr(mosaic_gpu, "_try", lambda: "a trial was off by 1e-02")
-    assert mosaic_gpu.available.__wrapped__() == "a trial was off by 1e-02"
+    monkeypatch.setattr(mosaic_gpu, "_try", lambda: "wrong")
+    with pytest.warns(UserWarning, match="not used: wrong"):
+        assert mosaic_gpu.available.__wrapped__() == "wrong"
 
 
 @pytest.mark.slow
-def test_the_trial_tells_right_from_wrong(interpreted, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "name", "dim"),
+    [
+        (forward, "sums", 64),
+        (backward, "weighted", 64),
+        (weights, "weights", 320),
+    ],
+)
+def test_the_trial_tells_right_from_wrong(interpreted, monkeypatch, module, name, dim):
+    monkeypatch.setattr(mosaic_gpu, "TRIAL_DIMS", (dim,))
     assert mosaic_gpu._try() is None
-    right = forward.sums
-    monkeypatch.setattr(forward, "sums", lambda *args: 1.01 * right(*args))
-    assert mosaic_gpu._try() == "a trial was off by 1e-02"
+    right = getattr(module, name)
+    monkeypatch.setattr(
+        module, name, lambda *a, **k: jax.tree.map(lambda v: v * 1.03, right(*a, **k))
+    )
+    jax.clear_caches()
+    assert f"a trial at D = {dim} was" in mosaic_gpu._try()
 
 
 def operands(**changed):
@@ -315,4 +394,3 @@ def test_constants_make_a_power_of_two():
     factor, minus = np.asarray(kernel.constants(3.0, 2.0), np.float64)
     s = np.linspace(-1, 1, 5)
     np.testing.assert_allclose(2 ** (s * factor - minus), np.exp(3 * s - 2), rtol=1e-6)
-    assert reductions.safe_shift(3.0, 5)[1]

@@ -13,6 +13,7 @@ time. Written in Pallas for Mosaic GPU, whose API is not settled: `available` tr
 
 import concurrent.futures
 import functools
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -20,15 +21,29 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rl_jax.errors import UsageError
 from rl_jax.pairwise import reductions, tiles
 from rl_jax.pairwise.streaming import Cotangents, Gradients, Operands, Plan
 
-LARGEST_DIM = 512
+# The kernels' modules are imported where they are used: Pallas takes a while.
+
+NARROW = 256
+"""Columns up to which the sums of 64 rows fit into the registers of a warpgroup."""
+
+WIDE = 512
+"""Columns up to which 128 rows and a few tiles fit into shared memory."""
+
 FEWEST_PAIRS = 2**24
 """Below 4,096 × 4,096 pairs the matrix is a tile of XLA's, and no slower."""
 
 TILE = 8192
 """Rows and columns of a tile of weights: 128 MiB."""
+
+TRIAL_DIMS = (64, 320)
+"""One for each way to the gradient."""
+
+STRIP = 2**17
+"""Rows and columns of one call for sums, whose partial sums then take 100 MiB."""
 
 
 def supports(plan: Plan, given: Operands) -> str | None:
@@ -42,8 +57,8 @@ def supports(plan: Plan, given: Operands) -> str | None:
         return f"operands are of 16 bits, not precision={plan.precision!r}"
     if plan.precision is None and given.x.dtype == jnp.float32:
         return "operands are of 16 bits: bfloat16 rows or precision='bf16'"
-    if given.x.shape[1] > LARGEST_DIM:
-        return f"D is at most {LARGEST_DIM}, got {given.x.shape[1]}"
+    if given.x.shape[1] > WIDE:
+        return f"D is at most {WIDE}, got {given.x.shape[1]}"
     if min(len(given.x), columns) < 64:
         return f"N and M are at least 64, got {len(given.x)} and {columns}"
     return None
@@ -69,23 +84,40 @@ def available() -> str | None:
     # In a thread of its own: whoever asks may be tracing, or inside a mesh.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         try:
-            return pool.submit(_try).result()
+            reason = pool.submit(_try).result()
         except Exception as error:
-            return f"a trial failed: {type(error).__name__}: {str(error)[:200]}"
+            reason = f"a trial failed: {type(error).__name__}: {str(error)[:200]}"
+    if reason is not None:
+        warnings.warn(f"kernels for Hopper GPUs are not used: {reason}", stacklevel=2)
+    return reason
 
 
 def _try() -> str | None:
-    from rl_jax.pairwise.mosaic_gpu.forward import sums as kernel_sums
-
+    """Runs every kernel on a little, and says what is wrong with it."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(300, 64)) / 8
-    x = np.asarray(jnp.asarray(x, jnp.bfloat16), np.float64)
-    expected = np.exp(2 * x @ x.T)
-    np.fill_diagonal(expected, 0.0)
-    run = jax.jit(lambda x: kernel_sums(x, None, 2.0, 0.0))
-    found = np.asarray(run(jnp.asarray(x, jnp.bfloat16)), np.float64)
-    error = np.max(np.abs(found / expected.sum(1) - 1))
-    return None if error < 1e-5 else f"a trial was off by {error:.0e}"
+    for dim in TRIAL_DIMS:
+        x = jnp.asarray(rng.normal(size=(256, dim)) / dim**0.5, jnp.bfloat16)
+        exact = np.asarray(x, np.float64)
+        e = np.exp(2 * exact @ exact.T)
+        np.fill_diagonal(e, 0.0)
+        a = jnp.ones(len(x), jnp.float32)
+        plan = Plan("exp", len(x), len(x), None)
+        given = Operands(x, None, jnp.float32(2.0), None, 0.0, None, None, None)
+
+        def both(given, a, plan=plan):
+            (total, _), _ = sums(plan, given)
+            bars = Cotangents(((total, jnp.zeros_like(total)), a * total), None)
+            return total, gradients(plan, given, bars).x
+
+        total, dx = jax.jit(both)(given, a)
+        expected = 2 * e @ exact
+        errors = (
+            np.max(np.abs(np.asarray(total, np.float64) / e.sum(1) - 1)) / 1e-5,
+            np.linalg.norm(dx - expected) / np.linalg.norm(expected) / 1e-2,
+        )
+        if not max(errors) < 1:
+            return f"a trial at D = {dim} was {max(errors):.0e} times too far off"
+    return None
 
 
 def sums(plan: Plan, given: Operands):
@@ -102,8 +134,9 @@ def sums(plan: Plan, given: Operands):
     return with_shift(rows), None
 
 
-def gradients(plan: Plan, given: Operands, bars: Cotangents) -> Gradients:
-    """As `streaming.gradients`."""
+def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradients:
+    """As `streaming.gradients`; nothing was kept."""
+    assert kept is None
     x, y, scale, shift = _operands(plan, given)
     side = reductions.exp_sums(shift).side
     (a,) = side(*bars.rows)
@@ -112,7 +145,7 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents) -> Gradients:
     else:
         b = a if y is None else jnp.zeros(len(y), jnp.float32)
     dim = given.x.shape[1]
-    narrow = x.shape[1] <= 256
+    narrow = x.shape[1] <= NARROW
     if y is None:
         self_pairs = _weighted_self if narrow else _multiplied_self
         return Gradients(self_pairs(x, a, scale, shift)[:, :dim], None, None)
@@ -142,44 +175,99 @@ def _operands(plan: Plan, given: Operands):
 
 def _one_by_one(f: Callable) -> Callable:
     """Under vmap a kernel runs for one after another: it fills the device by itself."""
-    return jax.custom_batching.sequential_vmap(f)
+
+    @jax.custom_jvp
+    def kernels(*args):
+        return jax.custom_batching.sequential_vmap(f)(*args)
+
+    @kernels.defjvp
+    def _(*_):
+        raise UsageError(
+            "pairwise: the kernels for Hopper GPUs have no second derivative; give the "
+            "loss implementation='xla', which has"
+        )
+
+    return kernels
 
 
 @_one_by_one
 def _sums(x, y, scale, shift):
-    from rl_jax.pairwise.mosaic_gpu.forward import sums as kernel_sums
+    """Strip by strip, for partial sums grow with both sides."""
+    from rl_jax.pairwise.mosaic_gpu import forward
 
-    return kernel_sums(x, y, scale, shift)
+    if max(len(x), 0 if y is None else len(y)) <= STRIP:
+        return forward.sums(x, y, scale, shift)
+    rows, count = _strips(x)
+    if y is None:
+
+        def on(total, i, j):
+            counts = (count(i), count(i))
+            return total.at[i].add(
+                forward.sums(rows[i], None, scale, shift, counts=counts)
+            )
+
+        def off(total, i, j):
+            counts = (count(i), count(j))
+            one, two = forward.sums(rows[i], rows[j], scale, shift, counts=counts)
+            return total.at[i].add(one).at[j].add(two)
+
+        total = jnp.zeros(rows.shape[:2], jnp.float32)
+        total = tiles.loop(on, total, tiles.diagonal(len(rows)))
+        if len(rows) > 1:
+            total = tiles.loop(off, total, tiles.above(len(rows)))
+        return tiles.unblock(total, len(x))
+    columns, column_count = _strips(y)
+
+    def body(totals, i, j):
+        counts = (count(i), column_count(j))
+        one, two = forward.sums(rows[i], columns[j], scale, shift, counts=counts)
+        return totals[0].at[i].add(one), totals[1].at[j].add(two)
+
+    totals = (
+        jnp.zeros(rows.shape[:2], jnp.float32),
+        jnp.zeros(columns.shape[:2], jnp.float32),
+    )
+    totals = tiles.loop(body, totals, tiles.grid(len(rows), len(columns)))
+    return tiles.unblock(totals[0], len(x)), tiles.unblock(totals[1], len(y))
+
+
+def _strips(x):
+    """Rows cut into strips of one size, and how many of strip i are rows of x."""
+    count = -(-len(x) // STRIP)
+    size = -(-len(x) // count)
+    return tiles.blocks(x, size), lambda i: jnp.minimum(len(x) - i * size, size)
 
 
 @_one_by_one
 def _weighted_self(x, a, scale, shift):
-    from rl_jax.pairwise.mosaic_gpu.backward import weighted
+    from rl_jax.pairwise.mosaic_gpu import backward
 
-    return weighted(x, None, a, None, scale, shift)
+    return backward.weighted(x, None, a, None, scale, shift)
 
 
 @_one_by_one
 def _weighted(x, y, a, b, scale, shift):
-    from rl_jax.pairwise.mosaic_gpu.backward import weighted
+    from rl_jax.pairwise.mosaic_gpu import backward
 
-    return weighted(x, y, a, b, scale, shift)
+    return backward.weighted(x, y, a, b, scale, shift)
 
 
 @_one_by_one
 def _multiplied_self(x, a, scale, shift):
     """Large tiles of weights on and above the diagonal; each serves both its sides."""
-    from rl_jax.pairwise.mosaic_gpu.weights import weights
+    from rl_jax.pairwise.mosaic_gpu import weights
 
     size = _tile(len(x))
     rows, share = tiles.blocks(x, size), tiles.blocks(a, size)
 
     def on(dx, i, j):
-        w = weights(rows[i], rows[j], share[i], share[j], scale, shift, diagonal=True)
+        w = weights.weights(
+            rows[i], rows[j], share[i], share[j], scale, shift, diagonal=True
+        )
         return dx.at[i].add(_product(w, rows[j]))
 
     def off(dx, i, j):
-        w = weights(rows[i], rows[j], share[i], share[j], scale, shift)
+        w = weights.weights(rows[i], rows[j], share[i], share[j], scale, shift)
         dx = dx.at[i].add(_product(w, rows[j]))
         return dx.at[j].add(_product(w.T, rows[i]))
 
@@ -201,7 +289,7 @@ def _multiplied_rows(x, y, a, b, scale, shift):
 
 def _tiled(x, y, a, b, scale, shift, *, with_y: bool):
     """W y, and Wᵀ x where asked for, from large tiles of weights W."""
-    from rl_jax.pairwise.mosaic_gpu.weights import weights
+    from rl_jax.pairwise.mosaic_gpu import weights
 
     sizes = _tile(len(x)), _tile(len(y))
     x_rows, a_rows = (tiles.blocks(v, sizes[0]) for v in (x, a))
@@ -209,7 +297,7 @@ def _tiled(x, y, a, b, scale, shift, *, with_y: bool):
 
     def body(out, i, j):
         dx, dy = out
-        w = weights(x_rows[i], y_rows[j], a_rows[i], b_rows[j], scale, shift)
+        w = weights.weights(x_rows[i], y_rows[j], a_rows[i], b_rows[j], scale, shift)
         dx = dx.at[i].add(_product(w, y_rows[j]))
         if dy is not None:
             dy = dy.at[j].add(_product(w.T, x_rows[i]))
@@ -226,7 +314,7 @@ def _tiled(x, y, a, b, scale, shift, *, with_y: bool):
 def _tile(rows: int) -> int:
     """Rows of a tile: all alike, and a multiple of what the kernel cuts them to."""
     count = -(-rows // TILE)
-    step = 1024 if rows > 1024 else 128
+    step = 512 if rows > 512 else 128
     return -(-rows // (count * step)) * step
 
 

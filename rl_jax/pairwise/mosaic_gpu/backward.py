@@ -11,6 +11,7 @@ import functools
 import math
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.experimental.pallas as pl
 import jax.experimental.pallas.mosaic_gpu as plgpu
@@ -22,9 +23,6 @@ from rl_jax.pairwise.mosaic_gpu.kernel import BY_COLUMN, BY_ROW, ROWS, WARPGROUP
 
 OWNED = ROWS * WARPGROUPS
 """Rows of a block of threads."""
-
-LARGEST = 256
-"""Columns of x whose sums fit into the registers."""
 
 
 class Cut(NamedTuple):
@@ -43,7 +41,7 @@ class Cut(NamedTuple):
 
 
 def cut_for(rows: int, columns: int, dim: int) -> Cut:
-    """The cut that was fastest on an H200; see `profiling/gpu.py`."""
+    """As many buffers as fit, up to three, and parts that leave few processors idle."""
     width = 128
     room = kernel.SHARED_MEMORY - OWNED * dim * 2 - 4096
     buffers = min(room // (width * dim * 2 + 4 * width), 3)
@@ -84,6 +82,7 @@ def weighted(
     Returns:
       float32 [N, D].
     """
+    chex.assert_rank([x, a], [2, 1])
     itself = y is None
     y, b = (x, a) if y is None else (y, b)
     n, dim = x.shape

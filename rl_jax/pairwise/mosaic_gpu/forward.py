@@ -13,6 +13,7 @@ For self pairs only i < j is formed; each element serves both of its rows.
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.experimental.pallas as pl
 import jax.experimental.pallas.mosaic_gpu as plgpu
@@ -40,10 +41,9 @@ class Cut(NamedTuple):
 
 
 def cut_for(rows: int, columns: int, dim: int, *, itself: bool) -> Cut:
-    """The cut that was fastest on an H200; see `profiling/gpu.py`.
+    """Jobs as large as leaves every multiprocessor three of them.
 
-    Jobs are as large as leaves every multiprocessor several: what a job starts and ends
-    with is lost time.
+    What a job starts and ends with is lost time; what the last ones leave idle too.
     """
     width = 128 if dim <= 256 else 64
     block = width * WARPGROUPS
@@ -65,18 +65,29 @@ def _jobs(rows: int, columns: int, side: int, itself: bool) -> int:
     return count * (count + 1) // 2 if itself else count * -(-columns // side)
 
 
-def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = None):
+def sums(
+    x: jax.Array,
+    y: jax.Array | None,
+    scale,
+    shift,
+    *,
+    counts=None,
+    cut: Cut | None = None,
+):
     """Σ_j exp(scale·⟨x_i, y_j⟩ − shift) for every i, and over i for every j.
 
     Args:
       x: [N, D] bfloat16 or float16, D a multiple of 64 up to 512.
       y: [M, D] of the same dtype; None: the rows of x, each without itself.
       scale, shift: float32 scalars.
+      counts: the leading rows of x and of y that count, two integers; None: all.
       cut: None: `cut_for`.
 
     Returns:
-      float32 [N] and [M]; for y None, [N] alone.
+      float32 [N] and [M]; for y None, [N] alone. Partial sums take 1.5 N/`cut.rows`
+      times as much.
     """
+    chex.assert_rank(x, 2)
     itself = y is None
     y = x if y is None else y
     (n, dim), m = x.shape, len(y)
@@ -85,16 +96,18 @@ def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = N
     jobs = _order(down, across, itself)
     block = cut.width * WARPGROUPS
     tiles, blocks = cut.rows // ROWS, cut.columns // block
-    ragged = n % cut.rows != 0 or m % cut.columns != 0
+    counts = (n, m) if counts is None else counts
     shape = (ROWS, cut.width)
 
-    def body(x_ref, y_ref, jobs_ref, constants_ref, rows_ref, columns_ref, *scratch):
+    def body(x_ref, y_ref, *refs):
+        jobs_ref, counts_ref, constants_ref, rows_ref, columns_ref, *scratch = refs
         smem, full, free, own, own_full, own_free, of_rows, of_columns, *rest = scratch
         stream = Stream(smem, full, free, dim // smem.shape[2])
         turn, may_sum = rest
         turns = kernel.Turns(turn, taken=stream.chunks == 1)
         job = lax.axis_index("job")
         down_at, across_at = jobs_ref[job, 0], jobs_ref[job, 1]
+        count_rows, count_columns = counts_ref[0], counts_ref[1]
         diagonal = down_at == across_at
 
         def count(b):
@@ -109,10 +122,9 @@ def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = N
             out = jnp.int32(0)
             if itself:
                 out = jnp.where(diagonal, jnp.minimum(block // ROWS, steps), out)
-            if ragged:
-                last = (down_at == down - 1) | (across_at == across - 1)
-                out = jnp.where(last, steps, out)
-            return out
+            beyond = (down_at + 1) * cut.rows > count_rows
+            beyond |= (across_at + 1) * cut.columns > count_columns
+            return jnp.where(beyond, steps, out)
 
         def compute(me):
             factor, minus = constants_ref[0], constants_ref[1]
@@ -133,8 +145,10 @@ def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = N
                     if mask:
                         i = kernel.index(shape, 0) + (down_at * cut.rows + at)
                         j = kernel.index(shape, 1) + first
-                        counts = (j < m) & ((i < j) if itself else (i < n))
-                        e = jnp.where(counts, e, 0.0)
+                        keep = (j < count_columns) & (i < (j if itself else count_rows))
+                        e = jnp.where(keep, e, 0.0)
+                    # Read and written by the same lanes; the four that hold one row in
+                    # step.
                     place = of_rows.at[me, pl.ds(at, ROWS)]
                     place[...] = kernel.load(place, BY_ROW) + e.sum(1)
                     turns.change()
@@ -216,15 +230,18 @@ def sums(x: jax.Array, y: jax.Array | None, scale, shift, *, cut: Cut | None = N
         kernel.padded(x, cut.rows),
         kernel.padded(y, cut.columns),
         jnp.asarray(jobs),
+        jnp.stack([jnp.int32(count) for count in counts]),
         kernel.constants(scale, shift),
     )
     if not itself:
         return rows.sum((0, 1))[:n], columns.sum(0)[:m]
     # What lies below the diagonal was written by nobody.
     done = np.triu(np.ones((down, across), bool))
-    rows = jnp.where(np.repeat(done.T, cut.rows, 1)[:, None], rows, 0.0)
-    columns = jnp.where(np.repeat(done, cut.columns, 1), columns, 0.0)
-    return (rows.sum((0, 1)) + columns.sum(0))[:n]
+    rows = rows.reshape(across, WARPGROUPS, down, cut.rows)
+    rows = jnp.where(done.T[:, None, :, None], rows, 0.0).sum((0, 1))
+    columns = columns.reshape(down, across, cut.columns)
+    columns = jnp.where(done[:, :, None], columns, 0.0).sum(0)
+    return (rows + columns).reshape(-1)[:n]
 
 
 def _order(down: int, across: int, itself: bool) -> np.ndarray:

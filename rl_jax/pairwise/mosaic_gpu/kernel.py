@@ -1,7 +1,8 @@
 """What the kernels share: tiles in shared memory, products, and two versions of jax.
 
-The API of Pallas Mosaic GPU still moves; what differs between jax 0.10 and 0.11, and
-what the interpreter of Pallas lacks, is told apart here and nowhere else.
+The API of Pallas Mosaic GPU still moves; what differs between jax 0.10 and 0.11 is told
+apart here. The interpreter meets every barrier that the hardware does, in the same
+order; what it does not show is a copy or a product that is read too early.
 """
 
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def launch(body: Callable[..., None], *, out: Any, scratch: Any, grid: dict[str,
     Returns:
       A function of the inputs.
     """
-    return plgpu.kernel(
+    run = plgpu.kernel(
         body,
         out_type=out,
         scratch_types=scratch,
@@ -69,6 +70,13 @@ def launch(body: Callable[..., None], *, out: Any, scratch: Any, grid: dict[str,
         ),
         interpret=interpret,
     )
+
+    def call(*inputs):
+        # Indices are of 32 bits, also where a program counts in 64.
+        with jax.enable_x64(False):
+            return run(*inputs)
+
+    return call
 
 
 def who() -> jax.Array:
@@ -260,8 +268,10 @@ class Stream(NamedTuple):
             for k in range(self.chunks):
                 a, b = part(k)
                 out += jnp.dot(a[...], b[...].T, preferred_element_type=jnp.float32)
-                release(k)
+                if k:
+                    release(k - 1)
             between()
+            release(self.chunks - 1)
             return out
 
         def product(out):

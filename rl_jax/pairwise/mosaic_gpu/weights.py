@@ -5,6 +5,7 @@ There the weights of a large tile, W_ij = exp(scale·⟨x_i, y_j⟩ − shift)(a
 made in one pass, 16-bit and so half as large as logits would be, and cuBLAS multiplies.
 """
 
+import chex
 import jax
 import jax.experimental.pallas as pl
 import jax.experimental.pallas.mosaic_gpu as plgpu
@@ -27,8 +28,13 @@ BLOCK = WIDTH * WARPGROUPS
 TALL = 1024
 """Rows that stream past them."""
 
-LARGEST = 512
-"""Columns of x of which 128 rows and a few tiles fit into shared memory."""
+
+def buffers_for(tall: int, dim: int) -> int:
+    """Chunks in flight: what shared memory has room for, up to six."""
+    owned = BLOCK * dim * 2
+    results = 2 * WARPGROUPS * ROWS * WIDTH * 2
+    room = kernel.SHARED_MEMORY - owned - results - 4 * (tall + BLOCK) - 4096
+    return min(room // (ROWS * kernel.chunk_of(dim) * 2), 6)
 
 
 def weights(
@@ -55,6 +61,8 @@ def weights(
       [N, M] of the dtype of x.
     """
     (n, dim), m = x.shape, len(y)
+    chex.assert_is_divisible(n, ROWS)
+    chex.assert_is_divisible(m, BLOCK)
     tall = min(TALL, n)
     while n % tall:
         tall -= ROWS
@@ -120,15 +128,11 @@ def weights(
 
         kernel.roles(compute, move)
 
-    owned = BLOCK * dim * 2
-    results = 2 * WARPGROUPS * ROWS * WIDTH * 2
-    room = kernel.SHARED_MEMORY - owned - results - 4 * (tall + BLOCK) - 4096
-    buffers = min(room // (ROWS * chunk * 2), 6)
     return kernel.launch(
         body,
         out=jax.ShapeDtypeStruct((n, m), x.dtype),
         scratch=(
-            *Stream.scratch(buffers, chunk, x.dtype),
+            *Stream.scratch(buffers_for(tall, dim), chunk, x.dtype),
             kernel.tile_of((WARPGROUPS, WIDTH, dim), x.dtype),
             kernel.numbers(tall),
             kernel.numbers(WARPGROUPS, WIDTH),
