@@ -13,6 +13,8 @@ import contextlib
 import functools
 import os
 import pathlib
+import re
+import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -92,7 +94,7 @@ CONFIGS = (
     Config(
         "resnet50", "ResNet-50, 224²",
         {"kind": "resnet", "depth": 50, "stem": "imagenet"},
-        head=2048, source=256, size=224, images=4096, batch=128, steps=4,
+        head=2048, source=256, size=224, images=4096, batch=256, steps=3,
         needs=90,
     ),
 )  # fmt: skip
@@ -280,6 +282,7 @@ class Compiling:
             with _named(found["skipped"], "PyTorch"):
                 contenders, found["torch"] = theirs.result()
                 runs |= contenders
+<<<<<<< HEAD
         self._pool.shutdown(wait=False, cancel_futures=True)
         pause = 0.2 if jax.default_backend() == "cpu" else PAUSE
         timed = timing.interleave(runs, seconds=seconds, rounds=rounds, pause=pause)
@@ -293,6 +296,24 @@ class Compiling:
                 torch.drop_step()
         empty = {"flops": None, "torch": None}
         return {**config._asdict(), **empty, **found, "seconds": samples}
+=======
+    pause = 0.2 if jax.default_backend() == "cpu" else PAUSE
+    timed = timing.interleave(runs, seconds=seconds, rounds=rounds, pause=pause)
+    samples = {n: [s / config.steps for s in t["seconds"]] for n, t in timed.items()}
+    with _named(found["skipped"], "flops"):
+        found["flops"] = model_flops(config)
+    if theirs:
+        with _named(found["skipped"], "PyTorch, to free its memory"):
+            torch.drop_step()
+    if STEP in runs:
+        with _named(found["skipped"], "kernels of a step"):
+            text = ready[STEP].result().call.as_text()
+            found["fused_attention"] = "$fmha" in text
+            if jax.default_backend() != "cpu":
+                found["kernels"] = kernels(runs[STEP], text, config.steps)
+    empty = {"flops": None, "torch": None, "kernels": []}
+    return {**config._asdict(), **empty, **found, "seconds": samples}
+>>>>>>> step
 
 
 def peer(torch: TorchPeer, config: Config, limit: float):
@@ -537,6 +558,54 @@ def simclr(config: Config) -> tuple[Method, Network, Network]:
     return methods.simclr(encoder, projector), encoder, projector
 
 
+def kernels(run: timing.Contender, text: str, steps: int, *, most: int = 40):
+    """What the device did in one call, by XLA's instruction, the longest first.
+
+    Args:
+      run: times the calls of a program.
+      text: of the compiled program, which names the operation of each instruction.
+      steps: in one call.
+      most: how many are kept.
+
+    Returns:
+      Records of `name`, `op`, milliseconds `ms` and `count`, both of one step.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run(1)
+        (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
+        planes = jax.profiler.ProfileData.from_file(str(path)).planes
+        return summed(planes, operations(text), steps)[:most]
+
+
+def operations(text: str) -> dict[str, str]:
+    """The operation, as jax names it, of each instruction of a compiled program."""
+    found = re.findall(r'%([\w.-]+) = .*op_name="([^"]*)"', text)
+    return {name.replace("-", "_").replace(".", "_"): op for name, op in found}
+
+
+def summed(planes, ops: Mapping[str, str], steps: int) -> list[dict]:
+    """Kernels of a trace by instruction; those of one instruction are added up."""
+    total: dict[str, list[float]] = {}
+    for plane in planes:
+        for line in plane.lines if "GPU" in plane.name else ():
+            if not line.name.startswith("Stream"):
+                continue  # the same time once more, by module or by operation
+            for event in line.events:
+                name = dict(event.stats).get("hlo_op") or event.name
+                total.setdefault(str(name), []).append(event.duration_ns)
+    rows = [
+        {
+            "name": name,
+            "op": ops.get(name.replace("-", "_").replace(".", "_"), ""),
+            "ms": sum(times) / steps / 1e6,
+            "count": len(times) / steps,
+        }
+        for name, times in total.items()
+    ]
+    return sorted(rows, key=lambda row: -row["ms"])
+
+
 def model_flops(config: Config) -> float:
     """Of forward and backward of the network in one step, by XLA's count.
 
@@ -585,6 +654,7 @@ def tables(result: dict) -> list[str]:
     out, rows = [], result["rows"]
     if rows:
         out += [table(rows, result["ceiling"]), _parts_table(rows), _compiled(rows)]
+    out += [_kernels_table(row) for row in rows if row["kernels"]]
     if result["ceiling"]:
         rate = results.significant(result["ceiling"] / 1e12)
         out.append(
@@ -660,6 +730,22 @@ def _compiled(rows: Sequence[dict]) -> str:
         for name in row["compile_seconds"]
     ]
     header = ["", "program", "s to trace and compile, beside others", "temporaries"]
+    return results.table(header, lines, text=2)
+
+
+def _kernels_table(row: dict, *, most: int = 15) -> str:
+    whole = 1e3 * _medians(row)[STEP]
+    lines = [
+        [
+            kernel["name"][:40],
+            kernel["op"][-60:].replace("|", "/"),
+            results.significant(kernel["ms"]),
+            f"{100 * kernel['ms'] / whole:.1f} %",
+            results.significant(kernel["count"]),
+        ]
+        for kernel in row["kernels"][:most]
+    ]
+    header = [f"{row['title']}: longest", "of", "ms a step", "share", "calls a step"]
     return results.table(header, lines, text=2)
 
 

@@ -1,6 +1,7 @@
 """The benchmark of the training step: runs to its end on CPU, and counts right."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +76,32 @@ def test_parts_of_a_step():
     }
     assert sum(parts.values()) == seconds[step.PROBE]
     assert step.shares({step.STEP: 1.0, step.AUGMENT: 0.5}) == {"augmentation": 0.5}
+
+
+def test_kernels_of_a_trace():
+    def line(name, *events):
+        events = [
+            SimpleNamespace(name=n, stats=[("hlo_op", op)], duration_ns=ns)
+            for n, op, ns in events
+        ]
+        return SimpleNamespace(name=name, events=events)
+
+    stream = line(
+        "Stream #1", ("k", "dot.1", 2e6), ("k", "dot.1", 4e6), ("copy", "", 9e6)
+    )
+    again = line("XLA Modules", ("step", "", 15e6))
+    planes = [
+        SimpleNamespace(name="/device:GPU:0", lines=[stream, again]),
+        SimpleNamespace(name="/host:CPU", lines=[stream]),
+    ]
+    text = '%dot.1 = f32[2] custom-call(%x), metadata={op_name="jit(f)/dot" line=3}'
+    rows = step.summed(planes, step.operations(text), steps=2)
+    assert rows == [
+        {"name": "copy", "op": "", "ms": 4.5, "count": 0.5},
+        {"name": "dot.1", "op": "jit(f)/dot", "ms": 3.0, "count": 1.0},
+    ]
+    row = {"title": "T", "kernels": rows, "seconds": {step.STEP: [0.010]}}
+    assert "| dot.1" in step._kernels_table(row)
 
 
 def test_a_loop_is_counted_once_and_not_here():
