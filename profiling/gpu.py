@@ -68,6 +68,8 @@ WORTH_COMPILING = 16384
 """Rows from which `torch.compile`, which takes its time, takes part at the first D."""
 EXACT_ROWS = 65536
 """Rows up to which float32 takes part, whose products are no tensor core's."""
+PLAIN_ROWS = 262144
+"""Rows up to which XLA's path takes part."""
 DENSE_ROWS = 16384
 """Rows up to which the dense form takes part: compiling it, XLA tries fusions out on
 the whole matrix, beyond this for minutes."""
@@ -143,6 +145,9 @@ def measure(
         bench.attempt(compiling.config.title, train)
     for task in wide:
         losses(bench, task, programs, torch, sizes, tiny)
+    for compiling, row in zip(work, bench.result["training"], strict=False):
+        trace = functools.partial(traced, row, compiling)
+        bench.attempt(f"{compiling.config.title}, its kernels", trace, needs=5)
 
 
 def losses(bench: Bench, task: Task, programs: "Programs", torch, sizes, tiny: bool):
@@ -302,7 +307,8 @@ def candidates(task: Task) -> dict[str, tuple[contenders.Loss, str]]:
     out = {}
     if task.rows <= EXACT_ROWS:
         out[EXACT] = (ours(TEMPERATURE, **plain), "float32")
-    out[PLAIN] = (ours(TEMPERATURE, precision="bf16", **plain), "bf16")
+    if task.rows <= PLAIN_ROWS:
+        out[PLAIN] = (ours(TEMPERATURE, precision="bf16", **plain), "bf16")
     out[OURS] = (ours(TEMPERATURE, precision="bf16"), "bf16")
     if task.rows <= DENSE_ROWS:
         out[DENSE] = (dense(TEMPERATURE, dtype=jnp.bfloat16), "bf16")
@@ -356,6 +362,11 @@ def training(bench: Bench, work: step.Compiling, torch, tiny: bool) -> None:
         bench.skip(f"{work.config.title}, {name}", reason)
 
 
+def traced(row: dict, work: step.Compiling) -> None:
+    """Adds the longest kernels of a step to its row."""
+    row["kernels"] = work.kernels()
+
+
 def tables(result: dict) -> list[str]:
     """Ceilings, losses, training, and what was skipped."""
     out = []
@@ -373,6 +384,7 @@ def tables(result: dict) -> list[str]:
         out += ["Value and gradient of a loss:", _losses_table(result)]
     if result["training"]:
         out += ["SimCLR step, data on the device:", step.table(result["training"])]
+        out += [step.kernels_table(r) for r in result["training"] if r["kernels"]]
     if result["skipped"]:
         skipped = [f"- {s['what']}: {s['reason']}" for s in result["skipped"]]
         out.append("Skipped:\n\n" + "\n".join(skipped))

@@ -225,9 +225,12 @@ def measured(
       `temp_bytes` of each program; `flops` of a step; `skipped`, reasons by contender.
     """
     work = Compiling(config, stages)
-    return work.measured(
+    row = work.measured(
         torch=torch, torch_limit=torch_limit, seconds=seconds, rounds=rounds
     )
+    with _named(row["skipped"], "kernels of a step"):
+        row["kernels"] = work.kernels()
+    return row
 
 
 class Compiling:
@@ -235,6 +238,7 @@ class Compiling:
 
     def __init__(self, config: Config, stages: Collection[str] = STAGES):
         self.config, self._stages = config, stages
+        self._run: timing.Contender | None = None
         self._made, make = programs(config)
         # Compiling lets go of Python's lock.
         self._pool = ThreadPoolExecutor(len(STAGES) + 4)
@@ -282,7 +286,6 @@ class Compiling:
             with _named(found["skipped"], "PyTorch"):
                 contenders, found["torch"] = theirs.result()
                 runs |= contenders
-<<<<<<< HEAD
         self._pool.shutdown(wait=False, cancel_futures=True)
         pause = 0.2 if jax.default_backend() == "cpu" else PAUSE
         timed = timing.interleave(runs, seconds=seconds, rounds=rounds, pause=pause)
@@ -294,26 +297,19 @@ class Compiling:
         if theirs:
             with _named(found["skipped"], "PyTorch, to free its memory"):
                 torch.drop_step()
-        empty = {"flops": None, "torch": None}
-        return {**config._asdict(), **empty, **found, "seconds": samples}
-=======
-    pause = 0.2 if jax.default_backend() == "cpu" else PAUSE
-    timed = timing.interleave(runs, seconds=seconds, rounds=rounds, pause=pause)
-    samples = {n: [s / config.steps for s in t["seconds"]] for n, t in timed.items()}
-    with _named(found["skipped"], "flops"):
-        found["flops"] = model_flops(config)
-    if theirs:
-        with _named(found["skipped"], "PyTorch, to free its memory"):
-            torch.drop_step()
-    if STEP in runs:
-        with _named(found["skipped"], "kernels of a step"):
-            text = ready[STEP].result().call.as_text()
+        self._run = runs.get(STEP)
+        if self._run:
+            text = self._ready[STEP].result().call.as_text()
             found["fused_attention"] = "$fmha" in text
-            if jax.default_backend() != "cpu":
-                found["kernels"] = kernels(runs[STEP], text, config.steps)
-    empty = {"flops": None, "torch": None, "kernels": []}
-    return {**config._asdict(), **empty, **found, "seconds": samples}
->>>>>>> step
+        empty = {"flops": None, "torch": None, "kernels": []}
+        return {**config._asdict(), **empty, **found, "seconds": samples}
+
+    def kernels(self) -> list[dict]:
+        """See `kernels`, once the step was measured; nothing on CPU or without it."""
+        if jax.default_backend() == "cpu" or not self._run:
+            return []
+        text = self._ready[STEP].result().call.as_text()
+        return kernels(self._run, text, self.config.steps)
 
 
 def peer(torch: TorchPeer, config: Config, limit: float):
@@ -654,7 +650,7 @@ def tables(result: dict) -> list[str]:
     out, rows = [], result["rows"]
     if rows:
         out += [table(rows, result["ceiling"]), _parts_table(rows), _compiled(rows)]
-    out += [_kernels_table(row) for row in rows if row["kernels"]]
+    out += [kernels_table(row) for row in rows if row["kernels"]]
     if result["ceiling"]:
         rate = results.significant(result["ceiling"] / 1e12)
         out.append(
@@ -733,7 +729,8 @@ def _compiled(rows: Sequence[dict]) -> str:
     return results.table(header, lines, text=2)
 
 
-def _kernels_table(row: dict, *, most: int = 15) -> str:
+def kernels_table(row: dict, *, most: int = 15) -> str:
+    """The longest kernels of a step as a table."""
     whole = 1e3 * _medians(row)[STEP]
     lines = [
         [

@@ -101,7 +101,7 @@ def test_kernels_of_a_trace():
         {"name": "dot.1", "op": "jit(f)/dot", "ms": 3.0, "count": 1.0},
     ]
     row = {"title": "T", "kernels": rows, "seconds": {step.STEP: [0.010]}}
-    assert "| dot.1" in step._kernels_table(row)
+    assert "| dot.1" in step.kernels_table(row)
 
 
 def test_a_loop_is_counted_once_and_not_here():
