@@ -85,7 +85,7 @@ def random_blur(
         return image
     chance, position = jax.random.uniform(rng, (2,))
     width = sigma[0] + (sigma[1] - sigma[0]) * position
-    # So narrow that the weight of a neighbour is exactly 0: the image as it is, without
-    # keeping it beside the blurred one.
+    # So narrow that the weight of a neighbour is exactly 0: the image as it is (but for
+    # TF32 on an accelerator, as in a crop), without keeping it beside the blurred one.
     width = jnp.where(chance < p, width, 0.01)
     return gaussian_blur(image, width, radius=radius)
