@@ -383,7 +383,10 @@ def tables(result: dict) -> list[str]:
     if result["rows"]:
         out += ["Value and gradient of a loss:", _losses_table(result)]
     if result["training"]:
-        out += ["SimCLR step, data on the device:", step.table(result["training"])]
+        out += [
+            "SimCLR step, data on the device:",
+            step.table(result["training"], _rate_of_products(result)),
+        ]
         out += [step.kernels_table(r) for r in result["training"] if r["kernels"]]
     if result["skipped"]:
         skipped = [f"- {s['what']}: {s['reason']}" for s in result["skipped"]]
@@ -421,16 +424,21 @@ def _losses_table(result: dict) -> str:
 
 def _floor(result: dict, task: Task) -> float | None:
     """Seconds if bf16 products and exponentials overlapped perfectly: max of both."""
-    rates = {
-        what: max((r["rate"] for r in result["ceilings"] if keep(r)), default=None)
-        for what, keep in (
-            ("gemm", lambda r: r["what"] == "product" and r["kind"] == "bf16"),
-            ("exp", lambda r: r["what"] == "exp2"),
-        )
-    }
-    if None in rates.values():
+    products = _rate_of_products(result)
+    powers = [r["rate"] for r in result["ceilings"] if r["what"] == "exp2"]
+    if products is None or not powers:
         return None
-    return max(task.flops / rates["gemm"], task.exps / rates["exp"])
+    return max(task.flops / products, task.exps / max(powers))
+
+
+def _rate_of_products(result: dict) -> float | None:
+    """The best bf16 rate of the run, FLOP/s."""
+    rates = [
+        r["rate"]
+        for r in result["ceilings"]
+        if r["what"] == "product" and r["kind"] == "bf16"
+    ]
+    return max(rates, default=None)
 
 
 def _rate(row: dict) -> str:

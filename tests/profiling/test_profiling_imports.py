@@ -13,7 +13,10 @@ FOLDER = pathlib.Path(profiling.__file__).parent
 EXPECTED = {"jax", "numpy", "profiling", "optax", "rl_jax"}
 LAZY = {"matplotlib", "sklearn"}
 THEIRS = {
-    "worker.py": {"numpy", "torch", "torch_step", "pytorch_metric_learning"},
+    "worker.py": {
+        *("numpy", "torch", "torch_step", "pytorch_metric_learning"),
+        *("inf_cl", "cut_cross_entropy", "liger_kernel"),
+    },
     "torch_step.py": {"torch", "torchvision"},
 }
 """What runs in PyTorch's environment."""
