@@ -97,6 +97,21 @@ def experiment(name: str, settings: Mapping[str, Any]) -> Record:
     )
 
 
+def lost(name: str, settings: Mapping[str, Any]) -> Record:
+    """The record of an experiment whose process ended before it did."""
+    return Record(
+        entry=catalogue.read(name),
+        settings=dict(settings),
+        outcome=None,
+        figure="",
+        error="the process in which it ran, or was to run, ended: killed, or out of "
+        "memory; --jobs 1 runs one at a time",
+        seconds=0.0,
+        importing=0.0,
+        drawing=0.0,
+    )
+
+
 def defaults(module: ModuleType) -> dict[str, Any]:
     """The arguments of `run` as they are where nothing is asked for."""
     parameters = inspect.signature(module.run).parameters.values()

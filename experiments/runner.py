@@ -2,11 +2,16 @@
 
 import argparse
 import importlib
+import multiprocessing
+import os
 import pathlib
+import signal
 import sys
 import time
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NoReturn
 
 from experiments import atlas, catalogue, figure, record, terminal
@@ -14,6 +19,8 @@ from rl_jax.errors import UsageError
 
 PROG = "rl-jax experiments"
 OUT = pathlib.Path("runs") / "experiments"
+MOST_JOBS = 4
+"""Beyond, the longest experiment is what is waited for."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,7 +47,13 @@ def main(argv: Sequence[str]) -> None:
         settings = {}
         if flags or chosen.help:
             settings = _settings(asked, [*flags, *["--help"] * chosen.help])
-        records = run(asked, settings, out=chosen.out, figures=chosen.figures)
+        records = run(
+            asked,
+            settings,
+            out=chosen.out,
+            figures=chosen.figures,
+            jobs=jobs_for(len(asked), chosen.jobs),
+        )
         if not all(found.passed for found in records):
             sys.exit(1)
 
@@ -53,6 +66,7 @@ def parse(argv: Sequence[str]) -> tuple[list[str], list[str], argparse.Namespace
     parser.add_argument("--quick-help", action="store_true")
     parser.add_argument("--out", type=pathlib.Path, default=OUT)
     parser.add_argument("--figures", type=pathlib.Path)
+    parser.add_argument("--jobs", type=int)
     chosen, rest = parser.parse_known_args(list(argv))
     first = next((k for k, a in enumerate(rest) if a.startswith("-")), len(rest))
     return rest[:first], rest[first:], chosen
@@ -62,7 +76,7 @@ def usage() -> str:
     """The text of `rl-jax experiments --help`."""
     return "\n".join(
         [
-            f"usage: {PROG} [NAME ...] [--out DIR] [--figures DIR]",
+            f"usage: {PROG} [NAME ...] [--out DIR] [--figures DIR] [--jobs N]",
             f"       {PROG} NAME [OPTIONS OF THAT EXPERIMENT]",
             "",
             "Computes the claims of the text and checks each against a closed form or "
@@ -71,6 +85,10 @@ def usage() -> str:
             "  --out DIR      where results.json and atlas.html go; default "
             f"{OUT.as_posix()}",
             "  --figures DIR  writes each figure as DIR/NAME.svg too",
+            "  --jobs N       experiments at a time, each in a process; default: one "
+            "for each",
+            f"                 core, at most {MOST_JOBS}, and one where there is an "
+            "accelerator",
             "  --list         names, sections and titles",
             "  --quick-help   what those named (or all) claim, and their options",
             "",
@@ -81,44 +99,100 @@ def usage() -> str:
     )
 
 
+def jobs_for(count: int, asked: int | None) -> int:
+    """How many experiments run at a time.
+
+    Raises:
+      UsageError: where fewer than one is asked for.
+    """
+    if asked is not None and asked < 1:
+        raise UsageError(f"experiments: --jobs must be at least 1, got {asked}")
+    if count == 1:
+        return 1
+    if asked is None:
+        import jax
+
+        alone = jax.default_backend() != "cpu"
+        asked = 1 if alone else min(os.cpu_count() or 1, MOST_JOBS)
+    return min(asked, count)
+
+
 def run(
     names: Sequence[str],
     settings: dict[str, Any],
     *,
     out: pathlib.Path,
     figures: pathlib.Path | None = None,
+    jobs: int = 1,
 ) -> list[record.Record]:
     """Runs experiments; after each one the file of results is complete so far.
 
     Args:
-      names: of experiments, in the order in which they run.
+      names: of experiments, in the order in which they are printed.
       settings: arguments of the one there is; {} for several.
       out: folder of `results.json` and `atlas.html`.
       figures: folder of the figures as files; None writes none.
+      jobs: how many run at a time; 1: in this process.
     """
-    from rl_jax.cli.cache import enable_compilation_cache
-
     began = time.perf_counter()
-    enable_compilation_cache()
     where = record.environment()
     records = []
     with terminal.Progress(len(names)) as progress:
-        for name in names:
-            progress.start(name)
-            found = record.experiment(name, settings)
+        for found in _found(names, settings, jobs, progress):
             records.append(found)
             progress.done(found)
             document = record.document(records, names, where)
             record.write(document, out / "results.json")
             if figures is not None and found.figure:
                 text = figure.alone(found.figure)
-                record.replace(figures / f"{name}.svg", text)
+                record.replace(figures / f"{found.entry.name}.svg", text)
     page = out / "atlas.html"
     record.replace(page, atlas.page(records, where))
     seconds = time.perf_counter() - began
     print(terminal.summary(records, seconds))
     print(f"page: {page}")
     return records
+
+
+def _found(
+    names: Sequence[str],
+    settings: dict[str, Any],
+    jobs: int,
+    progress: terminal.Progress,
+) -> Iterator[record.Record]:
+    """The records in the order of the names."""
+    from rl_jax.cli.cache import enable_compilation_cache
+
+    if jobs == 1:
+        enable_compilation_cache()
+        for name in names:
+            progress.start(name)
+            yield record.experiment(name, settings)
+        return
+    # Forked from a process in which XLA has threads, a child would hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _prepare) as pool:
+        try:
+            futures = [pool.submit(record.experiment, name, settings) for name in names]
+            for name, future in zip(names, futures, strict=True):
+                progress.start(name)
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    yield record.lost(name, settings)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
+
+
+def _prepare() -> None:
+    """What a process does before its first experiment."""
+    from rl_jax.cli.cache import enable_compilation_cache
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process answers it
+    enable_compilation_cache()
 
 
 def _settings(names: Sequence[str], flags: Sequence[str]) -> dict[str, Any]:

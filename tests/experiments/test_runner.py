@@ -1,7 +1,9 @@
 """The runner: order, exit codes, what is printed, what is written and when."""
 
 import json
+import os
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -13,6 +15,8 @@ from rl_jax.errors import UsageError
 
 
 def run(*argv, code=0):
+    """Runs the command here; those made up are in no other process."""
+    argv = argv if "--jobs" in argv else (*argv, "--jobs", 1)
     if code:
         with pytest.raises(SystemExit) as stopped:
             runner.main([str(a) for a in argv])
@@ -177,6 +181,40 @@ def test_a_name_without_its_file_is_an_error_of_that_one(fakes, tmp_path, monkey
         "ModuleNotFoundError: No module named 'experiments.fake_lost'"
     )
     assert holds["passed"]
+
+
+@pytest.mark.parametrize(
+    ("count", "asked", "cores", "jobs"),
+    [(1, 8, 2, 1), (33, None, 2, 2), (33, None, 64, 4), (3, 8, 2, 3), (2, None, 1, 1)],
+)
+def test_how_many_at_a_time(monkeypatch, count, asked, cores, jobs):
+    monkeypatch.setattr(runner.os, "cpu_count", lambda: cores)
+    assert runner.jobs_for(count, asked) == jobs
+
+
+def test_jobs_below_one():
+    with pytest.raises(UsageError, match="--jobs must be at least 1, got 0"):
+        runner.jobs_for(2, 0)
+
+
+def test_two_at_a_time_are_printed_in_order(tmp_path, capsys):
+    names = ["bayes_risk", "elbo"]
+    run(*names, "--jobs", 2, "--out", tmp_path)
+    assert [e["name"] for e in read(tmp_path)["experiments"]] == names
+    said = capsys.readouterr().out
+    assert said.index("bayes_risk") < said.index("elbo")
+    assert "2 of 2 hold" in said
+
+
+def test_a_process_that_dies_is_an_error_and_no_hang(fakes, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner.record, "experiment", dies)
+    run("fake_holds", "fake_corrected", "--jobs", 2, "--out", tmp_path, code=1)
+    for found in read(tmp_path)["experiments"]:
+        assert found["error"].startswith("the process in which it ran, or was to run")
+
+
+def dies(name, settings):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_figures_as_files(fakes, tmp_path):

@@ -27,13 +27,14 @@ def document(factor):
 def test_result(tmp_path, capsys, monkeypatch):
     folders = []
 
-    def ran(names, folder):
+    def ran(names, folder, jobs):
+        assert jobs == 2
         assert names == ["first", "second"]
         folders.append(folder)
         return document(10 if folders.count(folder) == 1 else 1), 100.0
 
     monkeypatch.setattr(experiments, "ran", ran)
-    out = ["--rounds", "2", "--out", str(tmp_path)]
+    out = ["--rounds", "2", "--jobs", "2", "--out", str(tmp_path)]
     experiments.main(["first", "second", *out])
     assert folders[0] == folders[1] != folders[2] == folders[3]
     result = json.loads((tmp_path / "experiments.json").read_text())
@@ -55,8 +56,9 @@ def test_result(tmp_path, capsys, monkeypatch):
     assert "| all experiments |  60.0 |   6.0 |" in said
     assert "| imports         |   1.0 |   1.0 |" in said
     assert "| figures         |   0.5 |   0.5 |" in said
-    assert "| the process     | 100.0 | 100.0 |" in said
-    assert "At most 150 s cold: met, 60.0 s. At most 60 s warm: met, 6.0 s." in said
+    assert "| the command     | 100.0 | 100.0 |" in said
+    assert "At most 150 s cold: met, 100.0 s. At most 60 s warm: missed, " in said
+    assert "2 at a time." in said
     assert said.count("`second` did not pass.") == 1
     assert (tmp_path / "experiments.png").exists()
 
