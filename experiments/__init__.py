@@ -19,7 +19,6 @@ NAMES = (
     "information_bound",
     "density_ratio",
     "uniform_limit",
-    "trajectories",
     "projection_head",
     "negatives",
     "stop_gradient",
@@ -36,6 +35,7 @@ NAMES = (
     "precision",
     "temperature",
     "hubness",
+    "trajectories",
     "neural_collapse",
     "convergence",
 )

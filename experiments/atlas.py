@@ -107,7 +107,7 @@ def _header(records: Sequence[Record], where: Mapping[str, Any]) -> Markup:
     versions = where.get("versions", {})
     made = [f"{key} {versions[key]}" for key in ("rl_jax", "jax") if key in versions]
     seconds = sum(found.importing + found.seconds + found.drawing for found in records)
-    facts = [*made, str(where.get("device", "")), f"{seconds:.0f} s"]
+    facts = [*made, str(where.get("device", "")), f"{seconds:.0f} s, all added up"]
     kind = "b.good" if good == len(records) else "b.bad"
     return tag(
         "header",

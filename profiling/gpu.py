@@ -465,9 +465,14 @@ def _error(x: float | None) -> str:
 
 
 def plot(figure, result: dict) -> None:
-    """Medians against the rows, a panel for each loss and D."""
+    """Medians against the rows, a panel for each loss and D of several sizes."""
     groups = subject.groups(result["rows"])
-    panels = sorted({(t.loss, t.dim) for t in groups}, reverse=True) or [("", 0)]
+    several = [
+        (t.loss, t.dim)
+        for t in groups
+        if len({o.rows for o in groups if (o.loss, o.dim) == (t.loss, t.dim)}) > 1
+    ]
+    panels = sorted(set(several)) or [("", 0)]
     names = list(dict.fromkeys(r["contender"] for r in result["rows"]))
     colours = dict(zip(names, 2 * results.COLOURS, strict=False))
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
