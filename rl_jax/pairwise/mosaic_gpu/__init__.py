@@ -39,7 +39,7 @@ FEWEST_PAIRS = 2**24
 TILE = 8192
 """Rows and columns of a tile of weights: 128 MiB."""
 
-TRIAL_DIMS = (64, 320)
+TRIAL_DIMS = (64, 512)
 """One for each way to the gradient."""
 
 STRIP = 2**17
