@@ -12,7 +12,7 @@ from experiments import catalogue, runner
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "experiments"
-RESERVED = {"out", "figures", "list", "quick_help", "help"}
+RESERVED = {"out", "figures", "jobs", "list", "quick_help", "help"}
 
 
 def sections(text):
