@@ -76,12 +76,11 @@ def log_mean_ratio(x: chex.Array, y: chex.Array, *, rho: chex.Numeric) -> chex.A
         )
     rho = _fitting("log_mean_ratio", x, y, rho)
 
-    # Pairs first: XLA sums over a short last axis entry by entry on CPU.
-    columns = y.T
+    # One after another: XLA would form the values of all pairs before it adds them up.
+    columns, rho = y.T, jnp.broadcast_to(rho, y.shape[1:])
 
     def row(x):
-        each = _of_one_pair(x[:, None], columns, rho[:, None])
-        return jax.nn.logsumexp(each.sum(axis=0))
+        return jax.nn.logsumexp(sum(map(_of_one_pair, x, columns, rho)))
 
     at_a_time = max(TILE // len(y), 1)
     return lax.map(row, x, batch_size=at_a_time) - np.log(len(y))
