@@ -181,6 +181,7 @@ def rows_of(rows, dim, dtype=jnp.bfloat16):
     return jax.ShapeDtypeStruct((rows, dim), dtype)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("dim", range(64, 513, 64))
 def test_lowers_at_every_width(dim):
     x, y = rows_of(5000, dim), rows_of(700, dim)
