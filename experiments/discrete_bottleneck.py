@@ -46,7 +46,8 @@ def run(
       iterations: of the equations.
       start: "own", nine tenths of each cell to a code of its own; "uniform", all alike.
     """
-    table, bits = _gaussian_cells(rho, cells), _channel(flip)
+    table = theory.gaussian_cells(rho, cells=cells)
+    bits = np.array([[1 - flip, flip], [flip, 1 - flip]]) / 2
     with jax.enable_x64():
         found, found_bits = (
             theory.discrete_curve(
@@ -73,9 +74,8 @@ def run(
         fine = np.linspace(0, 2, 100)
         curve = np.asarray(theory.scalar_relevance(fine, rho=rho))
     kept = np.array(SLOPES) < rho**2
-    bit_curve = _bit_relevance(bit_rate, flip)
-    delta = _bit_delta(1 / np.array(BIT_SLOPES), flip)
-    bit_exact = np.log(2) - _coin(delta)
+    bit_curve = theory.binary_relevance(bit_rate, flip=flip)
+    bit_exact = theory.binary_rate(1 / np.array(BIT_SLOPES), flip=flip)
     bit_miss = np.stack([bit_rate - bit_exact, bit_relevance - bit_curve])
     # The chords between neighbouring solutions: their slope lies between 1/β of both.
     order = np.argsort(rate[kept])
@@ -127,55 +127,6 @@ def run(
     )
 
 
-def _gaussian_cells(rho: float, cells: int) -> np.ndarray:
-    """Density of the pair at the middle of each cell, normalised."""
-    edges = np.linspace(-4, 4, cells + 1)
-    middle = (edges[1:] + edges[:-1]) / 2
-    x, y = middle[:, None], middle[None]
-    density = np.exp(-(x**2 - 2 * rho * x * y + y**2) / (2 * (1 - rho**2)))
-    return density / density.sum()
-
-
-def _channel(flip: float) -> np.ndarray:
-    return np.array([[1 - flip, flip], [flip, 1 - flip]]) / 2
-
-
-def _coin(p):
-    """Entropy of a coin, nat."""
-    return -p * np.log(p) - (1 - p) * np.log1p(-p)
-
-
-def _both(delta, flip):
-    """Flip probability of two channels one after the other."""
-    return delta * (1 - flip) + (1 - delta) * flip
-
-
-def _bit_delta(beta, flip):
-    """δ where the slope of the curve is 1/β, by bisection."""
-
-    def slope(delta):
-        logit = np.log1p(-delta) - np.log(delta)
-        both = _both(delta, flip)
-        return (1 - 2 * flip) * (np.log1p(-both) - np.log(both)) / logit
-
-    low, high = np.full_like(beta, 1e-12), np.full_like(beta, 0.5 - 1e-9)
-    for _ in range(100):
-        middle = (low + high) / 2
-        steeper = slope(middle) > 1 / beta
-        low, high = np.where(steeper, low, middle), np.where(steeper, middle, high)
-    return (low + high) / 2
-
-
-def _bit_relevance(rate, flip):
-    """I(T;Y) of the best code at a rate, by bisection for its δ."""
-    low, high = np.zeros_like(rate) + 1e-12, np.full_like(rate, 0.5)
-    for _ in range(100):
-        middle = (low + high) / 2
-        more = np.log(2) - _coin(middle) > rate
-        low, high = np.where(more, middle, low), np.where(more, high, middle)
-    return np.log(2) - _coin(_both(middle, flip))
-
-
 def draw(figure, found: outcome.Outcome) -> None:
     """Both information curves, with the solutions on them."""
     left, right = figure.subplots(1, 2)
@@ -185,10 +136,10 @@ def draw(figure, found: outcome.Outcome) -> None:
     left.annotate("I(X;Y)", (0, d["ceiling"]), (0, -12), textcoords="offset points")
     left.plot(d["rate"], d["relevance"], "o", color=figures.COLOURS[0])
     left.set(title=f"Gaussian pair in cells, ρ = {d['rho']:g}", xlim=(-0.05, 2))
-    delta = np.linspace(1e-6, 0.5, 200)
-    right.plot(np.log(2) - _coin(delta), np.log(2) - _coin(_both(delta, d["flip"])),
-               color=figures.FAINT)  # fmt: skip
-    right.axhline(np.log(2) - _coin(d["flip"]), color=figures.FAINT, linestyle=":")
+    fine = np.linspace(0, np.log(2), 200)
+    right.plot(fine, theory.binary_relevance(fine, flip=d["flip"]), color=figures.FAINT)
+    least = np.log(2) - theory.coin_entropy(d["flip"])
+    right.axhline(least, color=figures.FAINT, linestyle=":")
     right.plot(*d["bit"], "o", color=figures.COLOURS[1])
     right.set(title=f"bit, flipped with probability {d['flip']:g}")
     for axes in (left, right):

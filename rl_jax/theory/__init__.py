@@ -5,6 +5,11 @@ from rl_jax.theory.activations import (
     binned_information,
     noisy_information,
 )
+from rl_jax.theory.binary_bottleneck import (
+    binary_rate,
+    binary_relevance,
+    coin_entropy,
+)
 from rl_jax.theory.bottleneck import (
     Bottleneck,
     discrete_bottleneck,
@@ -25,6 +30,7 @@ from rl_jax.theory.gaussian import (
 from rl_jax.theory.gaussian_bottleneck import (
     GaussianBottleneck,
     gaussian_bottleneck,
+    gaussian_cells,
     gaussian_curve,
     scalar_rate,
     scalar_relevance,
@@ -78,8 +84,11 @@ __all__ = [
     "NoisyInformation",
     "Sufficiency",
     "bayes_risk",
+    "binary_rate",
+    "binary_relevance",
     "binned_information",
     "canonical_correlations",
+    "coin_entropy",
     "denoiser_score",
     "discrete_bottleneck",
     "discrete_curve",
@@ -88,6 +97,7 @@ __all__ = [
     "gamma",
     "gaussian",
     "gaussian_bottleneck",
+    "gaussian_cells",
     "gaussian_curve",
     "gaussian_information",
     "gaussian_mean",

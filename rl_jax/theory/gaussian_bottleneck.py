@@ -147,6 +147,34 @@ def gaussian_curve(rate: chex.Numeric, *, eigenvalues: chex.Array) -> chex.Array
     return rate - 0.5 * k * jnp.logaddexp(signal, noise + 2.0 * rate / k)
 
 
+def gaussian_cells(rho: float, *, cells: int = 32, reach: float = 4.0) -> np.ndarray:
+    """A Gaussian pair as a finite joint distribution: its density at cells of a grid.
+
+    p_ij ∝ exp(−(x_i² − 2ρ x_i y_j + y_j²) / (2(1 − ρ²))) at the middle of each cell.
+
+    Args:
+      rho: correlation, inside (−1, 1).
+      cells: of each axis.
+      reach: the axes go from −reach to reach, in standard deviations.
+
+    Returns:
+      float64 [cells, cells] that add up to 1.
+
+    Raises:
+      UsageError: for |ρ| ≥ 1 or no cell.
+    """
+    if not -1 < rho < 1 or cells < 1:
+        raise UsageError(
+            "gaussian_cells: expected rho inside (-1, 1) and at least one cell, got "
+            f"{rho} and {cells}"
+        )
+    edges = np.linspace(-reach, reach, cells + 1)
+    middle = (edges[1:] + edges[:-1]) / 2
+    x, y = middle[:, None], middle[None]
+    density = np.exp(-(x**2 - 2 * rho * x * y + y**2) / (2 * (1 - rho**2)))
+    return density / density.sum()
+
+
 def _check_correlation(name, rho):
     if not isinstance(rho, jax.core.Tracer) and not np.all(np.abs(rho) < 1):
         raise UsageError(f"{name}: rho must be inside (-1, 1), got {rho}")
