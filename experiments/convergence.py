@@ -137,8 +137,9 @@ def run(
         ),
         data={"grams": grams},
         said=(
-            "Equidistant means: the statistic is the simplex, learned means are within "
-            f"{learned:.3f} of it, supervised and InfoNCE within "
+            "Equidistant means, Σ = I: the statistic's cosines are within "
+            f"{apart(0, 'statistic', None).max():.0e} of the simplex, those of learned "
+            f"means within {learned:.3f}, supervised and InfoNCE within "
             f"{apart(0, 'supervised', 'InfoNCE').max():.3f} of each other."
         ),
         correction=(

@@ -24,7 +24,9 @@ SECTION = "3.2"
 TITLE = "The linear autoencoder finds the principal subspace"
 
 
-def run(*, seeds: int = 3, dim: int = 20, k: int = 3, steps: int = 1500):
+def run(
+    *, seeds: int = 3, dim: int = 20, k: int = 3, steps: int = 1500
+) -> outcome.Outcome:
     """Trains W₁, W₂ on tr RΣRᵀ, R = I − W₂W₁, from random starts.
 
     Args:
@@ -70,12 +72,18 @@ def run(*, seeds: int = 3, dim: int = 20, k: int = 3, steps: int = 1500):
         theory.linear_autoencoder_error(covariance, e, d) / floor - 1
         for e, d in zip(params["encoder"], params["decoder"], strict=True)
     ])  # fmt: skip
+    turned, others = _in_float64(
+        covariance,
+        *(np.asarray(params[name][0], np.float64) for name in ("encoder", "decoder")),
+    )
     product = np.asarray(params["encoder"] @ params["decoder"], np.float64)
     miss = np.linalg.norm(product - projector, axis=(1, 2))
     return outcome.Outcome(
         checks=(
             outcome.at_most("(error − Σ_{j>k} λ_j) / Σ_{j>k} λ_j", excess, 1e-6),
+            outcome.at_least("the same of other (W₂, W₁)", others / floor - 1, 0.0),
             outcome.at_most("‖W₂W₁ − U_k U_kᵀ‖_F", miss, 1e-3),
+            outcome.at_most("|error of (W₂R, R⁻¹W₁) / of (W₂, W₁) − 1|", turned, 1e-9),
         ),
         data={
             "step": 10 * np.arange(steps // 10),
@@ -85,9 +93,34 @@ def run(*, seeds: int = 3, dim: int = 20, k: int = 3, steps: int = 1500):
         said=(
             f"From {seeds} random starts the error ends {excess.max():.0e} (relative) "
             f"above the floor {floor:.3f}, the product within {miss.max():.0e} of the "
-            "projector."
+            f"projector. Turned by R the error moves by {turned.max():.0e} (relative), "
+            f"and the best of {len(others)} other pairs is "
+            f"{others.min() / floor - 1:.0e} above the floor."
         ),
     )
+
+
+def _in_float64(covariance, encoder, decoder):
+    """What R does to the error, relative; errors of other pairs, near and far.
+
+    Others are the trained pair with noise on its encoder, or a random decoder with its
+    best encoder, which projects onto its rows.
+    """
+    rng = np.random.default_rng(1)
+    dim, k = encoder.shape
+
+    def error(first, second):
+        return theory.linear_autoencoder_error(covariance, first, second)
+
+    start = error(encoder, decoder)
+    turns = rng.normal(size=(10, k, k))
+    turned = [error(encoder @ np.linalg.inv(r).T, r.T @ decoder) for r in turns]
+    near = [
+        error(encoder + size * rng.normal(size=(dim, k)), decoder)
+        for size in np.logspace(-3, 0, 50)
+    ]
+    best = [error(np.linalg.pinv(d), d) for d in rng.normal(size=(50, k, dim))]
+    return np.abs(np.array(turned) / start - 1), np.array(near + best)
 
 
 def draw(figure, found: outcome.Outcome) -> None:

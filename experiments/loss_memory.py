@@ -89,7 +89,7 @@ def run(
                 "256 queries against 65,536 keys, but for the keys' rows",
                 queue / 1e6,
                 67.1,
-                tolerance=3.4,
+                tolerance=0.34,
                 unit="MB",
             ),
             outcome.at_most(

@@ -89,10 +89,18 @@ def run(
                 for m in ("within", "equinorm", "angle", "duality")
             ),
             outcome.at_most(f"{_NAMES['nearest']}, with penalty", done["nearest"], 0),
+            *(
+                outcome.at_most(
+                    f"{_NAMES[m]}, end / start, with penalty",
+                    done[m] / measures["with"][m][:, 0],
+                    0.05,
+                )
+                for m in ("within", "equinorm", "angle", "duality")
+            ),
             outcome.at_most(
-                "NC1 at the end / at the start, with penalty",
-                done["within"] / measures["with"]["within"][:, 0],
-                0.05,
+                f"{_NAMES['nearest']}, largest rise between records, with penalty",
+                np.diff(measures["with"]["nearest"]).max(),
+                0.01,
             ),
             outcome.at_least(f"{_NAMES['angle']}, without", plain["angle"], 0.3),
             outcome.at_least(f"{_NAMES['within']}, without", plain["within"], 0.1),

@@ -41,7 +41,7 @@ def run(
 
     Args:
       seeds: mixtures, each of four sources in 30 segments of 500 examples.
-      restarts: of each; single ones scatter from 0.8 to 0.98.
+      restarts: of each; single ones scatter widely.
       steps: of Adam.
       batch_size: examples in a step.
       width: of the hidden layers.

@@ -68,11 +68,22 @@ def run(
         return loss
 
     def kept(depth, name):
-        """Bytes of the arrays that the backward pass reads, parameters apart."""
+        """Bytes of the arrays of the backward pass that grow with the batch.
+
+        Parameters do not, nor do their copies, stacked or in bfloat16.
+        """
         loss = objective(depth, _VARIANTS[name])
         shapes = jax.eval_shape(network(depth).init, jax.random.key(0), views)[0]
-        saved = jax.eval_shape(lambda *args: jax.vjp(loss, *args)[1], shapes, views)
-        return float(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(saved)))
+
+        def saved(rows):
+            x = jax.ShapeDtypeStruct((rows, *views.shape[1:]), views.dtype)
+            tree = jax.eval_shape(lambda *args: jax.vjp(loss, *args)[1], shapes, x)
+            return jax.tree.leaves(tree)
+
+        both = zip(saved(len(views)), saved(2 * len(views)), strict=True)
+        return float(sum(
+            x.size * x.dtype.itemsize for x, twice in both if x.shape != twice.shape
+        ))  # fmt: skip
 
     # This generator of random bits compiles faster than the default one.
     rng = jax.random.key(0, impl="unsafe_rbg")
@@ -102,11 +113,12 @@ def run(
     return outcome.Outcome(
         checks=(
             outcome.at_most(
+                # What is more is for the cotangent of an MLP's hidden layer.
                 "|memory by the compiler / bytes kept − 1|, float32",
                 abs(planned["float32"] / own["float32"] - 1),
-                0.05,
+                0.08,
             ),
-            outcome.at_least("kept: float32 / bfloat16", saved(own, "bfloat16"), 1.5),
+            outcome.at_least("kept: float32 / bfloat16", saved(own, "bfloat16"), 1.4),
             outcome.at_least(
                 "compiler: float32 / rematerialised",
                 saved(planned, "rematerialised"),
@@ -139,7 +151,8 @@ def run(
             f"rematerialised {planned['rematerialised'] / 1e6:.0f}, in bfloat16 "
             f"{planned['bfloat16'] / 1e6:.0f}. bfloat16 moves the loss by "
             f"{miss('bfloat16'):.0e} and the gradient by {apart('bfloat16'):.1%}, "
-            "rematerialisation neither."
+            f"rematerialisation by {miss('rematerialised'):.0g} and "
+            f"{apart('rematerialised'):.0g}."
         ),
         correction=(
             "Not a factor of two each. Rematerialisation gains with depth: here "

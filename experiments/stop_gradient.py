@@ -6,9 +6,9 @@ would be its best value, −1. The collapse meter is √D · std of z/‖z‖: 0
 for the uniform distribution on the sphere.
 
 The place of BatchNorm decides what is seen. Here it is in the hidden layers and in the
-predictor, not on z. On z itself (`normalise_z`) it keeps the meter near 1 whatever
-happens, and a collapse would show in the rank only; without a predictor
-(`predictor=False`) the stop-gradient alone does not help.
+predictor, not on z. Two variants to try: on z itself (`normalise_z`), where it fixes
+the variance that the meter reads, so that only the rank can fall; and no predictor
+(`predictor=False`), where the stop-gradient alone does not help.
 
 In the figure each line is a start: the loss without stop-gradient runs to −1, which
 looks like success, while the spread of the embeddings goes to 0.
@@ -115,14 +115,8 @@ def run(
         said=(
             f"After {steps} steps √D · std of z is {end[0].min():.2f} or more with the "
             f"stop-gradient and {end[1].max():.2f} or less without, where the loss is "
-            f"{loss[1, :, -1].mean():.3f}."
-        ),
-        correction=(
-            "Collapse is not certain as soon as the stop-gradient is missing, and not "
-            "every meter sees it: it depends on where BatchNorm stands (on z it keeps "
-            "std near 1), and the rank of the centred z, here "
-            f"{rank[1]:.0f} without and {rank[0]:.0f} with stop-gradient, shows "
-            "nothing."
+            f"{loss[1, :, -1].mean():.3f}. The rank of the centred z, which knows no "
+            f"scale, is {rank[0]:.0f} with and {rank[1]:.0f} without."
         ),
     )
 

@@ -32,7 +32,9 @@ def test_relu_under_the_name_of_tanh_does_not_compress(monkeypatch):
 def test_nothing_is_compressed_before_anything_is_learnt():
     wrong = failed(experiment, seeds=1, steps=40)
     assert TANH in wrong
-    assert "drop with noise, tanh, mean" in wrong
+    assert "drop with noise, upper bound, tanh, mean" in wrong
+    assert "drop with noise, lower bound, tanh, mean" in wrong
+    assert any("smallest drop" in quantity for quantity in wrong)
 
 
 def test_the_drop_starts_at_the_first_accuracy_of_nine_tenths():

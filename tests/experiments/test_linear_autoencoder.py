@@ -18,3 +18,11 @@ def test_another_spectrum_is_another_floor(monkeypatch):
         experiment.theory, "pca_floor", lambda c, k: 0.999 * floor(c, k=k)
     )
     assert failed(experiment, seeds=1)
+
+
+def test_a_floor_too_high_is_beaten_by_other_weights(monkeypatch):
+    floor = experiment.theory.pca_floor
+    monkeypatch.setattr(
+        experiment.theory, "pca_floor", lambda c, k: 1.01 * floor(c, k=k)
+    )
+    assert failed(experiment, seeds=1) == ["the same of other (W₂, W₁)"]

@@ -20,7 +20,9 @@ def test_without_the_penalty_it_does_not(monkeypatch):
 
 
 def test_few_steps_are_too_few():
-    assert ANGLE in failed(experiment, steps=100, **QUICK)
+    missed = failed(experiment, steps=100, **QUICK)
+    assert ANGLE in missed
+    assert "NC2, |cosine + 1/(C−1)|, end / start, with penalty" in missed
 
 
 @pytest.mark.slow
