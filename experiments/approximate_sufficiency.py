@@ -91,7 +91,7 @@ def run(
     canonical, others = gap[:, :1], gap[:, 1:]
     full = lost.sum(1).mean()
     apart = np.abs(gap - conditional).max()
-    _, pca, chance = gap[:, :, dim_y - 1].mean(0)
+    best, pca, chance = gap[:, :, dim_y - 1].mean(0)
     return outcome.Outcome(
         checks=(
             outcome.at_most(
@@ -116,8 +116,8 @@ def run(
         data={"rows": rows, "gap": gap, "full": full},
         said=(
             f"Both forms of ε agree within {apart:.0e} nat for {gap.size} statistics. "
-            f"Of {full:.2f} nat {dim_y} canonical rows lose none, {dim_y} principal "
-            f"components {pca:.2f}, {dim_y} random rows {chance:.2f} (means)."
+            f"Of {full:.2f} nat {dim_y} canonical rows lose {abs(best):.2f}, {dim_y} "
+            f"principal components {pca:.2f}, {dim_y} random rows {chance:.2f} (means)."
         ),
     )  # fmt: skip
 

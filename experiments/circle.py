@@ -2,9 +2,10 @@
 
 Points of the unit circle have covariance I/2: with one linear feature no autoencoder
 is better than the floor Σ_{j>1} λ_j = ½ (Baldi & Hornik 1989). A nonlinear one learns
-the angle and leaves a few per cent (Hinton & Salakhutdinov 2006). It cannot reach 0: a
-continuous code of one number is the same at some point and its opposite (Borsuk & Ulam
-1933), and what is decoded there is at least 1 away from one of the two.
+the angle and leaves a few per cent (Hinton & Salakhutdinov 2006). Its mean can be made
+as small as one likes, by a faster jump, but not its worst point: a continuous code of
+one number is the same at some point and its opposite (Borsuk 1933), and what is decoded
+there is at least 1 away from one of the two.
 
 In the figure the reconstruction follows the circle but for one or two cuts, where the
 code jumps; the error is far below the floor.
@@ -82,9 +83,10 @@ def run(
             f"{error.max():.3f}, where no linear code has less than {floor:.2f}."
         ),
         correction=(
-            "The error is not 0, as the text has it, and cannot be: a circle does not "
-            "embed in a line, so that some point is missed by at least 1; here the "
-            f"worst is missed by {worst.min():.2f} to {worst.max():.2f}."
+            "The error is not 0, as the text has it: a circle does not embed in a "
+            "line. The mean error can be made as small as one likes, not that of "
+            "the worst point, which a continuous code misses by at least 1; here by "
+            f"{worst.min():.2f} to {worst.max():.2f}."
         ),
     )  # fmt: skip
 

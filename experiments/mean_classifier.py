@@ -6,7 +6,7 @@ same one with probability c = Σ ρ². With ℓ(v) = log₂(1 + e^{−v}) and cl
     L_un  = E ℓ(f(x)ᵀ(f(x⁺) − f(x⁻))),
     L_sup = E[ℓ(f(x)ᵀ(μ_c − μ_c')) | c ≠ c'] ≥ error of the mean classifier
 
-(Saunshi et al. 2019, arXiv:1902.09229, theorem 4.1). Proof: ℓ is convex, so the means
+(Saunshi et al. 2019, arXiv:1902.09229). Proof: ℓ is convex, so the means
 may be pulled inside; where the negative is of the same class, ℓ averages to ℓ(0) = 1 or
 more. That 1 is why the logarithm must be to base 2. The population here is finite, and
 every expectation exact.
@@ -86,6 +86,8 @@ def run(
         bound = (bits * in_bits - collision) / (1 - collision)
         return bits * supervised, bound
 
+    # That one of k negatives at least is of the class of x.
+    few, many = (1 - np.sum(priors * (1 - priors) ** k) for k in (1, 10))
     loss, bound = sides(base)
     nats, bound_in_nats = sides(math.e)
     violated = np.sum(bound_in_nats < nats, axis=1)
@@ -121,7 +123,10 @@ def run(
         correction=(
             "The bound holds for the loss over pairs of classes, in bits. With natural "
             f"logarithms it is violated at {violated.min()} to {violated.max()} of "
-            f"{steps} steps, and c must become c·log 2."
+            f"{steps} steps, and c must become c·log 2. Nor does the irreducible term "
+            "decrease in the number of negatives: the chance that one of k is of the "
+            f"class of x is 1 − Σ ρ(1 − ρ)^k, {few:.2f} for k = 1 and {many:.2f} for "
+            "k = 10."
         ),
     )
 

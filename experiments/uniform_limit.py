@@ -96,9 +96,10 @@ def run(*, seed: int = 0, own_term: bool = True) -> outcome.Outcome:
             "The positive's own weight vanishes only once K ≫ e^{κ − m}: at finite K "
             "the limit needs the term log[(K − 1)/K + e^{κc − m}/K], at "
             f"d = {dim}, τ = {tau:g} still {gap[worst]:.2f} nat for K = {COUNTS[-1]:,}."
-            " And alignment and uniformity need no d → ∞ to be least together: "
-            "identical positives that are uniform attain both in every d, d = 2 "
-            "included (alignment 0, uniformity within "
+            ' And there is no finite d for which "the two objectives compete": '
+            "positives that are identical (alignment 0 by construction) and uniform "
+            'attain both on every sphere, not only on a "sufficiently '
+            'high-dimensional" one, d = 2 included (uniformity within '
             f"{np.abs(spread).max():.3f} of its least value)."
         ),
     )

@@ -88,8 +88,12 @@ def run(*, seeds: int = 2, steps: int = 600) -> outcome.Outcome:
     return outcome.Outcome(
         checks=(
             outcome.at_most("rate at β over rate at the β before",
-                            rate[:, 1:-1] / rate[:, :-2], 1.0),
+                            rate[:, 1:] / rate[:, :-1], 1.0),
             outcome.at_most("H(Y) − distortion − rate", told - rate, 0.01, unit="nat"),
+            outcome.at_least("fall of H(Y) − distortion to the next β",
+                             -np.diff(told, axis=1), 0.02, unit="nat"),
+            outcome.at_least("fall of the accuracy to the next β, mean",
+                             -np.diff(accuracy.mean(0)), 0.0),
             outcome.at_most("rate at the largest β", rate[:, -1], 0.05, unit="nat"),
             outcome.at_most("accuracy at the largest β", accuracy[:, -1], 0.2),
             outcome.equal("accuracy at the smallest β − plain classifier's",

@@ -29,6 +29,17 @@ def test_a_curve_of_bits_is_not_one_of_nats(monkeypatch):
     assert SLOPE in wrong
 
 
+def test_a_direction_that_enters_elsewhere_is_seen(monkeypatch):
+    right = experiment.theory.gaussian_bottleneck
+
+    def late(*sigma, beta):
+        return right(*sigma, beta=0.99 * beta)
+
+    monkeypatch.setattr(experiment.theory, "gaussian_bottleneck", late)
+    wrong = failed(experiment)
+    assert wrong == ["vectors: |rank of the code around β_i − directions entered|"]
+
+
 def test_a_code_above_the_curve_is_seen(monkeypatch):
     right = experiment.theory.gaussian_curve
 

@@ -35,5 +35,6 @@ def test_a_free_code_is_never_given_up(monkeypatch):
 
     monkeypatch.setattr(experiment.methods, "vib", free)
     wrong = failed(experiment, seeds=1)
+    assert "fall of H(Y) − distortion to the next β" in wrong
     assert "rate at the largest β" in wrong
     assert "accuracy at the largest β" in wrong
