@@ -58,7 +58,7 @@ def run(
     with jax.enable_x64():
         # A grid of 32 cells resolves a code no finer than this.
         grid = theory.discrete_curve(
-            _cells(rho[1]), betas=1 / np.array([0.5, 0.3, 0.2])
+            theory.gaussian_cells(rho[1]), betas=1 / np.array([0.5, 0.3, 0.2])
         )
         grid = np.asarray(grid.rate), np.asarray(grid.relevance)
         solved = jax.jit(
@@ -160,14 +160,6 @@ def _sampled(generator, rho, rates, samples):
             r[i, j] = np.corrcoef(x + sd * xi, y)[0, 1]
     # The error of r is (1 − r²)/√n.
     return -0.5 * np.log1p(-(r**2)), np.abs(r) / np.sqrt(samples)
-
-
-def _cells(rho, cells=32):
-    edges = np.linspace(-4, 4, cells + 1)
-    middle = (edges[1:] + edges[:-1]) / 2
-    x, y = middle[:, None], middle[None]
-    density = np.exp(-(x**2 - 2 * rho * x * y + y**2) / (2 * (1 - rho**2)))
-    return density / density.sum()
 
 
 def _covariances(generator, dim=4):
