@@ -91,8 +91,8 @@ def run(
             f"From β = 0.1 to 10 the rate falls from {rate[:, 0].mean():.1f} to "
             f"{rate[:, FEW - 1].mean():.2f} nat, the distortion rises from "
             f"{distortion[:, 0].mean():.1f} to {distortion[:, FEW - 1].mean():.1f}; "
-            f"at β ≥ 30 the rate is at most {rate[:, FEW:].max():.3f} nat and no unit "
-            f"of {latent} is active."
+            f"at β ≥ 30 the rate is at most {rate[:, FEW:].max():.3f} nat and "
+            f"{int(active[:, FEW:].max())} of {latent} units are active."
         ),
     )  # fmt: skip
 
