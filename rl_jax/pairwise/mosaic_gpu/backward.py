@@ -153,7 +153,9 @@ def weighted(
                     turns.change()
                     return out[...]
 
-                s = pl.run_scoped(products, plgpu.ACC(shape, jnp.float32))
+                s = pl.run_scoped(
+                    products, plgpu.WGMMAAccumulatorRef(shape, jnp.float32)
+                )
                 total, w = lax.optimization_barrier((total, weights(mask, t, s)))
                 turns.change()
 
@@ -164,7 +166,7 @@ def weighted(
                     def _():
                         plgpu.barrier_wait(full.at[slot(t + 1)])
 
-                total = pl.run_state(add)(plgpu.ACC.init(total))
+                total = pl.run_state(add)(plgpu.WGMMAAccumulatorRef.init(total))
                 plgpu.barrier_arrive(free.at[slot(t)])
                 return total
 

@@ -285,7 +285,7 @@ class Stream(NamedTuple):
             return out[...]
 
         shape = (ROWS, other.shape[0])
-        s = pl.run_scoped(product, plgpu.ACC(shape, jnp.float32))
+        s = pl.run_scoped(product, plgpu.WGMMAAccumulatorRef(shape, jnp.float32))
         release(self.chunks - 1)
         return s
 
