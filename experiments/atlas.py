@@ -10,10 +10,9 @@ from typing import Any
 from experiments import record
 from experiments.outcome import Check
 from experiments.record import Record
+from rl_jax.report.document import document
 from rl_jax.report.markup import Markup, escape, tag
-from rl_jax.report.style import style_sheet
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 TITLE = "The text, computed"
 HEADS = ("quantity", "found", "relation", "expected", "tolerance", "unit", "verdict")
 MARKS = {"holds": "✓", "fails": "✗", "error": "✗"}
@@ -83,25 +82,15 @@ def page(records: Sequence[Record], where: Mapping[str, Any]) -> str:
       records: in the order of the text.
       where: versions and device, as `record.environment` gives them.
     """
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("title", f"{TITLE} · rl_jax"),
-        tag("style", Markup(style_sheet() + CSS)),
-    )
-    body = tag(
-        "body",
+    return document(
+        TITLE,
         _header(records, where),
-        tag("main", [_experiment(found) for found in records]),
-        tag("footer", "Written by rl_jax. One file; nothing is loaded from elsewhere."),
+        [_experiment(found) for found in records],
+        css=CSS,
     )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}"
 
 
-def _header(records: Sequence[Record], where: Mapping[str, Any]) -> Markup:
+def _header(records: Sequence[Record], where: Mapping[str, Any]) -> list[Markup]:
     good = sum(found.passed for found in records)
     corrected = sum(bool(found.correction) for found in records)
     versions = where.get("versions", {})
@@ -109,8 +98,7 @@ def _header(records: Sequence[Record], where: Mapping[str, Any]) -> Markup:
     seconds = sum(found.importing + found.seconds + found.drawing for found in records)
     facts = [*made, str(where.get("device", "")), f"{seconds:.0f} s, all added up"]
     kind = "b.good" if good == len(records) else "b.bad"
-    return tag(
-        "header",
+    return [
         tag("div.over", "rl_jax"),
         tag("h1", TITLE),
         tag(
@@ -129,7 +117,7 @@ def _header(records: Sequence[Record], where: Mapping[str, Any]) -> Markup:
             tag("ol.contents", [_line(found) for found in records]),
             aria_label="Contents",
         ),
-    )
+    ]
 
 
 def _line(found: Record) -> Markup:

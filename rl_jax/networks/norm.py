@@ -52,12 +52,13 @@ class BatchNorm(nn.Module):
             axes = tuple(range(1, grouped.ndim - 1))
             n = grouped.size // (self.split * x.shape[-1])
             mean = jnp.mean(grouped, axes, keepdims=True)
-            # Deviations as if their mean were fixed: squared, it adds nothing to their
-            # gradient; times the gain it adds a constant, through `moved`, which is 0.
-            # The backward pass then goes over the batch for its sums once, not thrice.
+            # Deviations from a mean as if it were fixed, and by how much it moves: this
+            # is 0, and its derivatives make all derivatives those of the formula. The
+            # backward pass goes over the batch for its sums once, not thrice.
             fixed = jax.lax.stop_gradient(mean)
             centred, moved = grouped - fixed, mean - fixed
             var = jnp.mean(jnp.square(centred), axes, keepdims=True)
+            var -= jnp.square(moved)
             for running, new in (
                 (running_mean, mean),
                 (running_var, var * (n / (n - 1))),

@@ -18,6 +18,7 @@ from rl_jax.report import (
     training,
     words,
 )
+from rl_jax.report.document import document
 from rl_jax.report.markup import (
     Markup,
     escape,
@@ -27,10 +28,6 @@ from rl_jax.report.markup import (
 )
 from rl_jax.report.read import Record, names, read
 from rl_jax.report.sections import comparison as shaped
-from rl_jax.report.style import style_sheet
-
-# Nothing is loaded and nothing runs, whatever a file of the run may hold.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> pathlib.Path:
@@ -103,22 +100,12 @@ def render(runs: Sequence[Record], comparison: dict[str, Any] | None = None) -> 
     ]
     title = " · ".join(run.name for run in runs) if several else words.title(runs[0])
     links = [tag("a", text, href=f"#{name}") for name, text, _ in sections]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("title", f"{title} · rl_jax"),
-        tag("style", Markup(style_sheet())),
+    page = document(
+        title,
+        [_header(runs, colours), tag("nav", links)],
+        [_section(*section) for section in sections],
     )
-    body = tag(
-        "body",
-        tag("header", _header(runs, colours), tag("nav", links)),
-        tag("main", [_section(*section) for section in sections]),
-        tag("footer", "Written by rl_jax. One file; nothing is loaded from elsewhere."),
-    )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    return f"{page}\n"
 
 
 def _compared(runs: Sequence[Record]) -> dict[str, Any] | None:

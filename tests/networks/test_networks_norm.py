@@ -104,6 +104,25 @@ def test_a_large_mean_does_not_swallow_the_variance():
     assert_close(state, reference(x, fresh()["batch_stats"])[1], tolerance=1e-5)
 
 
+def test_first_and_second_derivatives_are_those_of_the_formula():
+    x = jnp.asarray(draw((5, 3)))
+    weights = jnp.asarray(draw((5, 3), seed=1))
+    norm = networks.norm.BatchNorm()
+    variables = {"params": PARAMS, **fresh()}
+
+    def ours(x):
+        y, _ = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.tanh(y) * weights)
+
+    def formula(x):
+        mean, var = (f(x, axis=0, keepdims=True) for f in (jnp.mean, jnp.var))
+        y = (x - mean) / jnp.sqrt(var + 1e-5)
+        return jnp.sum(jnp.tanh(y * SCALE[None] + BIAS[None]) * weights)
+
+    for derivative in (jax.grad, jax.hessian):
+        assert_close(derivative(ours)(x), derivative(formula)(x), tolerance=1e-5)
+
+
 def test_a_constant_channel_has_a_finite_gradient():
     network = networks.from_linen(networks.BatchNorm())
 
