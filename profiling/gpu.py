@@ -18,7 +18,6 @@ import concurrent.futures
 import contextlib
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -26,7 +25,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from profiling import arguments, contenders, inputs, results, step, subject, timing
+from profiling import (
+    arguments,
+    contenders,
+    inputs,
+    results,
+    session,
+    step,
+    subject,
+    timing,
+)
 from profiling.peers import TorchPeer
 from profiling.session import Bench, in_words, memory_limit, start_torch
 from profiling.subject import TEMPERATURE, Task
@@ -84,36 +92,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures until done or out of budget."""
     parser = arguments.Parser("gpu", __doc__.split("\n")[0])
     parser.add_torch()
-    parser.add_argument(
-        "--budget", type=arguments.positive, default=420, metavar="SECONDS"
-    )
-    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
+    session.add_arguments(parser)
     parser.add_argument("--no-steps", action="store_true", help="losses alone")
-    parser.add_argument("--tiny", action="store_true", help="a trial, also on CPU")
     chosen = parser.parse_args(argv)
-    # PyTorch's process needs its share of the card; jax reads this at its first array.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if jax.default_backend() == "cpu" and not chosen.tiny:
-        parser.error("there is no GPU here; --tiny tries the script out")
-    out = chosen.out
-    if out is None and os.environ.get("OUT"):
-        out = pathlib.Path(os.environ["OUT"])
-    result = results.new(
-        "gpu", temperature=TEMPERATURE, budget_seconds=chosen.budget, tiny=chosen.tiny
-    )
-    result |= {"ceilings": [], "training": [], "skipped": [], "torch": None}
-    if chosen.tiny:
-        result["notes"].append(
-            "A trial of the script on tiny sizes: figures of no use."
-        )
-    bench = Bench(result, results.folder(out), chosen.budget)
+    bench = session.begin(parser, chosen, "gpu", temperature=TEMPERATURE)
+    bench.result |= {"ceilings": [], "training": []}
     with contextlib.ExitStack() as stack:
         torch = None
         if not chosen.no_torch:
-            torch = start_torch(chosen.torch_python, result, stack)
+            torch = start_torch(chosen.torch_python, bench.result, stack)
         sizes = TINY if chosen.tiny else SIZES
         measure(bench, torch, sizes, tiny=chosen.tiny, steps=not chosen.no_steps)
-    results.finish(result, bench.out)
+    results.finish(bench.result, bench.out)
 
 
 def measure(
@@ -122,7 +112,7 @@ def measure(
     """All sections in order."""
     shrink = 32 if tiny else 1
     programs = Programs(tasks_of(sizes))
-    trained = {"tiny": step.TINY, "real": step.CONFIGS[:2]}["tiny" if tiny else "real"]
+    trained = step.TINY if tiny else step.CONFIGS[:2]
     stages = (step.STEP, step.AUGMENT)
     work = [step.Compiling(config, stages) for config in trained] if steps else []
     # Compiling disturbs what is being timed; but more than a third of the time is

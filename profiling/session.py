@@ -3,8 +3,10 @@
 A result that is saved as it grows, the time that is left, PyTorch beside it.
 """
 
+import argparse
 import contextlib
 import importlib.util
+import os
 import pathlib
 import sys
 import time
@@ -12,7 +14,7 @@ from collections.abc import Callable
 
 import jax
 
-from profiling import results
+from profiling import arguments, results
 from profiling.peers import PeerError, TorchPeer
 
 
@@ -48,6 +50,42 @@ class Bench:
     def skip(self, name: str, reason: str) -> None:
         """Names what was not measured, and why."""
         self.result["skipped"].append({"what": name, "reason": reason})
+
+
+def begin(
+    parser: argparse.ArgumentParser, chosen: argparse.Namespace, name: str, **settings
+) -> Bench:
+    """What a benchmark of an accelerator writes to, `--budget` from now.
+
+    Args:
+      parser: says so where there is none and `--tiny` was not asked for.
+      chosen: what was parsed: out, budget and tiny.
+      name: of the benchmark.
+      **settings: that stand in the result beside these.
+    """
+    # PyTorch's process needs its share of the card; jax reads this at its first array.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if jax.default_backend() == "cpu" and not chosen.tiny:
+        parser.error("there is no accelerator here; --tiny tries the script out")
+    out = chosen.out
+    if out is None and os.environ.get("OUT"):
+        out = pathlib.Path(os.environ["OUT"])
+    settings |= {"budget_seconds": chosen.budget, "tiny": chosen.tiny}
+    result = results.new(name, **settings)
+    result |= {"skipped": [], "torch": None}
+    if chosen.tiny:
+        result["notes"].append(
+            "A trial of the script on tiny sizes: figures of no use."
+        )
+    return Bench(result, results.folder(out), chosen.budget)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those that benchmarks of an accelerator share."""
+    positive = arguments.positive
+    parser.add_argument("--budget", type=positive, default=420, metavar="SECONDS")
+    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
+    parser.add_argument("--tiny", action="store_true", help="a trial, also on CPU")
 
 
 def in_words(error: BaseException) -> str:

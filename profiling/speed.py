@@ -162,7 +162,7 @@ def torch_entries(
     names = {"PyTorch": "nt_xent" if task.loss == "NT-Xent" else "clip"}
     # It compares every positive with every negative: several arrays of N³ float32.
     fits = 16 * task.rows**3 < most
-    if task.loss == "NT-Xent" and fits and torch.info["metric_learning"]:
+    if task.loss == "NT-Xent" and fits and "metric_learning" in torch.info["packages"]:
         names["metric-learning"] = "metric_learning"
     return {
         name: subject.torch_entry(torch, loss, "float32")

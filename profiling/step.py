@@ -11,7 +11,6 @@ medians, all measured in the same interleaved rounds, PyTorch's step among them.
 
 import contextlib
 import functools
-import os
 import pathlib
 import re
 import tempfile
@@ -27,7 +26,7 @@ import optax
 from jax import lax
 from jax.sharding import SingleDeviceSharding
 
-from profiling import arguments, results, timing
+from profiling import arguments, results, session, timing
 from profiling.peers import PeerError, TorchPeer
 from profiling.session import Bench, in_words, memory_limit, start_torch
 from rl_jax import augment, methods, networks
@@ -119,9 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_torch()
     names = [config.name for config in CONFIGS]
     parser.add_argument("--only", choices=names, nargs="+", metavar="NAME")
-    parser.add_argument(
-        "--budget", type=arguments.positive, default=420, metavar="SECONDS"
-    )
+    session.add_arguments(parser)
     parser.add_argument(
         "--seconds",
         type=arguments.positive,
@@ -137,29 +134,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="S",
         help="for PyTorch to compile each network; then it is timed without",
     )
-    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
-    parser.add_argument("--tiny", action="store_true", help="a trial, also on CPU")
     chosen = parser.parse_args(argv)
-    # PyTorch's process needs its share of the card; jax reads this at its first array.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if jax.default_backend() == "cpu" and not chosen.tiny:
-        parser.error("there is no accelerator here; --tiny tries the script out")
-    out = chosen.out
-    if out is None and os.environ.get("OUT"):
-        out = pathlib.Path(os.environ["OUT"])
-    result = results.new(
-        "step", budget_seconds=chosen.budget, tiny=chosen.tiny, rounds=chosen.rounds
-    )
-    result |= {"ceiling": None, "skipped": [], "torch": None}
-    if chosen.tiny:
-        result["notes"].append(
-            "A trial of the script on tiny sizes: figures of no use."
-        )
-    bench = Bench(result, results.folder(out), chosen.budget)
+    bench = session.begin(parser, chosen, "step", rounds=chosen.rounds)
+    bench.result["ceiling"] = None
     with contextlib.ExitStack() as stack:
         torch = None
         if not chosen.no_torch:
-            torch = start_torch(chosen.torch_python, result, stack)
+            torch = start_torch(chosen.torch_python, bench.result, stack)
         bench.attempt("bf16 products", functools.partial(ceiling, bench, chosen.tiny))
         options = {
             "torch": torch,
@@ -174,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     functools.partial(one, bench, config, **options),
                     needs=config.needs,
                 )
-    results.finish(result, bench.out)
+    results.finish(bench.result, bench.out)
 
 
 def ceiling(bench: Bench, tiny: bool) -> None:

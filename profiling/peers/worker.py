@@ -112,7 +112,6 @@ class Worker:
         }
         return {
             "torch": torch.__version__,
-            "metric_learning": found.get("metric_learning"),
             "packages": found,
             "threads": torch.get_num_threads(),
             "device": str(self.device),

@@ -53,7 +53,7 @@ def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None)
 def sums(plan: Plan, given: Operands, *, use_ring: bool | None):
     """As `streaming.sums`; those of columns are shared out where y is."""
     if devices() == 1:
-        return _on_one(plan, given, mosaic_gpu.sums, streaming.sums, (plan, given))
+        return _on_one(mosaic_gpu.sums, streaming.sums, plan, given)
     passed, shared = ways(given.x, given.y, use_ring)
     local = ring.sums if passed else functools.partial(gather.sums, shared=shared)
     run = functools.partial(local, plan, axis=AXIS, count=devices())
@@ -67,10 +67,8 @@ def gradients(
 ) -> Gradients:
     """As `streaming.gradients`."""
     if devices() == 1:
-        given_all = (plan, given, bars, kept)
-        return _on_one(
-            plan, given, mosaic_gpu.gradients, streaming.gradients, given_all
-        )
+        both = mosaic_gpu.gradients, streaming.gradients
+        return _on_one(*both, plan, given, bars, kept)
     passed, shared = ways(given.x, given.y, use_ring)
     local = (
         ring.gradients if passed else functools.partial(gather.gradients, shared=shared)
@@ -93,15 +91,16 @@ def inside_shard_map() -> bool:
     return AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types
 
 
-def _on_one(plan: Plan, given: Operands, kernels, plain, args):
+def _on_one(kernels, plain, plan: Plan, given: Operands, *rest):
     """On one device: by the kernels where they are used, and the program runs there."""
     if not uses_kernels(plan, given):
-        return plain(*args)
+        return plain(plan, given, *rest)
     if plan.kernels:
-        return kernels(*args)
+        return kernels(plan, given, *rest)
     # The default device is a GPU; that of this program may be another one.
     return jax.lax.platform_dependent(
-        cuda=lambda: kernels(*args), default=lambda: plain(*args)
+        cuda=lambda: kernels(plan, given, *rest),
+        default=lambda: plain(plan, given, *rest),
     )
 
 

@@ -36,7 +36,7 @@ def block_size_for(rows: int, platform: str) -> int:
     | platform | at most | because |
     |---|---|---|
     | cpu | 1,024 | a tile is 4 MiB; D = 128 and 512: 512 is slower, 2,048 no faster |
-    | gpu | 8,192 | a tile is 256 MiB; H200, 65,536 x 128: 20 ms, 27 ms with 4,096 |
+    | gpu | 8,192 | products fill the device; a tile is 256 MiB |
     | tpu | 4,096 | products fill the device; a tile is 64 MiB; not measured |
 
     Args:

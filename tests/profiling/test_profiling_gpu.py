@@ -40,7 +40,7 @@ def test_needs_a_gpu(capsys):
     with pytest.raises(SystemExit) as stopped:
         gpu.main([])
     assert stopped.value.code == 2
-    assert "there is no GPU here" in capsys.readouterr().err
+    assert "there is no accelerator here" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -19,7 +19,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from rl_jax.errors import UsageError
 from rl_jax.pairwise import reductions, tiles
@@ -34,7 +33,7 @@ WIDE = 512
 """Columns up to which 128 rows and a few tiles fit into shared memory."""
 
 FEWEST_PAIRS = 2**24
-"""Below 4,096 × 4,096 pairs the matrix is a tile of XLA's, and no slower."""
+"""4,096 × 4,096, the fewest that were measured; fewer are a single tile of XLA's."""
 
 TILE = 8192
 """Rows and columns of a tile of weights: 128 MiB."""
@@ -74,7 +73,7 @@ def worthwhile(given: Operands) -> bool:
 def available() -> str | None:
     """Why the kernels do not run here; None: they do.
 
-    Compiles one and compares its sums with NumPy's, once for each process.
+    Compiles each and compares it with NumPy, once for each process.
     """
     if jax.default_backend() != "gpu":
         return f"the device is {jax.default_backend()}, not an NVIDIA GPU"
@@ -264,12 +263,12 @@ def _multiplied_self(x, a, scale, shift):
         w = weights.weights(
             rows[i], rows[j], share[i], share[j], scale, shift, diagonal=True
         )
-        return dx.at[i].add(_product(w, rows[j]))
+        return dx.at[i].add(tiles.product((w,), (rows[j],)))
 
     def off(dx, i, j):
         w = weights.weights(rows[i], rows[j], share[i], share[j], scale, shift)
-        dx = dx.at[i].add(_product(w, rows[j]))
-        return dx.at[j].add(_product(w.T, rows[i]))
+        dx = dx.at[i].add(tiles.product((w,), (rows[j],)))
+        return dx.at[j].add(tiles.product((w.T,), (rows[i],)))
 
     dx = tiles.loop(on, jnp.zeros(rows.shape, jnp.float32), tiles.diagonal(len(rows)))
     if len(rows) > 1:
@@ -298,9 +297,9 @@ def _tiled(x, y, a, b, scale, shift, *, with_y: bool):
     def body(out, i, j):
         dx, dy = out
         w = weights.weights(x_rows[i], y_rows[j], a_rows[i], b_rows[j], scale, shift)
-        dx = dx.at[i].add(_product(w, y_rows[j]))
+        dx = dx.at[i].add(tiles.product((w,), (y_rows[j],)))
         if dy is not None:
-            dy = dy.at[j].add(_product(w.T, x_rows[i]))
+            dy = dy.at[j].add(tiles.product((w.T,), (x_rows[i],)))
         return dx, dy
 
     start = (
@@ -316,8 +315,3 @@ def _tile(rows: int) -> int:
     count = -(-rows // TILE)
     step = 512 if rows > 512 else 128
     return -(-rows // (count * step)) * step
-
-
-def _product(w, x):
-    """The product in float32, whose operands stay of 16 bits."""
-    return lax.dot(w, x, preferred_element_type=jnp.float32)

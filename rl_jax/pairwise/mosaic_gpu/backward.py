@@ -22,31 +22,28 @@ from rl_jax.pairwise.mosaic_gpu import kernel
 from rl_jax.pairwise.mosaic_gpu.kernel import BY_COLUMN, BY_ROW, ROWS, WARPGROUPS
 
 OWNED = ROWS * WARPGROUPS
-"""Rows of a block of threads."""
+"""Rows of a block of threads; and columns of a tile, so that the pairs of a row with
+itself lie in one tile of each block."""
 
 
 class Cut(NamedTuple):
     """How the matrix is cut.
 
     Attributes:
-      width: columns of a tile; a divisor of 128, so that the diagonal of a block's rows
-        lies in whole tiles.
       buffers: tiles of columns in flight.
       parts: blocks of threads that share the columns of the same rows out.
     """
 
-    width: int
     buffers: int
     parts: int
 
 
 def cut_for(rows: int, columns: int, dim: int) -> Cut:
     """As many buffers as fit, up to three, and parts that leave few processors idle."""
-    width = 128
     room = kernel.SHARED_MEMORY - OWNED * dim * 2 - 4096
-    buffers = min(room // (width * dim * 2 + 4 * width), 3)
+    buffers = min(room // (OWNED * dim * 2 + 4 * OWNED), 3)
     blocks = -(-rows // OWNED)
-    most = max(1, min(4, -(-columns // width) // 8))
+    most = max(1, min(4, -(-columns // OWNED) // 8))
 
     def idle(parts):
         rounds = blocks * parts / kernel.PROCESSORS
@@ -54,7 +51,7 @@ def cut_for(rows: int, columns: int, dim: int) -> Cut:
 
     # Each part writes sums of its own: only for a gain of more than a tenth.
     parts = min(range(1, most + 1), key=lambda p: idle(p) * (1 if p == 1 else 1.1))
-    return Cut(width, buffers, parts)
+    return Cut(buffers, parts)
 
 
 def weighted(
@@ -72,7 +69,7 @@ def weighted(
     The weights are rounded as x is before they multiply; sums are float32.
 
     Args:
-      x: [N, D] bfloat16 or float16, D a multiple of 64 up to 256.
+      x: [N, D] bfloat16, D a multiple of 64 up to 256.
       y: [M, D] of the same dtype; None: the rows of x, each without itself.
       a: float32 [N].
       b: float32 [M]; for y None it is a.
@@ -87,12 +84,11 @@ def weighted(
     y, b = (x, a) if y is None else (y, b)
     n, dim = x.shape
     cut = cut or cut_for(n, len(y), dim)
-    unit = max(OWNED, cut.width) * cut.parts
+    unit = OWNED * cut.parts
     x_padded, y_padded = kernel.padded(x, OWNED), kernel.padded(y, unit)
-    steps = len(y_padded) // cut.width // cut.parts
+    steps = len(y_padded) // unit
     buffers = min(cut.buffers, steps)
-    shape = (ROWS, cut.width)
-    on_diagonal = OWNED // cut.width
+    shape = (ROWS, OWNED)
 
     def body(x_ref, y_ref, a_ref, b_ref, constants_ref, out_ref, *scratch):
         own, tiles, share, shares, own_full, full, free, turn = scratch
@@ -101,9 +97,8 @@ def weighted(
         first, start, inside = part * steps, jnp.int32(0), False
         if itself:
             # Begins at the diagonal, where alone something is left out, and goes round.
-            home = block * on_diagonal
-            inside = (home >= first) & (home < first + steps)
-            start = jnp.where(inside, home - first, 0)
+            inside = (block >= first) & (block < first + steps)
+            start = jnp.where(inside, block - first, 0)
 
         def place(t):
             """Which tile of columns comes at step t."""
@@ -130,7 +125,7 @@ def weighted(
                 )
                 if mask:
                     i = kernel.index(shape, 0) + row
-                    j = kernel.index(shape, 1) + place(t) * cut.width
+                    j = kernel.index(shape, 1) + place(t) * OWNED
                     w = jnp.where(i == j, 0.0, w)
                 return w.astype(x.dtype)
 
@@ -173,7 +168,7 @@ def weighted(
             if kernel.interpret is None:
                 plgpu.barrier_wait(full.at[0])
             turns.begin(me)
-            bound = jnp.where(inside, min(on_diagonal, steps), 0)
+            bound = jnp.where(inside, 1, 0)
             total = kernel.zeros((ROWS, dim))
             total = lax.fori_loop(0, bound, functools.partial(one_tile, True), total)
             total = lax.fori_loop(
@@ -189,7 +184,7 @@ def weighted(
                 def _():
                     plgpu.barrier_wait(free.at[slot(t)])
 
-                columns = pl.ds(place(t) * cut.width, cut.width)
+                columns = pl.ds(place(t) * OWNED, OWNED)
                 ready = full.at[slot(t)]
                 plgpu.copy_gmem_to_smem(y_ref.at[columns], tiles.at[slot(t)], ready)
                 plgpu.copy_gmem_to_smem(b_ref.at[columns], shares.at[slot(t)], ready)
@@ -203,9 +198,9 @@ def weighted(
         out=jax.ShapeDtypeStruct((cut.parts, len(x_padded), dim), jnp.float32),
         scratch=(
             kernel.tile_of((WARPGROUPS, ROWS, dim), x.dtype),
-            kernel.tile_of((buffers, cut.width, dim), x.dtype),
+            kernel.tile_of((buffers, OWNED, dim), x.dtype),
             kernel.numbers(WARPGROUPS, ROWS),
-            kernel.numbers(buffers, cut.width),
+            kernel.numbers(buffers, OWNED),
             plgpu.Barrier(num_barriers=WARPGROUPS, num_arrivals=2),
             plgpu.Barrier(num_barriers=buffers, num_arrivals=2),
             plgpu.Barrier(num_barriers=buffers, num_arrivals=WARPGROUPS),

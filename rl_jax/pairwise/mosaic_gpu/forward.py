@@ -77,8 +77,8 @@ def sums(
     """Σ_j exp(scale·⟨x_i, y_j⟩ − shift) for every i, and over i for every j.
 
     Args:
-      x: [N, D] bfloat16 or float16, D a multiple of 64 up to 512.
-      y: [M, D] of the same dtype; None: the rows of x, each without itself.
+      x: [N, D] bfloat16, D a multiple of 64 up to 512.
+      y: [M, D] bfloat16; None: the rows of x, each without itself.
       scale, shift: float32 scalars.
       counts: the leading rows of x and of y that count, two integers; None: all.
       cut: None: `cut_for`.

@@ -49,7 +49,7 @@ def launch(body: Callable[..., None], *, out: Any, scratch: Any, grid: dict[str,
     """A kernel of `grid` blocks, each of two computing warpgroups and one that moves.
 
     Args:
-      body: `(inputs..., outputs..., scratch...)`; `who()` tells which warpgroup it is.
+      body: `(inputs..., outputs..., scratch...)`; see `roles`.
       out: the type of the output, or of all.
       scratch: shared memory and barriers, in a tuple.
       grid: blocks along each named axis.
@@ -79,14 +79,9 @@ def launch(body: Callable[..., None], *, out: Any, scratch: Any, grid: dict[str,
     return call
 
 
-def who() -> jax.Array:
-    """0 and 1 compute, 2 moves data."""
-    return lax.axis_index("warpgroup")
-
-
 def roles(compute: Callable[[jax.Array], None], move: Callable[[], None]) -> None:
     """Runs `compute(warpgroup)` on those that compute and `move()` on the other one."""
-    me = who()
+    me = lax.axis_index("warpgroup")
 
     @pl.when(me < WARPGROUPS)
     def _():

@@ -50,7 +50,7 @@ def weights(
     """W_ij = exp(scale·⟨x_i, y_j⟩ − shift)·(a_i + b_j), rounded as x is.
 
     Args:
-      x: [N, D] bfloat16 or float16, D a multiple of 64 up to 512, N of 64.
+      x: [N, D] bfloat16, D a multiple of 64 up to 512, N of 64.
       y: [M, D] of the same dtype, M a multiple of 128.
       a: float32 [N].
       b: float32 [M].
