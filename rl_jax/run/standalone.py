@@ -70,7 +70,8 @@ def standalone(
     names = [*named(params, state), *sorted(example)]
     leaves, tree = jax.tree.flatten((params, state, _specs(example, 1)))
     known = jax.tree.unflatten(tree, leaves)
-    traced = jax.make_jaxpr(functools.partial(represent, method, augment))(*known)
+    with on_any_platform():
+        traced = jax.make_jaxpr(functools.partial(represent, method, augment))(*known)
     kept = used_arguments(traced)
     inputs = [names[i] for i in kept if names[i] in example]
     fixed = [i for i in kept if names[i] not in example]
@@ -93,9 +94,15 @@ def standalone(
 
     given = _specs(example, b)
     lower = export.export(function, platforms=PLATFORMS)
-    exported = lower(*(given[name] for name in inputs))
+    with on_any_platform():
+        exported = lower(*(given[name] for name in inputs))
     shapes = {name: example[name] for name in inputs}
     return Standalone(exported, shapes, [names[i] for i in fixed])
+
+
+def on_any_platform():
+    """Traced in here, nothing is chosen for the card of this machine alone."""
+    return jax.default_device(jax.devices("cpu")[0])
 
 
 def _specs(example: Mapping, rows) -> dict[str, jax.ShapeDtypeStruct]:

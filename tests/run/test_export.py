@@ -13,13 +13,14 @@ from reference import assert_close
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from rl_jax import augment, data
+from rl_jax import augment, data, methods, networks
 from rl_jax.cli.recipe import read
 from rl_jax.errors import RunError, UsageError
+from rl_jax.networks import attention
 from rl_jax.run import encode, export, pretrain
 from rl_jax.run import recipe as recipes
 from rl_jax.run.load import Run
-from rl_jax.run.standalone import used_arguments
+from rl_jax.run.standalone import standalone, used_arguments
 
 SIMCLR = [
     *("simclr", "--batch-size", "16", "--encoder.widths", "3"),
@@ -236,6 +237,31 @@ def test_captions_have_a_function_of_their_own(tmp_path, monkeypatch):
     assert "encode_text.stablehlo: text [6], largest difference" in said[-1]
     tensors = load_file(folder / "model.safetensors")
     assert {"params/text_projection", "params/text/tokens"} <= set(tensors)
+
+
+def test_nothing_is_chosen_for_the_card_it_is_exported_on(monkeypatch):
+    """A card that has fused attention, and a function for every platform."""
+    network = networks.vit(
+        patch=4, width=8, depth=1, heads=1, dtype="bfloat16", pool="mean"
+    )
+    method = methods.simclr(network, networks.projection_head(hidden=4, out=2))
+    views = augment.digits()
+    batch = {"index": jnp.arange(2), "image": jnp.zeros((2, 8, 8, 1), jnp.uint8)}
+    params, state = method.init(
+        jax.random.key(0), views.views(jax.random.key(1), batch)
+    )
+    example = {"image": ((8, 8, 1), np.uint8), "index": ((), np.int32)}
+
+    def fails(*_):
+        raise AssertionError("asked for the card of this machine")
+
+    monkeypatch.setattr(attention, "_works", fails)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = standalone(method, views, params, state, example)
+    assert set(found.exported.platforms) == {"cpu", "cuda", "tpu"}
+    with pytest.raises(AssertionError, match="asked for the card"):
+        network.apply(*network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1))),
+                      jnp.zeros((1, 8, 8, 1)), train=False)  # fmt: skip
 
 
 def test_only_what_an_output_depends_on_is_used():
