@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 
@@ -38,8 +39,6 @@ def minimise(
     Raises:
       ValueError: where `every` does not divide `steps`.
     """
-    if steps % every:
-        raise ValueError(f"minimise: every={every} does not divide steps={steps}")
 
     def step(carry, t):
         params, opt_state = carry
@@ -47,14 +46,12 @@ def minimise(
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), value
 
-    def stretch(carry, start):
-        noted = None if record is None else record(carry[0])
-        carry, values = lax.scan(step, carry, start + jax.numpy.arange(every))
-        return carry, values[0] if record is None else noted
-
-    starts = every * jax.numpy.arange(steps // every)
-    (params, _), records = lax.scan(stretch, (params, optimizer.init(params)), starts)
-    return params, records
+    carry = params, optimizer.init(params)
+    noted = None if record is None else lambda carry: record(carry[0])
+    (params, _), losses, records = _scan(
+        "minimise", step, carry, noted, steps=steps, every=every
+    )
+    return params, losses if record is None else records
 
 
 def adam(learning_rate: float, *, steps: int) -> optax.GradientTransformation:
@@ -93,8 +90,6 @@ def pretrain(
     Raises:
       ValueError: where `every` does not divide `steps`.
     """
-    if steps % every:
-        raise ValueError(f"pretrain: every={every} does not divide steps={steps}")
     rng_start, rng_loss = jax.random.split(rng)
     data_rng = jax.random.fold_in(rng, 0) if data_rng is None else data_rng
     params, state = method.init(rng_start, batch(data_rng))
@@ -110,12 +105,25 @@ def pretrain(
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), aux.state, opt_state), value
 
+    carry = params, state, optimizer.init(params)
+    noted = None if record is None else lambda carry: record(carry[0], carry[1])
+    (params, state, _), losses, records = _scan(
+        "pretrain", step, carry, noted, steps=steps, every=every
+    )
+    return params, state, losses, records
+
+
+def _scan(name, step, carry, record, *, steps: int, every: int):
+    """The carry at the end; of every so many steps the loss, and what is recorded."""
+    if steps % every:
+        raise ValueError(f"{name}: every={every} does not divide steps={steps}")
+
     def stretch(carry, start):
-        noted = None if record is None else record(carry[0], carry[1])
-        carry, values = lax.scan(step, carry, start + jax.numpy.arange(every))
+        noted = None if record is None else record(carry)
+        carry, values = lax.scan(step, carry, start + jnp.arange(every))
         return carry, (values[0], noted)
 
-    starts = every * jax.numpy.arange(steps // every)
-    carry = params, state, optimizer.init(params)
-    (params, state, _), (losses, records) = lax.scan(stretch, carry, starts)
-    return params, state, losses, records
+    carry, (losses, records) = lax.scan(
+        stretch, carry, every * jnp.arange(steps // every)
+    )
+    return carry, losses, records
