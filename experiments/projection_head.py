@@ -17,7 +17,6 @@ import numpy as np
 from experiments import figure as figures
 from experiments import outcome, training
 from rl_jax import evaluate, methods, networks
-from rl_jax.types import Network
 
 SECTION = "6.2"
 TITLE = "The projection head loses colour, the representation keeps it"
@@ -44,9 +43,7 @@ def run(
       redraw: whether the second view has another colour.
     """
     encoder = networks.task_head(hidden=128, layers=2, batch_norm=False)
-    projector = Network(
-        lambda rng, x: ({}, {}), lambda params, state, x, train: (x, {})
-    )
+    projector = training.UNCHANGED
     if head:
         projector = networks.projection_head(hidden=128, out=32, batch_norm=False)
     method = methods.simclr(encoder, projector, temperature=0.2)

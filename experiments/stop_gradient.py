@@ -22,7 +22,6 @@ import optax
 from experiments import figure as figures
 from experiments import outcome, training
 from rl_jax import augment, data, evaluate, methods, networks
-from rl_jax.types import Network
 
 SECTION = "6.4"
 TITLE = "The stop-gradient keeps SimSiam from collapsing"
@@ -59,11 +58,7 @@ def run(
         networks.prediction_head(hidden=width // 2, out=width),
     )
     if not predictor:
-        same = Network(
-            init=lambda rng, x: ({}, {}),
-            apply=lambda params, state, x, train: (x, {}),
-        )
-        parts = (*parts[:2], same)
+        parts = (*parts[:2], training.UNCHANGED)
 
     def batch(rng):
         rng_index, rng_view = jax.random.split(rng)

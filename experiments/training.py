@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from rl_jax.types import Batch, Method
+from rl_jax.types import Batch, Method, Network
+
+UNCHANGED = Network(
+    init=lambda rng, x: ({}, {}), apply=lambda params, state, x, train: (x, {})
+)
+"""The network that is none: a head or a predictor left out."""
 
 
 def minimise(
