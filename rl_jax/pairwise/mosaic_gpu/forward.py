@@ -138,30 +138,45 @@ def sums(
                 steps = count(b)
                 plgpu.barrier_wait(own_full)
 
-                def one_tile(mask, t, total):
-                    s = stream.times(own.at[me], sent + t, turns.change)
-                    e = jnp.exp2(s * factor - minus)
-                    at = (steps - 1 - t) * ROWS  # from the diagonal upwards
-                    if mask:
-                        i = kernel.index(shape, 0) + (down_at * cut.rows + at)
-                        j = kernel.index(shape, 1) + first
-                        keep = (j < count_columns) & (i < (j if itself else count_rows))
-                        e = jnp.where(keep, e, 0.0)
+                def place(t):
+                    return (steps - 1 - t) * ROWS  # from the diagonal upwards
+
+                def keep(found, t):
                     # Read and written by the same lanes; the four that hold one row in
                     # step.
-                    place = of_rows.at[me, pl.ds(at, ROWS)]
-                    place[...] = kernel.load(place, BY_ROW) + e.sum(1)
+                    rows = of_rows.at[me, pl.ds(place(t), ROWS)]
+                    rows[...] = kernel.load(rows, BY_ROW) + found
+
+                def one_tile(mask, t, carry):
+                    total, found = carry
+
+                    def between():
+                        # The rows of the tile before, while this one is multiplied.
+                        keep(found, jnp.maximum(t - 1, 0))
+                        turns.change()
+
+                    s = stream.times(own.at[me], sent + t, between)
+                    e = jnp.exp2(s * factor - minus)
+                    if mask:
+                        i = kernel.index(shape, 0) + (down_at * cut.rows + place(t))
+                        j = kernel.index(shape, 1) + first
+                        counted = (j < count_columns) & (
+                            i < (j if itself else count_rows)
+                        )
+                        e = jnp.where(counted, e, 0.0)
+                    carry = kernel.ordered((total + e, e.sum(1)))
                     turns.change()
-                    return total + e
+                    return carry
 
                 turns.begin(me)
-                total, bound = kernel.zeros(shape), masked(steps)
-                total = lax.fori_loop(
-                    0, bound, functools.partial(one_tile, True), total
+                carry, bound = (kernel.zeros(shape), kernel.zero_rows()), masked(steps)
+                carry = lax.fori_loop(
+                    0, bound, functools.partial(one_tile, True), carry
                 )
-                total = lax.fori_loop(
-                    bound, steps, functools.partial(one_tile, False), total
+                total, found = lax.fori_loop(
+                    bound, steps, functools.partial(one_tile, False), carry
                 )
+                keep(found, steps - 1)
                 turns.end(me)
                 plgpu.barrier_arrive(own_free)
                 kernel.wait_for_copies()

@@ -110,6 +110,11 @@ def _laid(x: jax.Array, layout: Any) -> jax.Array:
     return x if interpret is not None else plgpu.layout_cast(x, layout)
 
 
+def ordered(values: Any) -> Any:
+    """The same, made before what follows and not later."""
+    return values if interpret is not None else lax.optimization_barrier(values)
+
+
 def load(ref: Any, axis: int) -> jax.Array:
     """Values of shared memory, one for each row (or column) of a tile."""
     if interpret is not None:
