@@ -14,6 +14,9 @@ from rl_jax import losses
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
+BIAS = -10.0
+"""Of SigLIP's logits, where its authors start."""
+
 
 def value_and_grad(loss: Loss) -> Callable:
     """Jitted `(a, b) -> (value, (gradient by a, gradient by b))`."""
@@ -28,6 +31,12 @@ def nt_xent(temperature: float, **options) -> Loss:
 def clip(temperature: float, **options) -> Loss:
     """The library's CLIP loss, with its options."""
     return lambda a, b: losses.clip(a, b, logit_scale=1.0 / temperature, **options)
+
+
+def siglip(temperature: float, **options) -> Loss:
+    """The library's sigmoid loss, with its options."""
+    options = {"logit_scale": 1.0 / temperature, "bias": BIAS} | options
+    return lambda a, b: losses.sigmoid(a, b, **options)
 
 
 def info_nce(temperature: float) -> Loss:
@@ -62,6 +71,19 @@ def dense_clip(temperature: float, *, dtype=jnp.float32) -> Loss:
         s = jnp.dot(x, y.T, preferred_element_type=jnp.float32) / temperature
         rows, columns = (jax.nn.logsumexp(s, axis=k) for k in (1, 0))
         return jnp.mean((rows + columns) / 2 - _dot_rows(a, b) / temperature)
+
+    return loss
+
+
+def dense_siglip(temperature: float, *, dtype=jnp.float32) -> Loss:
+    """SigLIP's loss on the whole matrix."""
+
+    def loss(a, b):
+        a, b = losses.normalize(a), losses.normalize(b)
+        x, y = a.astype(dtype), b.astype(dtype)
+        s = jnp.dot(x, y.T, preferred_element_type=jnp.float32) / temperature + BIAS
+        sign = 2.0 * jnp.eye(len(s)) - 1.0
+        return -jnp.sum(jax.nn.log_sigmoid(sign * s)) / len(s)
 
     return loss
 

@@ -3,12 +3,13 @@
     python -m profiling.gpu [--budget SECONDS] [--torch-python PYTHON] [--no-torch]
         [--no-steps] [--tiny]
 
-Sections in order of what should not be lost: ceilings, a check against float64, NT-Xent
-and CLIP up to 64k rows, NT-Xent up to 1M views, the training steps of `profiling.step`
-that are compiled by then (that script has their parts). Peers that are installed take
-part: PyTorch, eager and compiled, Inf-CL, cut-cross-entropy, Liger. The JSON is written
-after each measurement; what the budget does not allow is skipped and named. A time is
-that of queued calls waited for together, over their number: launches overlap with work.
+Sections in order of what should not be lost: ceilings, a check against float64,
+NT-Xent, CLIP and SigLIP up to 64k rows, NT-Xent up to 1M pairs, training steps of
+`profiling.step` (that script has their parts). Peers that are installed take part:
+PyTorch, eager and compiled, Inf-CL, cut-cross-entropy, Liger, siglip-kernel. Everything
+is compiled first, side by side. The JSON is written after each measurement; what the
+budget does not allow is skipped and named. A time is that of queued calls waited for
+together, over their number: launches overlap with work.
 
 Up to 4,096 rows float64 decides what is right, beyond this library's float32 on XLA's
 path, and where that takes too long its bf16 there: none of them uses the kernels.
@@ -37,25 +38,24 @@ from profiling import (
 )
 from profiling.peers import TorchPeer
 from profiling.session import Bench, in_words, memory_limit, start_torch
-from profiling.subject import TEMPERATURE, Task
+from profiling.subject import CLIP, NT_XENT, SIGLIP, TEMPERATURE, Task
 from rl_jax.pairwise import mosaic_gpu
 
 TITLE = "One GPU"
 OURS, PLAIN, EXACT = "rl_jax bf16", "rl_jax bf16, XLA", "rl_jax float32, XLA"
 DENSE = "dense JAX bf16"
-NT_XENT, CLIP = "NT-Xent", "CLIP"
 SIZES = {
     "checked": (4096,),
     "small": (16384, 65536),
-    "large": (262144, 1048576),
-    "dims": {NT_XENT: (128, 256, 512), CLIP: (512,)},
+    "large": (131072, 262144, 1048576, 2097152),
+    "dims": {NT_XENT: (128, 256, 384, 512), CLIP: (512,), SIGLIP: (512,)},
     "large dims": (128,),
 }
 TINY = {
     "checked": (32,),
     "small": (64, 128),
     "large": (256,),
-    "dims": {NT_XENT: (16,), CLIP: (16,)},
+    "dims": {NT_XENT: (16,), CLIP: (16,), SIGLIP: (16,)},
     "large dims": (16,),
 }
 TORCH_LOSSES = {
@@ -66,14 +66,23 @@ TORCH_LOSSES = {
         "cut-cross-entropy bf16": ("cut_cross_entropy", False, "bf16"),
         "Liger bf16": ("liger", False, "bf16"),
     },
+    SIGLIP: {
+        "PyTorch bf16": ("siglip", False, "bf16"),
+        "siglip-kernel bf16": ("siglip_kernel", False, "bf16, so the value"),
+    },
 }
 """Loss in the PyTorch process, whether compiled, and its class of products."""
 COMPILED = {
-    NT_XENT: ("PyTorch compiled bf16", ("nt_xent", True, "bf16")),
-    CLIP: ("PyTorch compiled bf16", ("clip", True, "bf16")),
+    loss: ("PyTorch compiled bf16", (name, True, "bf16"))
+    for loss, name in ((NT_XENT, "nt_xent"), (CLIP, "clip"), (SIGLIP, "siglip"))
 }
+PACKAGED = ("inf_cl", "cut_cross_entropy", "liger", "siglip_kernel")
+"""Those of packages that may be missing."""
 WORTH_COMPILING = 16384
-"""Rows from which `torch.compile`, which takes its time, takes part at the first D."""
+"""Rows from which `torch.compile`, which takes its time, takes part."""
+PEER_ROWS = 131072
+"""Rows up to which PyTorch takes part; there its matrix is of 32 GiB, and more than
+one."""
 EXACT_ROWS = 65536
 """Rows up to which float32 takes part, whose products are no tensor core's."""
 PLAIN_ROWS = 262144
@@ -82,8 +91,10 @@ DENSE_ROWS = 16384
 """Rows up to which the dense form takes part: compiling it, XLA tries fusions out on
 the whole matrix, beyond this for minutes."""
 GEMM_SHAPES = ((8192, 8192, 8192), (16384, 512, 16384), (65536, 128, 8192))
-NARROW = 256
-"""Columns up to which losses come before the training steps, and the others after."""
+COMPILE_SHARE = 0.4
+"""Of the budget: longer nothing is waited for that is still being compiled."""
+TORCH_LIMIT = 120
+"""Seconds that PyTorch may take to compile a training step."""
 MOST_MEMORY = 0.8
 """Share of the card that a contender may plan."""
 
@@ -111,42 +122,33 @@ def measure(
 ) -> None:
     """All sections in order."""
     shrink = 32 if tiny else 1
+    configs = (step.TINY if tiny else step.CONFIGS) if steps else ()
+    theirs = step.torch_steps(torch, configs, TORCH_LIMIT) if torch else {}
+    work = [step.Compiling(config, (step.STEP, step.AUGMENT)) for config in configs]
     programs = Programs(tasks_of(sizes))
-    trained = step.TINY if tiny else step.CONFIGS[:2]
-    stages = (step.STEP, step.AUGMENT)
-    work = [step.Compiling(config, stages) for config in trained] if steps else []
-    # Compiling disturbs what is being timed; but more than a third of the time is
-    # not waited for it.
-    until = 0.65 * bench.left
+    # Compiling disturbs what is being timed.
+    until = (1 - COMPILE_SHARE) * bench.left
     programs.wait(bench.left - until)
-    for compiling in work:
-        compiling.wait(max(bench.left - until, 0))
+    step.wait_for(work, theirs, max(bench.left - until, 0))
     for name, section in (
         ("products", lambda: products(bench.result, shrink)),
         ("elementwise", lambda: elementwise(bench.result, shrink)),
     ):
         bench.attempt(name, section)
-    narrow = [t for t in programs.tasks if t.dim <= NARROW]
-    wide = [t for t in programs.tasks if t.dim > NARROW]
-    for task in narrow:
-        losses(bench, task, programs, torch, sizes, tiny)
+    for task in programs.tasks:
+        large = task.rows in sizes["large"]
+        rounds = 2 if tiny or large else None
+        peer = torch if task.rows <= PEER_ROWS else None
+        size = functools.partial(one_size, bench, task, programs, peer, rounds)
+        seconds = needs(bench, task) if large else 0.0
+        bench.attempt(task.title, size, needs=seconds)
     for compiling in work:
-        train = functools.partial(training, bench, compiling, torch, tiny)
+        step_theirs = theirs.get(compiling.config.name)
+        train = functools.partial(training, bench, compiling, step_theirs, tiny)
         bench.attempt(compiling.config.title, train)
-    for task in wide:
-        losses(bench, task, programs, torch, sizes, tiny)
     for compiling, row in zip(work, bench.result["training"], strict=False):
         trace = functools.partial(traced, row, compiling)
         bench.attempt(f"{compiling.config.title}, its kernels", trace, needs=5)
-
-
-def losses(bench: Bench, task: Task, programs: "Programs", torch, sizes, tiny: bool):
-    """One loss at one size, if there is time for it."""
-    large = task.rows in sizes["large"]
-    rounds = 2 if tiny or large else None
-    peer = None if large else torch
-    size = functools.partial(one_size, bench, task, programs, peer, rounds)
-    bench.attempt(task.title, size, needs=needs(bench, task) if large else 0.0)
 
 
 def tasks_of(sizes: dict) -> list[Task]:
@@ -291,8 +293,11 @@ def one_size(
 
 def candidates(task: Task) -> dict[str, tuple[contenders.Loss, str]]:
     """The contenders in JAX and their classes of products, the reference first."""
-    ours = contenders.nt_xent if task.loss == NT_XENT else contenders.clip
-    dense = contenders.dense_nt_xent if task.loss == NT_XENT else contenders.dense_clip
+    ours, dense = {
+        NT_XENT: (contenders.nt_xent, contenders.dense_nt_xent),
+        CLIP: (contenders.clip, contenders.dense_clip),
+        SIGLIP: (contenders.siglip, contenders.dense_siglip),
+    }[task.loss]
     plain = {"implementation": "xla"}
     out = {}
     if task.rows <= EXACT_ROWS:
@@ -321,32 +326,29 @@ def entries(
     if torch is None:
         return made
     peers = dict(TORCH_LOSSES[task.loss])
-    if task.rows >= WORTH_COMPILING and task.dim == SIZES["dims"][task.loss][0]:
+    if task.rows >= WORTH_COMPILING:
         name, peer = COMPILED[task.loss]
         peers[name] = peer
     for name, (loss, compiled, precision) in peers.items():
-        if loss not in ("nt_xent", "clip") and loss not in torch.info["packages"]:
+        if loss in PACKAGED and loss not in torch.info["packages"]:
             continue
         made[name] = functools.partial(
             subject.torch_entry,
             torch,
             loss,
             precision,
-            dtype="bfloat16" if precision == "bf16" else "float32",
+            dtype="float32" if precision == "tf32" else "bfloat16",
             compile=compiled,
         )
     return made
 
 
-def training(bench: Bench, work: step.Compiling, torch, tiny: bool) -> None:
+def training(
+    bench: Bench, work: step.Compiling, theirs: step.TorchStep | None, tiny: bool
+) -> None:
     """Images a second of a SimCLR step, and the share of the augmentation."""
-    row = work.measured(
-        torch=torch,
-        torch_limit=bench.left / 4,
-        seconds=6,
-        rounds=2 if tiny else None,
-        patience=max(bench.left - 15, 0),
-    )
+    rounds = 2 if tiny else None
+    row = work.measured(theirs=theirs, seconds=6, rounds=rounds)
     bench.result["training"].append(row)
     for name, reason in row.pop("skipped").items():
         bench.skip(f"{work.config.title}, {name}", reason)

@@ -32,6 +32,19 @@ def clip(a, b, *, temperature: float):
     return value, _through_unit(da, a, length_a), _through_unit(db, b, length_b)
 
 
+def sigmoid(a, b, *, temperature: float, bias: float):
+    """SigLIP's loss: −1/B Σ_ij log σ(m_ij l_ij), l = abᵀ/τ + bias, m 1 for pairs or −1.
+
+    As the other two: `(value, gradient by a, gradient by b)`, float64.
+    """
+    a, length_a, b, length_b = *_unit(a), *_unit(b)
+    sign = 2 * np.eye(len(a)) - 1
+    away = -sign * (a @ b.T / temperature + bias)
+    value = np.logaddexp(0, away).sum() / len(a)
+    w = -sign / (1 + np.exp(-away)) / (temperature * len(a))
+    return value, _through_unit(w @ b, a, length_a), _through_unit(w.T @ a, b, length_b)
+
+
 def relative_error(found, expected) -> float:
     """Largest difference over the largest entry of what is expected."""
     found = np.asarray(found, np.float64)

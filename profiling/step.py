@@ -6,7 +6,8 @@
 ResNet-18 with the CIFAR stem at 32 pixels, ViT-S/16 and ResNet-50 at 224, in bfloat16,
 the data set resident on the device, several steps in one compiled call. Beside the
 whole step run programs that leave parts of it out; shares are differences of their
-medians, all measured in the same interleaved rounds, PyTorch's step among them.
+medians, all measured in the same interleaved rounds, PyTorch's step among them. All
+programs of all networks are compiled first, side by side.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
@@ -74,7 +75,6 @@ class Config(NamedTuple):
     aim: float | None = None  # images a second
     dtype: str = "bfloat16"
     views: str = "simclr"  # see `augmentation`
-    needs: float = 0.0  # seconds, compilation included, of which a device has to be had
 
 
 CONFIGS = (
@@ -82,19 +82,18 @@ CONFIGS = (
         "resnet18", "ResNet-18, CIFAR stem, 32²",
         {"kind": "resnet", "depth": 18, "stem": "cifar"},
         head=512, source=32, size=32, images=50_000, batch=512, steps=10,
-        aim=9_500, needs=60, views="cifar",
+        aim=9_500, views="cifar",
     ),
     Config(
         "vit_s16", "ViT-S/16, 224²",
         {"kind": "vit", "width": 384, "depth": 12, "heads": 6, "patch": 16},
         head=512, source=256, size=224, images=4096, batch=256, steps=4,
-        aim=1_700, needs=70,
+        aim=1_700,
     ),
     Config(
         "resnet50", "ResNet-50, 224²",
         {"kind": "resnet", "depth": 50, "stem": "imagenet"},
         head=2048, source=256, size=224, images=4096, batch=256, steps=3,
-        needs=90,
     ),
 )  # fmt: skip
 TINY = (
@@ -141,20 +140,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch = None
         if not chosen.no_torch:
             torch = start_torch(chosen.torch_python, bench.result, stack)
+        known = TINY if chosen.tiny else CONFIGS
+        configs = [c for c in known if c.name in (chosen.only or names)]
+        theirs = torch_steps(torch, configs, chosen.torch_limit) if torch else {}
+        work = [Compiling(config) for config in configs]
+        # Compiling disturbs what is being timed.
+        timing_takes = len(work) * 1.5 * chosen.seconds
+        wait_for(work, theirs, max(bench.left - timing_takes, 0))
         bench.attempt("bf16 products", functools.partial(ceiling, bench, chosen.tiny))
-        options = {
-            "torch": torch,
-            "torch_limit": chosen.torch_limit,
-            "seconds": chosen.seconds,
-            "rounds": chosen.rounds,
-        }
-        for config in TINY if chosen.tiny else CONFIGS:
-            if config.name in (chosen.only or names):
-                bench.attempt(
-                    config.title,
-                    functools.partial(one, bench, config, **options),
-                    needs=config.needs,
-                )
+        for compiling in work:
+            measure = functools.partial(
+                one,
+                bench,
+                compiling,
+                theirs=theirs.get(compiling.config.name),
+                seconds=chosen.seconds,
+                rounds=chosen.rounds,
+            )
+            bench.attempt(compiling.config.title, measure)
     results.finish(bench.result, bench.out)
 
 
@@ -174,55 +177,30 @@ def ceiling(bench: Bench, tiny: bool) -> None:
     bench.result["ceiling"] = max(rates)
 
 
-def one(bench: Bench, config: Config, **options) -> None:
+def one(bench: Bench, compiling: "Compiling", **options) -> None:
     """A row of the result; what could not be measured of it is named."""
-    row = measured(config, **options)
+    row = compiling.measured(**options)
+    with _named(row["skipped"], "kernels of a step"):
+        row["kernels"] = compiling.kernels()
     for name, reason in row.pop("skipped").items():
-        bench.skip(f"{config.title}, {name}", reason)
+        bench.skip(f"{compiling.config.title}, {name}", reason)
     bench.result["rows"].append(row)
 
 
-def measured(
-    config: Config,
-    *,
-    stages: Collection[str] = STAGES,
-    torch: TorchPeer | None = None,
-    torch_limit: float = 0.0,
-    seconds: float,
-    rounds: int | None = None,
-) -> dict:
-    """Compiles all programs of a configuration at once, then times them in rounds.
+class Compiling:
+    """The programs of a configuration, being compiled side by side.
 
     Args:
       config: what is trained.
       stages: which of `STAGES`.
-      torch: PyTorch's process; None: without it.
-      torch_limit: seconds that its compilation may take.
-      seconds: what the rounds may take together.
-      rounds: their number, if it is fixed.
-
-    Returns:
-      `seconds` of a step, every sample, by contender; `compile_seconds` and
-      `temp_bytes` of each program; `flops` of a step; `skipped`, reasons by contender.
     """
-    work = Compiling(config, stages)
-    row = work.measured(
-        torch=torch, torch_limit=torch_limit, seconds=seconds, rounds=rounds
-    )
-    with _named(row["skipped"], "kernels of a step"):
-        row["kernels"] = work.kernels()
-    return row
-
-
-class Compiling:
-    """The programs of a configuration, being compiled side by side."""
 
     def __init__(self, config: Config, stages: Collection[str] = STAGES):
         self.config, self._stages = config, stages
         self._run: timing.Contender | None = None
         self._made, make = programs(config)
         # Compiling lets go of Python's lock.
-        self._pool = ThreadPoolExecutor(len(STAGES) + 4)
+        self._pool = ThreadPoolExecutor(len(STAGES) + 3)
         self._data = {
             name: self._pool.submit(jax.jit(make[name]))
             for name in {self._made[name].data for name in stages}
@@ -234,28 +212,35 @@ class Compiling:
             for name in stages
         }
 
-    def wait(self, seconds: float | None = None) -> None:
-        """Until all are there, at most so long."""
-        wait([*self._ready.values(), *self._data.values()], timeout=seconds)
+    @property
+    def futures(self) -> list[Future]:
+        """All that is being made."""
+        return [*self._ready.values(), *self._data.values()]
 
     def measured(
         self,
         *,
-        torch: TorchPeer | None = None,
-        torch_limit: float = 0.0,
+        theirs: "TorchStep | None" = None,
         seconds: float,
         rounds: int | None = None,
-        patience: float | None = None,
     ) -> dict:
-        """As `measured`; programs that are not there after `patience` are left out."""
+        """Times all programs in interleaved rounds; those not there yet are left out.
+
+        Args:
+          theirs: PyTorch's step; None: without it.
+          seconds: what the rounds may take together.
+          rounds: their number, if it is fixed.
+
+        Returns:
+          `seconds` of a step, every sample, by contender; `compile_seconds` and
+          `temp_bytes` of each program; `flops` of a step; `skipped`, reasons by
+          contender.
+        """
         config = self.config
         found: dict[str, Any] = {
             "skipped": {}, "compile_seconds": {}, "temp_bytes": {},
         }  # fmt: skip
         runs: dict[str, timing.Contender] = {}
-        # PyTorch compiles in a process of its own.
-        theirs = torch and self._pool.submit(peer, torch, config, torch_limit)
-        self.wait(patience)
         for name in self._stages:
             with _named(found["skipped"], name):
                 program = self._ready[name].result(timeout=0)
@@ -265,7 +250,7 @@ class Compiling:
                 runs[name] = program.contender(data)
         if theirs:
             with _named(found["skipped"], "PyTorch"):
-                contenders, found["torch"] = theirs.result()
+                contenders, found["torch"] = theirs.ready.result(timeout=0)
                 runs |= contenders
         self._pool.shutdown(wait=False, cancel_futures=True)
         pause = 0.2 if jax.default_backend() == "cpu" else PAUSE
@@ -277,7 +262,7 @@ class Compiling:
             found["flops"] = model_flops(config)
         if theirs:
             with _named(found["skipped"], "PyTorch, to free its memory"):
-                torch.drop_step()
+                theirs.torch.drop_step(config.name)
         self._run = runs.get(STEP)
         if self._run:
             text = self._ready[STEP].result().call.as_text()
@@ -291,6 +276,38 @@ class Compiling:
             return []
         text = self._ready[STEP].result().call.as_text()
         return kernels(self._run, text, self.config.steps)
+
+
+class TorchStep(NamedTuple):
+    """PyTorch's step of a configuration, being prepared in its process."""
+
+    torch: TorchPeer
+    ready: Future
+
+
+def torch_steps(
+    torch: TorchPeer, configs: Sequence[Config], limit: float
+) -> dict[str, TorchStep]:
+    """Those of all configurations, one after another, by name.
+
+    Args:
+      torch: PyTorch's process.
+      configs: what is trained.
+      limit: seconds that compiling may take for each; then it runs without.
+    """
+    pool = ThreadPoolExecutor(1)
+    return {
+        config.name: TorchStep(torch, pool.submit(peer, torch, config, limit))
+        for config in configs
+    }
+
+
+def wait_for(
+    work: Sequence[Compiling], theirs: Mapping[str, TorchStep], seconds: float
+) -> None:
+    """Until all is there, at most so long."""
+    ours = [future for compiling in work for future in compiling.futures]
+    wait([*ours, *(step.ready for step in theirs.values())], timeout=seconds)
 
 
 def peer(torch: TorchPeer, config: Config, limit: float):
@@ -308,8 +325,8 @@ def peer(torch: TorchPeer, config: Config, limit: float):
         raise PeerError("; ".join(errors))
     name, part = list(PEERS.items())[0 if compiled else 1]
     runs = {
-        name: torch.step_contender("step", config.steps),
-        part: torch.step_contender("augmentation", config.steps),
+        name: torch.step_contender(config.name, "step", config.steps),
+        part: torch.step_contender(config.name, "augmentation", config.steps),
     }
     return runs, facts | {"compiled": compiled, "errors": errors}
 

@@ -1,5 +1,6 @@
 """What is timed: a loss at one size, its contenders, and what they must agree with."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,9 +14,18 @@ TEMPERATURE = 0.1
 GATE = 4096
 """Up to so many rows float64 decides; beyond, a contender is compared with dense."""
 
+NT_XENT, CLIP, SIGLIP = "NT-Xent", "CLIP", "SigLIP"
+FORMULAS = {
+    NT_XENT: reference.nt_xent,
+    CLIP: reference.clip,
+    SIGLIP: functools.partial(reference.sigmoid, bias=contenders.BIAS),
+}
+"""What is right, in float64."""
+
 TOLERANCE = {
     "tf32": (1e-3, 1e-2),
     "bf16": (1e-3, 5e-2),
+    "bf16, so the value": (4e-3, 5e-2),
     "bf16x3": (1e-5, 1e-3),
     "float32": (1e-5, 1e-4),
 }
@@ -25,7 +35,7 @@ TOLERANCE = {
 class Task(NamedTuple):
     """A loss at one size."""
 
-    loss: str  # NT-Xent or CLIP
+    loss: str  # a name of `FORMULAS`
     rows: int  # N views, or B pairs
     dim: int
 
@@ -37,22 +47,22 @@ class Task(NamedTuple):
     @property
     def pairs(self) -> int:
         """Rows of each of the two inputs."""
-        return self.rows // 2 if self.loss == "NT-Xent" else self.rows
+        return self.rows // 2 if self.loss == NT_XENT else self.rows
 
     @property
     def flops(self) -> float:
-        """Of streamed products: 4N²d with symmetry used, 8B²d for CLIP."""
-        return (4 if self.loss == "NT-Xent" else 8) * self.rows**2 * self.dim
+        """Of streamed products: 4N²d with symmetry used, 8B²d of a rectangle."""
+        return (4 if self.loss == NT_XENT else 8) * self.rows**2 * self.dim
 
     @property
     def useful_flops(self) -> float:
-        """The one count by which all rates are stated: 6N²d, and 8B²d for CLIP."""
-        return (6 if self.loss == "NT-Xent" else 8) * self.rows**2 * self.dim
+        """The one count by which all rates are stated: 6N²d, 8B²d of a rectangle."""
+        return (6 if self.loss == NT_XENT else 8) * self.rows**2 * self.dim
 
     @property
     def exps(self) -> float:
         """One a pair in each of forward and backward; symmetry halves NT-Xent's."""
-        return (1 if self.loss == "NT-Xent" else 2) * self.rows**2
+        return (1 if self.loss == NT_XENT else 2) * self.rows**2
 
     def limit(self, ceilings: Mapping[str, float]) -> float:
         """Seconds at the machine's own rates."""
@@ -94,8 +104,7 @@ def exact(task: Task, a, b):
     """`(value, [gradients])` in float64, or None where that is too much."""
     if task.rows > GATE:
         return None
-    formula = reference.nt_xent if task.loss == "NT-Xent" else reference.clip
-    value, *grads = formula(a, b, temperature=TEMPERATURE)
+    value, *grads = FORMULAS[task.loss](a, b, temperature=TEMPERATURE)
     return value, grads
 
 

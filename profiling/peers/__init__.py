@@ -10,6 +10,7 @@ import os
 import pathlib
 import select
 import subprocess
+import threading
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class TorchPeer:
 
     def __init__(self, python: str, device: str = "cpu"):
         self.device = device
+        self._turn = threading.Lock()
         self._command = [python, str(WORKER), device]
         self._start()
 
@@ -52,7 +54,7 @@ class TorchPeer:
             reason = f"{self._command[0]} does not start: {error.strerror}"
             raise PeerError(reason) from error
         try:
-            self.info, _ = self._ask({"do": "hello"})
+            self.info, _ = self._exchange({"do": "hello"}, ())
         except PeerError:
             self.close()
             raise
@@ -94,6 +96,8 @@ class TorchPeer:
     def prepare_step(self, config: dict, *, compile: bool, limit: float) -> dict:
         """Builds the training step of a configuration and runs it a few times.
 
+        Steps of several configurations stay there, each under its name.
+
         Args:
           config: the fields of `profiling.step.Config`.
           compile: whether with `torch.compile`.
@@ -103,26 +107,39 @@ class TorchPeer:
           `loss` and `seconds`.
 
         Raises:
-          PeerError: where it failed or took longer; the process is then another one.
+          PeerError: where it failed or took longer; the process is then another one
+            that has nothing prepared.
         """
         request = {"do": "prepare_step", "config": config, "compile": compile}
         reply, _ = self._ask(request, limit=limit)
         return {name: reply[name] for name in ("loss", "seconds")}
 
-    def step_contender(self, part: str, steps: int) -> Contender:
-        """What times so many steps, or as many times the `augmentation` of one."""
+    def step_contender(self, name: str, part: str, steps: int) -> Contender:
+        """What times so many steps, or as many times the `augmentation` of one.
+
+        Args:
+          name: of the configuration that was prepared.
+          part: step or augmentation.
+          steps: in one call.
+        """
 
         def run(calls: int) -> float:
-            request = {"do": "time_step", "part": part, "calls": calls * steps}
+            request = {"do": "time_step", "name": name, "part": part}
+            request |= {"calls": calls * steps}
             return steps * self._ask(request)[0]["seconds"]
 
         return run
 
-    def drop_step(self) -> None:
-        """Frees the memory of the training step."""
-        self._ask({"do": "drop_step"})
+    def drop_step(self, name: str) -> None:
+        """Frees the memory of the training step of a configuration."""
+        self._ask({"do": "drop_step", "name": name})
 
     def _ask(self, request: dict, arrays=(), *, limit: float | None = None):
+        """One request at a time, whichever thread it comes from."""
+        with self._turn:
+            return self._exchange(request, arrays, limit)
+
+    def _exchange(self, request: dict, arrays, limit: float | None = None):
         assert self._process.stdin
         assert self._process.stdout
         shapes = [list(x.shape) for x in arrays]

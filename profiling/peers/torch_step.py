@@ -6,6 +6,7 @@ device. Two things are cheaper than in ours: crops are bilinear without antialia
 and the order of the colour jitter is drawn for the batch, not for each image.
 """
 
+import functools
 import math
 
 import torch
@@ -41,7 +42,8 @@ class Step:
             weight_decay=1e-4,  # optax's default
             fused=device.type == "cuda",
         )
-        wrap = torch.compile if compiled else _as_is
+        # For the shapes given: other configurations have code in common with this one.
+        wrap = functools.partial(torch.compile, dynamic=False) if compiled else _as_is
         self._views = Views(config, device, wrap)
         half = config["dtype"] == "bfloat16"
 

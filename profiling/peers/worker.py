@@ -48,8 +48,8 @@ def inf_cl(a, b, temperature):
     from inf_cl import cal_flash_loss
 
     a, b = F.normalize(a, dim=1).float(), F.normalize(b, dim=1).float()
-    scale = 1 / temperature
-    rows, columns = cal_flash_loss(a, b, scale=scale), cal_flash_loss(b, a, scale=scale)
+    options = {"scale": 1 / temperature, "head_dim": min(256, a.shape[1])}
+    rows, columns = cal_flash_loss(a, b, **options), cal_flash_loss(b, a, **options)
     return (rows.mean() + columns.mean()) / 2
 
 
@@ -74,6 +74,26 @@ def liger(a, b, temperature):
     return (rows + liger_fused_linear_cross_entropy(b / temperature, a, label)) / 2
 
 
+def siglip(a, b, temperature):
+    """SigLIP's loss on the whole matrix, as open_clip writes it for one process."""
+    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    s = a @ b.T / temperature + SIGLIP_BIAS
+    sign = 2 * torch.eye(len(a), device=a.device, dtype=s.dtype) - 1
+    return -F.logsigmoid(sign * s).sum(dtype=torch.float32) / len(a)
+
+
+def siglip_kernel(a, b, temperature):
+    """siglip-kernel, by what its router picks for the type of the rows."""
+    from siglip_kernel import fused_siglip_loss
+
+    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    scale = torch.tensor(-math.log(temperature), device=a.device)
+    return fused_siglip_loss(a, b, scale, torch.tensor(SIGLIP_BIAS, device=a.device))
+
+
+SIGLIP_BIAS = -10.0
+"""Where the authors start."""
+
 LOSSES = {
     "nt_xent": nt_xent,
     "metric_learning": metric_learning_nt_xent,
@@ -81,12 +101,15 @@ LOSSES = {
     "inf_cl": inf_cl,
     "cut_cross_entropy": cut_cross_entropy,
     "liger": liger,
+    "siglip": siglip,
+    "siglip_kernel": siglip_kernel,
 }
 OPTIONAL = {
     "metric_learning": "pytorch_metric_learning",
     "inf_cl": "inf_cl",
     "cut_cross_entropy": "cut_cross_entropy",
     "liger": "liger_kernel",
+    "siglip_kernel": "siglip_kernel",
 }
 """Losses of packages that may not be there, and their modules."""
 
@@ -95,7 +118,7 @@ class Worker:
     """What one process holds: a device and the two arrays of rows."""
 
     def __init__(self, device: str):
-        self.training = None
+        self.training = {}
         self.device = torch.device(device)
         if self.device.type == "cuda":
             # As XLA does by default: float32 products in TF32.
@@ -144,20 +167,19 @@ class Worker:
         """Builds, and compiles where asked to, the training step of a configuration."""
         import torch_step
 
-        self.drop_step(request, payload)
         torch.backends.cudnn.benchmark = True
-        torch._dynamo.reset()
         start = time.perf_counter()
-        self.training = torch_step.Step(
-            request["config"], self.device, request["compile"], nt_xent
-        )
+        config = request["config"]
+        training = torch_step.Step(config, self.device, request["compile"], nt_xent)
         for _ in range(3):
-            value = float(self.training.step())
+            value = float(training.step())
+        self.training[config["name"]] = training
+        self._release()
         return {"loss": value, "seconds": time.perf_counter() - start}, []
 
     def time_step(self, request, payload):
         """Mean seconds of one step, or of its augmentation, over `calls`."""
-        run = getattr(self.training, request["part"])
+        run = getattr(self.training[request["name"]], request["part"])
         self._wait()
         start = time.perf_counter()
         for _ in range(request["calls"]):
@@ -167,10 +189,13 @@ class Worker:
 
     def drop_step(self, request, payload):
         """Frees the memory of a training step."""
-        self.training = None
+        self.training.pop(request["name"], None)
+        self._release()
+        return {}, []
+
+    def _release(self):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        return {}, []
 
     def _wait(self):
         if self.device.type == "cuda":

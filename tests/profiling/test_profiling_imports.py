@@ -15,7 +15,7 @@ LAZY = {"matplotlib", "sklearn"}
 THEIRS = {
     "worker.py": {
         *("numpy", "torch", "torch_step", "pytorch_metric_learning"),
-        *("inf_cl", "cut_cross_entropy", "liger_kernel"),
+        *("inf_cl", "cut_cross_entropy", "liger_kernel", "siglip_kernel"),
     },
     "torch_step.py": {"torch", "torchvision"},
 }

@@ -58,4 +58,4 @@ def test_step_of_pytorch(config):
             runs, facts = step.peer(torch, given, 120)
             assert 0 < facts["loss"] < 6
             assert all(run(1) > 0 for run in runs.values())
-        torch.drop_step()
+        torch.drop_step(config.name)

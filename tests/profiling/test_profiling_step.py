@@ -42,7 +42,9 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(step, "prepare", broken)
     config = step.TINY[0]
     stages = (step.STEP, step.FORWARD)
-    row = step.measured(config, stages=stages, seconds=1, rounds=1)
+    work = step.Compiling(config, stages)
+    step.wait_for([work], {}, 300)
+    row = work.measured(seconds=1, rounds=1)
     assert row["skipped"] == {step.STEP: "MemoryError: no room"}
     assert list(row["seconds"]) == [step.FORWARD]
 
