@@ -552,7 +552,7 @@ def simclr(config: Config) -> tuple[Method, Network, Network]:
     return methods.simclr(encoder, projector), encoder, projector
 
 
-def kernels(run: timing.Contender, text: str, steps: int, *, most: int = 40):
+def kernels(run: timing.Contender, text: str, steps: int, *, most: int = 150):
     """What the device did in one call, by XLA's instruction, the longest first.
 
     Args:
