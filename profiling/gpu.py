@@ -45,18 +45,23 @@ TITLE = "One GPU"
 OURS, PLAIN, EXACT = "rl_jax bf16", "rl_jax bf16, XLA", "rl_jax float32, XLA"
 DENSE = "dense JAX bf16"
 SIZES = {
-    "checked": (4096,),
-    "small": (16384, 65536),
-    "large": (131072, 262144, 1048576, 2097152),
-    "dims": {NT_XENT: (128, 256, 384, 512), CLIP: (512,), SIGLIP: (512,)},
-    "large dims": (128,),
+    "small": [
+        *(Task(NT_XENT, 4096, dim) for dim in (128, 256, 384, 512)),
+        *(Task(loss, 4096, 512) for loss in (CLIP, SIGLIP)),
+        *(Task(NT_XENT, 16384, dim) for dim in (128, 512)),
+        *(Task(loss, 16384, 512) for loss in (CLIP, SIGLIP)),
+        *(Task(NT_XENT, 65536, dim) for dim in (128, 256, 512)),
+        *(Task(loss, 65536, 512) for loss in (CLIP, SIGLIP)),
+    ],
+    "large": [Task(NT_XENT, 2**k, 128) for k in (17, 18, 20, 21)],
 }
 TINY = {
-    "checked": (32,),
-    "small": (64, 128),
-    "large": (256,),
-    "dims": {NT_XENT: (16,), CLIP: (16,), SIGLIP: (16,)},
-    "large dims": (16,),
+    "small": [
+        Task(loss, rows, 16)
+        for rows in (32, 64, 128)
+        for loss in (NT_XENT, CLIP, SIGLIP)
+    ],
+    "large": [Task(NT_XENT, 256, 16)],
 }
 TORCH_LOSSES = {
     NT_XENT: {"PyTorch bf16": ("nt_xent", False, "bf16")},
@@ -87,7 +92,7 @@ EXACT_ROWS = 65536
 """Rows up to which float32 takes part, whose products are no tensor core's."""
 PLAIN_ROWS = 262144
 """Rows up to which XLA's path takes part."""
-DENSE_ROWS = 16384
+DENSE_ROWS = {NT_XENT: 16384, CLIP: 4096, SIGLIP: 4096}
 """Rows up to which the dense form takes part: compiling it, XLA tries fusions out on
 the whole matrix, beyond this for minutes."""
 GEMM_SHAPES = ((8192, 8192, 8192), (16384, 512, 16384), (65536, 128, 8192))
@@ -95,6 +100,8 @@ COMPILE_SHARE = 0.4
 """Of the budget: longer nothing is waited for that is still being compiled."""
 TORCH_LIMIT = 120
 """Seconds that PyTorch may take to compile a training step."""
+LAST = 20
+"""Seconds left from which a training step that is not yet compiled is left out."""
 MOST_MEMORY = 0.8
 """Share of the card that a contender may plan."""
 
@@ -125,7 +132,7 @@ def measure(
     configs = (step.TINY if tiny else step.CONFIGS) if steps else ()
     theirs = step.torch_steps(torch, configs, TORCH_LIMIT) if torch else {}
     work = [step.Compiling(config, (step.STEP, step.AUGMENT)) for config in configs]
-    programs = Programs(tasks_of(sizes))
+    programs = Programs([*sizes["small"], *sizes["large"]])
     # Compiling disturbs what is being timed.
     until = (1 - COMPILE_SHARE) * bench.left
     programs.wait(bench.left - until)
@@ -136,7 +143,7 @@ def measure(
     ):
         bench.attempt(name, section)
     for task in programs.tasks:
-        large = task.rows in sizes["large"]
+        large = task in sizes["large"]
         rounds = 2 if tiny or large else None
         peer = torch if task.rows <= PEER_ROWS else None
         size = functools.partial(one_size, bench, task, programs, peer, rounds)
@@ -151,25 +158,14 @@ def measure(
         bench.attempt(f"{compiling.config.title}, its kernels", trace, needs=5)
 
 
-def tasks_of(sizes: dict) -> list[Task]:
-    """Every loss at every size, the small ones first."""
-    out = [
-        Task(loss, rows, dim)
-        for rows in (*sizes["checked"], *sizes["small"])
-        for loss, dims in sizes["dims"].items()
-        for dim in dims
-    ]
-    large = [(n, d) for n in sizes["large"] for d in sizes["large dims"]]
-    return out + [Task(NT_XENT, *size) for size in large]
-
-
 class Programs:
     """Every program in JAX, compiled side by side before anything is measured."""
 
     def __init__(self, tasks: Sequence[Task]):
         self.tasks = tasks
         # Told here once: a program that asks compiles one of its own.
-        mosaic_gpu.available()
+        for kind in ("exp", "softplus"):
+            mosaic_gpu.available(kind)
         self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
         self._made = {
             (task, name): self._pool.submit(self._compile, task, loss)
@@ -251,7 +247,7 @@ def elementwise(result: dict, shrink: int, *, exps: int = 64) -> None:
 def _ceiling(shrink: int, f, *args) -> dict:
     run = timing.jax_contender(f, *args, queued=True)
     run(1)
-    (timed,) = timing.interleave({"": run}, seconds=2 / shrink, pause=0).values()
+    (timed,) = timing.interleave({"": run}, seconds=0.8 / shrink, pause=0).values()
     return timed | timing.summary(timed["seconds"])
 
 
@@ -281,7 +277,7 @@ def one_size(
             runs[name] = entry.run
     first = {OURS: runs[OURS]} if OURS in runs else {}
     runs = first | runs
-    seconds = 1.5 if len(runs) < 6 else 2.5
+    seconds = 1.0 if len(runs) < 6 else 2.0
     timed = (
         timing.interleave(runs, seconds=seconds, rounds=rounds, pause=0.01)
         if runs
@@ -305,7 +301,7 @@ def candidates(task: Task) -> dict[str, tuple[contenders.Loss, str]]:
     if task.rows <= PLAIN_ROWS:
         out[PLAIN] = (ours(TEMPERATURE, precision="bf16", **plain), "bf16")
     out[OURS] = (ours(TEMPERATURE, precision="bf16"), "bf16")
-    if task.rows <= DENSE_ROWS:
+    if task.rows <= DENSE_ROWS[task.loss]:
         out[DENSE] = (dense(TEMPERATURE, dtype=jnp.bfloat16), "bf16")
     return out
 
@@ -348,6 +344,8 @@ def training(
 ) -> None:
     """Images a second of a SimCLR step, and the share of the augmentation."""
     rounds = 2 if tiny else None
+    given = {work.config.name: theirs} if theirs else {}
+    step.wait_for([work], given, max(bench.left - LAST, 0))
     row = work.measured(theirs=theirs, seconds=6, rounds=rounds)
     bench.result["training"].append(row)
     for name, reason in row.pop("skipped").items():

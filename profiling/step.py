@@ -211,6 +211,7 @@ class Compiling:
             )
             for name in stages
         }
+        self._flops = self._pool.submit(model_flops, config)
 
     @property
     def futures(self) -> list[Future]:
@@ -259,7 +260,7 @@ class Compiling:
             n: [s / config.steps for s in t["seconds"]] for n, t in timed.items()
         }
         with _named(found["skipped"], "flops"):
-            found["flops"] = model_flops(config)
+            found["flops"] = self._flops.result()
         if theirs:
             with _named(found["skipped"], "PyTorch, to free its memory"):
                 theirs.torch.drop_step(config.name)
@@ -586,7 +587,9 @@ def summed(planes, ops: Mapping[str, str], steps: int) -> list[dict]:
             if not line.name.startswith("Stream"):
                 continue  # the same time once more, by module or by operation
             for event in line.events:
-                name = dict(event.stats).get("hlo_op") or event.name
+                name = dict(event.stats).get("hlo_op")
+                if not name or name.startswith("command_buffer"):
+                    name = event.name  # many kernels, launched at once
                 total.setdefault(str(name), []).append(event.duration_ns)
     rows = [
         {

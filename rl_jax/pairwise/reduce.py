@@ -259,7 +259,7 @@ def _check_kernels(name: str, plan: Plan, given: Operands) -> None:
         reason = "they run on one device, and the mesh has several"
     if reason is None and sharded.inside_shard_map():
         reason = "they are not for the inside of a shard_map"
-    reason = reason or mosaic_gpu.available()
+    reason = reason or mosaic_gpu.available(plan.kind)
     if reason is not None:
         raise UsageError(
             f"{name}: implementation='mosaic_gpu' cannot do this: {reason}; use None, "

@@ -11,7 +11,7 @@ import pytest
 from rl_jax import losses, pairwise
 from rl_jax.errors import UsageError
 from rl_jax.pairwise import mosaic_gpu
-from rl_jax.pairwise.mosaic_gpu import backward, forward, kernel, weights
+from rl_jax.pairwise.mosaic_gpu import backward, forward, kernel, terms, weights
 from rl_jax.pairwise.streaming import Operands, Plan
 
 SCALE = 8.0
@@ -30,7 +30,7 @@ def slow(*values):
 def interpreted(monkeypatch):
     """Kernels run in Pallas' interpreter, barriers and all."""
     monkeypatch.setattr(kernel, "interpret", interpreter())
-    monkeypatch.setattr(mosaic_gpu, "available", lambda: None)
+    monkeypatch.setattr(mosaic_gpu, "available", lambda kind: None)
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -39,7 +39,7 @@ def interpreted(monkeypatch):
 @pytest.fixture
 def on_hopper(monkeypatch):
     """As on a machine that has one: programs are only lowered."""
-    monkeypatch.setattr(mosaic_gpu, "available", lambda: None)
+    monkeypatch.setattr(mosaic_gpu, "available", lambda kind: None)
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -85,6 +85,46 @@ def test_sums_of_a_rectangle(interpreted, rows, columns, dim):
     e = exponentials(x_exact, y_exact)
     np.testing.assert_allclose(of_rows, e.sum(1), rtol=1e-6)
     np.testing.assert_allclose(of_columns, e.sum(0), rtol=1e-6)
+
+
+def logits(x, y, bias=-2.0):
+    """scale·⟨x_i, y_j⟩ + bias in float64."""
+    return SCALE * x @ y.T + bias
+
+
+def left_out(rows, columns, seed=5):
+    """For each row a column, some of them none."""
+    return np.random.default_rng(seed).integers(-1, columns, rows).astype(np.int32)
+
+
+def without(table, exclude):
+    """A table with 0 where a row meets the column it leaves out."""
+    return np.where(np.arange(table.shape[1]) == exclude[:, None], 0.0, table)
+
+
+@pytest.mark.parametrize("kind", ["softplus", slow("exp")])
+@pytest.mark.parametrize(("rows", "columns", "dim"), [(90, 70, 64), slow(70, 300, 320)])
+def test_sums_of_other_terms_and_without_some_columns(
+    interpreted, kind, rows, columns, dim
+):
+    (x, x_exact), (y, y_exact) = unit(rows, dim), unit(columns, dim, 1)
+    exclude = left_out(rows, columns)
+    s = logits(x_exact, y_exact)
+    table = without(np.logaddexp(0, s) if kind == "softplus" else np.exp(s), exclude)
+    options = {"kind": kind, "exclude": jnp.asarray(exclude)}
+    of_rows, of_columns = forward.sums(x, y, SCALE, 2.0, **options)
+    np.testing.assert_allclose(of_rows, table.sum(1), rtol=1e-6)
+    np.testing.assert_allclose(of_columns, table.sum(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("t", [0.0, 1e-6, 0.3, 5.0, 40.0, 3000.0])
+def test_terms(t):
+    s = np.array([-t, t]) * terms.LN_2
+    exact = np.logaddexp(0, s), 0.5 * (1 + np.tanh(s / 2))
+    found = terms.of("softplus")
+    given = jnp.asarray([-t, t], jnp.float32)
+    np.testing.assert_allclose(found.value(given), exact[0], rtol=4e-7, atol=1e-30)
+    np.testing.assert_allclose(found.weight(given), exact[1], rtol=2e-6, atol=1e-16)
 
 
 @pytest.mark.slow
@@ -149,21 +189,48 @@ def test_weights_written_out(interpreted, diagonal):
         assert not np.diag(found).any()
 
 
+@pytest.mark.parametrize("kind", ["softplus", slow("exp")])
+def test_weights_of_other_terms_and_without_some_columns(interpreted, kind):
+    (x, x_exact), (y, y_exact) = unit(128, 64), unit(256, 64, 1)
+    a, b = shares(len(x), 2), shares(len(y), 3)
+    exclude = left_out(len(x), len(y))
+    found = weights.weights(
+        *(x, y, jnp.asarray(a), jnp.asarray(b), SCALE, 2.0),
+        kind=kind,
+        exclude=jnp.asarray(exclude),
+    )
+    s = logits(x_exact, y_exact)
+    e = 1 / (1 + np.exp(-s)) if kind == "softplus" else np.exp(s)
+    expected = without(rounded(e * (a[:, None] + b)), exclude)
+    assert relative(found, expected) < 2e-4
+    np.testing.assert_array_equal(np.asarray(found) == 0, expected == 0)
+
+
 @pytest.mark.parametrize(
     ("loss", "dim"),
-    [("nt_xent", 40), slow("nt_xent", 300), slow("clip", 40), slow("clip", 300)],
+    [
+        ("nt_xent", 40),
+        ("sigmoid", 40),
+        slow("nt_xent", 300),
+        slow("clip", 40),
+        slow("clip", 300),
+        slow("sigmoid", 300),
+    ],
 )
 def test_a_loss_and_its_gradients_are_those_of_the_other_path(interpreted, loss, dim):
     a, b = (jnp.asarray(unit(70, dim, seed)[1], jnp.float32) for seed in (0, 1))
 
-    def value(a, b, scale, implementation):
+    def value(a, b, scale, bias, implementation):
         options = {"precision": "bf16", "implementation": implementation}
         if loss == "clip":
             return losses.clip(a, b, logit_scale=scale, **options)
+        if loss == "sigmoid":
+            return losses.sigmoid(a, b, logit_scale=scale, bias=bias, **options)
         return losses.nt_xent(a, b, temperature=1 / scale, **options)
 
+    wanted = (0, 1, 2, 3) if loss == "sigmoid" else (0, 1, 2)
     found, expected = (
-        jax.value_and_grad(value, argnums=(0, 1, 2))(a, b, SCALE, i)
+        jax.value_and_grad(value, argnums=wanted)(a, b, SCALE, -2.0, i)
         for i in ("mosaic_gpu", "xla")
     )
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
@@ -194,8 +261,21 @@ def test_lowers_at_every_width(dim):
         f = backward.weighted
         assert lowered(lambda x, a: f(x, None, a, None, 1.0, 1.0), x, a) == 1
         assert lowered(lambda *v: f(*v, 1.0, 1.0), x, y, a, b) == 1
-    else:
-        x, a = rows_of(8192, dim), jax.ShapeDtypeStruct((8192,), jnp.float32)
+    exclude = jax.ShapeDtypeStruct((5000,), jnp.int32)
+
+    def softplus(x, y, exclude):
+        return forward.sums(x, y, 1.0, 1.0, kind="softplus", exclude=exclude)
+
+    assert lowered(softplus, x, y, exclude) == 1
+    x, a = rows_of(8192, dim), jax.ShapeDtypeStruct((8192,), jnp.float32)
+    exclude = jax.ShapeDtypeStruct((8192,), jnp.int32)
+
+    def logistic(x, a, exclude):
+        options = {"kind": "softplus", "exclude": exclude}
+        return weights.weights(x, x, a, a, 1.0, 1.0, **options)
+
+    assert lowered(logistic, x, a, exclude) == 1
+    if dim > mosaic_gpu.NARROW:
         for diagonal in (True, False):
 
             def tile(x, a, diagonal=diagonal):
@@ -235,6 +315,19 @@ def test_is_chosen_where_it_runs(on_hopper, dim):
     assert kernels(9000, implementation="xla") == 0
     assert kernels(9000, jnp.float32) == 0
     assert kernels(500) == 0
+
+
+@pytest.mark.parametrize("dim", [100, 500])
+def test_is_chosen_for_siglip(on_hopper, dim):
+    def value(a, b, scale, bias):
+        options = {"logit_scale": scale, "bias": bias, "precision": "bf16"}
+        return losses.sigmoid(a, b, **options)
+
+    x, one = rows_of(9000, dim, jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
+    f = jax.value_and_grad(value, argnums=(0, 1, 2, 3))
+    assert lowered(f, x, x, one, one) == 2
+    batch = [jax.ShapeDtypeStruct((2, *v.shape), v.dtype) for v in (x, x, one, one)]
+    assert lowered(jax.vmap(f), *batch) == 2
 
 
 def test_columns_and_vmap_and_meshes(on_hopper):
@@ -327,7 +420,7 @@ def test_another_gpu_or_a_trial_that_fails_is_no_error(monkeypatch):
     reason = mosaic_gpu.available.__wrapped__()
     assert reason == "compute capability is 8.0, not 9.0 (H100, H200)"
 
-    def broken():
+    def broken(kind):
         raise NotImplementedError("renamed")
 
     Device.compute_capability = "9.0"
@@ -335,29 +428,33 @@ def test_another_gpu_or_a_trial_that_fails_is_no_error(monkeypatch):
     with pytest.warns(UserWarning, match="not used: a trial failed: NotImpl"):
         reason = mosaic_gpu.available.__wrapped__()
     assert reason == "a trial failed: NotImplementedError: renamed"
-    monkeypatch.setattr(mosaic_gpu, "_try", lambda: "wrong")
+    monkeypatch.setattr(mosaic_gpu, "_try", lambda kind: "wrong")
     with pytest.warns(UserWarning, match="not used: wrong"):
         assert mosaic_gpu.available.__wrapped__() == "wrong"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "name", "dim"),
+    ("kind", "module", "name", "dim"),
     [
-        (forward, "sums", 64),
-        (backward, "weighted", 64),
-        (weights, "weights", 320),
+        ("exp", forward, "sums", 64),
+        ("exp", backward, "weighted", 64),
+        ("exp", weights, "weights", 320),
+        ("softplus", forward, "sums", 64),
+        ("softplus", weights, "weights", 64),
     ],
 )
-def test_the_trial_tells_right_from_wrong(interpreted, monkeypatch, module, name, dim):
+def test_the_trial_tells_right_from_wrong(
+    interpreted, monkeypatch, kind, module, name, dim
+):
     monkeypatch.setattr(mosaic_gpu, "TRIAL_DIMS", (dim,))
-    assert mosaic_gpu._try() is None
+    assert mosaic_gpu._try(kind) is None
     right = getattr(module, name)
     monkeypatch.setattr(
         module, name, lambda *a, **k: jax.tree.map(lambda v: v * 1.03, right(*a, **k))
     )
     jax.clear_caches()
-    assert f"a trial at D = {dim} was" in mosaic_gpu._try()
+    assert f"a trial at D = {dim} was" in mosaic_gpu._try(kind)
 
 
 def operands(**changed):
@@ -370,10 +467,11 @@ def operands(**changed):
 @pytest.mark.parametrize(
     ("plan", "changed", "reason"),
     [
-        ({"kind": "softplus"}, {}, "only sums of exponentials"),
-        ({"kind": "running_exp"}, {}, "only sums of exponentials"),
-        ({}, {"bias": jnp.zeros(256)}, "valid, exclude and bias"),
-        ({}, {"exclude": jnp.zeros(256, jnp.int32)}, "valid, exclude and bias"),
+        ({"kind": "softplus"}, {"y": None}, "of rectangles, not of self pairs"),
+        ({"kind": "running_exp"}, {}, "a running maximum is not kept"),
+        ({}, {"bias": jnp.zeros(256)}, "valid and group are not"),
+        ({}, {"group": jnp.zeros(256, jnp.int32)}, "valid and group are not"),
+        ({}, {"offset": jnp.float32(1.0)}, "exponentials have no bias"),
         ({"precision": "bf16x3"}, {}, "not precision='bf16x3'"),
         ({}, {"x": jnp.ones((256, 64))}, "bfloat16 rows or precision='bf16'"),
         ({}, {"x": jnp.ones((256, 576), jnp.bfloat16)}, "at most 512, got 576"),
@@ -390,6 +488,10 @@ def test_what_it_takes():
     assert mosaic_gpu.supports(plan, operands()) is None
     assert mosaic_gpu.supports(plan, operands(y=None)) is None
     assert mosaic_gpu.supports(plan, operands(x=jnp.ones((256, 64)))) is None
+    given = operands(exclude=jnp.zeros(256, jnp.int32))
+    assert mosaic_gpu.supports(plan, given) is None
+    given = given._replace(offset=jnp.float32(1.0), shift=None)
+    assert mosaic_gpu.supports(plan._replace(kind="softplus"), given) is None
 
 
 def test_constants_make_a_power_of_two():

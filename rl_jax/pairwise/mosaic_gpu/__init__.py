@@ -1,11 +1,12 @@
-"""Sums of exponentials over pairs and their gradients, as kernels for Hopper GPUs.
+"""Sums over pairs and their gradients, as kernels for Hopper GPUs.
 
 The XLA path writes every tile of logits to the device's memory and reads it again, and
 so runs at the speed of that memory. Here a tile lives and dies in registers. What is
 computed is the same; `supports` says for what, and the rest goes the other way.
 
   sums      `forward.py`: over rows and columns in one sweep, half of it for self pairs
-  gradients `backward.py` up to D = 256; `weights.py` and cuBLAS up to D = 512
+  gradients `backward.py` of exponentials up to D = 256; else `weights.py` and cuBLAS
+  terms     `terms.py`: what a pair adds, an exponential or log(1 + e^s)
 
 Compute capability 9.0 (H100, H200), 16-bit operands, float32 sums, the same result each
 time. Written in Pallas for Mosaic GPU, whose API is not settled: `available` tries it.
@@ -38,6 +39,9 @@ FEWEST_PAIRS = 2**24
 TILE = 8192
 """Rows and columns of a tile of weights: 128 MiB."""
 
+ALIGNED = 64
+"""Columns that rows are filled up to a multiple of: 128 bytes."""
+
 TRIAL_DIMS = (64, 512)
 """One for each way to the gradient."""
 
@@ -48,10 +52,14 @@ STRIP = 2**17
 def supports(plan: Plan, given: Operands) -> str | None:
     """Why these kernels cannot do this reduction; None: they can, on a Hopper GPU."""
     columns = len(given.x if given.y is None else given.y)
-    if plan.kind != "exp":
-        return "only sums of exponentials with a constant shift are made"
-    if given.bias is not None or given.exclude is not None or given.offset is not None:
-        return "valid, exclude and bias are not"
+    if plan.kind not in ("exp", "softplus"):
+        return "a running maximum is not kept, only a constant shift"
+    if plan.kind == "softplus" and given.y is None:
+        return "sums of softplus are made of rectangles, not of self pairs"
+    if given.bias is not None or given.group is not None:
+        return "valid and group are not"
+    if plan.kind == "exp" and given.offset is not None:
+        return "exponentials have no bias"
     if plan.precision not in (None, "bf16"):
         return f"operands are of 16 bits, not precision={plan.precision!r}"
     if plan.precision is None and given.x.dtype == jnp.float32:
@@ -70,8 +78,8 @@ def worthwhile(given: Operands) -> bool:
 
 
 @functools.cache
-def available() -> str | None:
-    """Why the kernels do not run here; None: they do.
+def available(kind: reductions.Kind = "exp") -> str | None:
+    """Why the kernels of a reduction do not run here; None: they do.
 
     Compiles each and compares it with NumPy, once for each process.
     """
@@ -83,7 +91,7 @@ def available() -> str | None:
     # In a thread of its own: whoever asks may be tracing, or inside a mesh.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         try:
-            reason = pool.submit(_try).result()
+            reason = pool.submit(_try, kind).result()
         except Exception as error:
             reason = f"a trial failed: {type(error).__name__}: {str(error)[:200]}"
     if reason is not None:
@@ -91,27 +99,42 @@ def available() -> str | None:
     return reason
 
 
-def _try() -> str | None:
+def _try(kind: reductions.Kind) -> str | None:
     """Runs every kernel on a little, and says what is wrong with it."""
     rng = np.random.default_rng(0)
     for dim in TRIAL_DIMS:
-        x = jnp.asarray(rng.normal(size=(256, dim)) / dim**0.5, jnp.bfloat16)
-        exact = np.asarray(x, np.float64)
-        e = np.exp(2 * exact @ exact.T)
-        np.fill_diagonal(e, 0.0)
+        x, y = (
+            jnp.asarray(rng.normal(size=(256, dim)) / dim**0.5, jnp.bfloat16)
+            for _ in range(2)
+        )
+        one, two = (np.asarray(v, np.float64) for v in (x, y))
         a = jnp.ones(len(x), jnp.float32)
-        plan = Plan("exp", len(x), len(x), None)
-        given = Operands(x, None, jnp.float32(2.0), None, 0.0, None, None, None)
+        given = Operands(x, None, jnp.float32(2.0), None, None, None, None, None)
+        if kind == "exp":
+            given = given._replace(shift=0.0)
+            e = np.exp(2 * one @ one.T)
+            np.fill_diagonal(e, 0.0)
+            value, expected = e, 2 * e @ one
+        else:
+            given = given._replace(
+                y=y, offset=jnp.float32(-1.0), exclude=jnp.arange(len(x))
+            )
+            e = np.exp(2 * one @ two.T - 1)
+            value, weight = np.log1p(e), e / (1 + e)
+            np.fill_diagonal(value, 0.0)
+            np.fill_diagonal(weight, 0.0)
+            expected = weight @ two
+        plan = Plan(kind, len(x), len(x), None, with_y=kind != "exp")
 
         def both(given, a, plan=plan):
-            (total, _), _ = sums(plan, given)
-            bars = Cotangents(((total, jnp.zeros_like(total)), a * total), None)
-            return total, gradients(plan, given, bars).x
+            of_rows, _ = sums(plan, given)
+            # Of exponentials l, the weights are those of a = g / l.
+            g = a * of_rows[0] if plan.kind == "exp" else a
+            return of_rows[0], gradients(plan, given, Cotangents((of_rows, g), None)).x
 
         total, dx = jax.jit(both)(given, a)
-        expected = 2 * e @ exact
         errors = (
-            np.max(np.abs(np.asarray(total, np.float64) / e.sum(1) - 1)) / 1e-5,
+            np.max(np.abs(np.asarray(total, np.float64) / value.sum(1) - 1)) / 1e-5,
             np.linalg.norm(dx - expected) / np.linalg.norm(expected) / 1e-2,
         )
         if not max(errors) < 1:
@@ -122,54 +145,60 @@ def _try() -> str | None:
 def sums(plan: Plan, given: Operands):
     """As `streaming.sums`, keeping nothing."""
     x, y, scale, shift = _operands(plan, given)
-    found = _sums(x, y, scale, shift)
+    run = _one_by_one(functools.partial(_sums, plan.kind))
+    found = run(x, y, given.exclude, scale, shift)
     rows, columns = (found, None) if y is None else found
 
-    def with_shift(total):
+    def known(total):
+        if plan.kind == "softplus":
+            return (total,)
         return total, jnp.full(total.shape, shift, jnp.float32)
 
     if plan.both:
-        return (with_shift(rows), with_shift(columns)), None
-    return with_shift(rows), None
+        return (known(rows), known(columns)), None
+    return known(rows), None
 
 
 def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradients:
     """As `streaming.gradients`; nothing was kept."""
     assert kept is None
     x, y, scale, shift = _operands(plan, given)
-    side = reductions.exp_sums(shift).side
+    side = reductions.of(plan.kind, given.shift).side
     (a,) = side(*bars.rows)
     if bars.columns is not None:
         (b,) = side(*bars.columns)
     else:
         b = a if y is None else jnp.zeros(len(y), jnp.float32)
     dim = given.x.shape[1]
-    narrow = x.shape[1] <= NARROW
+    fits = x.shape[1] <= NARROW and plan.kind == "exp" and given.exclude is None
     if y is None:
-        self_pairs = _weighted_self if narrow else _multiplied_self
-        return Gradients(self_pairs(x, a, scale, shift)[:, :dim], None, None)
-    dy = None
-    if narrow:
-        dx = _weighted(x, y, a, b, scale, shift)
-        if plan.with_y:
-            dy = _weighted(y, x, b, a, scale, shift)
-    else:
-        pair = _multiplied if plan.with_y else _multiplied_rows
-        dx, dy = pair(x, y, a, b, scale, shift)
-    return Gradients(dx[:, :dim], None if dy is None else dy[:, :dim], None)
+        run = _one_by_one(_weighted_self if fits else _multiplied_self)
+        return Gradients(run(x, a, scale, shift)[:, :dim], None, None)
+    if not fits:
+        tiled = functools.partial(
+            _multiplied, plan.kind, with_y=plan.with_y, with_total=plan.with_total
+        )
+        dx, dy, total = _one_by_one(tiled)(x, y, a, b, given.exclude, scale, shift)
+        return Gradients(dx[:, :dim], None if dy is None else dy[:, :dim], total)
+    dx, dy = _one_by_one(_weighted)(x, y, a, b, scale, shift)[:, :dim], None
+    if plan.with_y:
+        dy = _one_by_one(_weighted)(y, x, b, a, scale, shift)[:, :dim]
+    return Gradients(dx, dy, None)
 
 
 def _operands(plan: Plan, given: Operands):
-    """Rows as the kernels take them: 16 bits, D a multiple of 64."""
-    assert given.shift is not None
+    """Rows of 16 bits, D a multiple of 64; the scale, and what is taken away then."""
+    shift = 0.0 if given.shift is None else given.shift
+    if given.offset is not None:
+        shift = shift - given.offset
 
     def ready(x):
         if plan.precision == "bf16":
             (x,) = tiles.split(x, "bf16")
-        return jnp.pad(x, ((0, 0), (0, -x.shape[1] % 64)))
+        return jnp.pad(x, ((0, 0), (0, -x.shape[1] % ALIGNED)))
 
     y = None if given.y is None else ready(given.y)
-    return ready(given.x), y, given.scale, jnp.asarray(given.shift, jnp.float32)
+    return ready(given.x), y, given.scale, jnp.asarray(shift, jnp.float32)
 
 
 def _one_by_one(f: Callable) -> Callable:
@@ -189,25 +218,23 @@ def _one_by_one(f: Callable) -> Callable:
     return kernels
 
 
-@_one_by_one
-def _sums(x, y, scale, shift):
+def _sums(kind, x, y, exclude, scale, shift):
     """Strip by strip, for partial sums grow with both sides."""
     from rl_jax.pairwise.mosaic_gpu import forward
 
+    make = functools.partial(forward.sums, kind=kind)
     if max(len(x), 0 if y is None else len(y)) <= STRIP:
-        return forward.sums(x, y, scale, shift)
+        return make(x, y, scale, shift, exclude=exclude)
     rows, count = _strips(x)
     if y is None:
 
         def on(total, i, j):
             counts = (count(i), count(i))
-            return total.at[i].add(
-                forward.sums(rows[i], None, scale, shift, counts=counts)
-            )
+            return total.at[i].add(make(rows[i], None, scale, shift, counts=counts))
 
         def off(total, i, j):
             counts = (count(i), count(j))
-            one, two = forward.sums(rows[i], rows[j], scale, shift, counts=counts)
+            one, two = make(rows[i], rows[j], scale, shift, counts=counts)
             return total.at[i].add(one).at[j].add(two)
 
         total = jnp.zeros(rows.shape[:2], jnp.float32)
@@ -216,10 +243,14 @@ def _sums(x, y, scale, shift):
             total = tiles.loop(off, total, tiles.above(len(rows)))
         return tiles.unblock(total, len(x))
     columns, column_count = _strips(y)
+    left_out = _left_out(exclude, rows.shape[1], columns.shape[1])
 
     def body(totals, i, j):
-        counts = (count(i), column_count(j))
-        one, two = forward.sums(rows[i], columns[j], scale, shift, counts=counts)
+        one, two = make(
+            *(rows[i], columns[j], scale, shift),
+            exclude=left_out(i, j),
+            counts=(count(i), column_count(j)),
+        )
         return totals[0].at[i].add(one), totals[1].at[j].add(two)
 
     totals = (
@@ -230,6 +261,15 @@ def _sums(x, y, scale, shift):
     return tiles.unblock(totals[0], len(x)), tiles.unblock(totals[1], len(y))
 
 
+def _left_out(exclude, rows: int, columns: int):
+    """For tile (i, j), its own number of the column that each row leaves out."""
+    if exclude is None:
+        return lambda i, j: None
+    blocks = tiles.blocks(exclude, rows, fill=-1)
+    # Numbers below 0 meet no column of a tile, nor do those beyond it.
+    return lambda i, j: jnp.where(blocks[i] < 0, -1, blocks[i] - j * columns)
+
+
 def _strips(x):
     """Rows cut into strips of one size, and how many of strip i are rows of x."""
     count = -(-len(x) // STRIP)
@@ -237,21 +277,18 @@ def _strips(x):
     return tiles.blocks(x, size), lambda i: jnp.minimum(len(x) - i * size, size)
 
 
-@_one_by_one
 def _weighted_self(x, a, scale, shift):
     from rl_jax.pairwise.mosaic_gpu import backward
 
     return backward.weighted(x, None, a, None, scale, shift)
 
 
-@_one_by_one
 def _weighted(x, y, a, b, scale, shift):
     from rl_jax.pairwise.mosaic_gpu import backward
 
     return backward.weighted(x, y, a, b, scale, shift)
 
 
-@_one_by_one
 def _multiplied_self(x, a, scale, shift):
     """Large tiles of weights on and above the diagonal; each serves both its sides."""
     from rl_jax.pairwise.mosaic_gpu import weights
@@ -276,38 +313,42 @@ def _multiplied_self(x, a, scale, shift):
     return tiles.unblock(dx, len(x))
 
 
-@_one_by_one
-def _multiplied(x, y, a, b, scale, shift):
-    return _tiled(x, y, a, b, scale, shift, with_y=True)
-
-
-@_one_by_one
-def _multiplied_rows(x, y, a, b, scale, shift):
-    return _tiled(x, y, a, b, scale, shift, with_y=False)
-
-
-def _tiled(x, y, a, b, scale, shift, *, with_y: bool):
-    """W y, and Wᵀ x where asked for, from large tiles of weights W."""
+def _multiplied(
+    kind, x, y, a, b, exclude, scale, shift, *, with_y: bool, with_total: bool
+):
+    """W y, and Wᵀ x and the sum of W where asked for, from large tiles of weights W."""
     from rl_jax.pairwise.mosaic_gpu import weights
 
     sizes = _tile(len(x)), _tile(len(y))
     x_rows, a_rows = (tiles.blocks(v, sizes[0]) for v in (x, a))
     y_rows, b_rows = (tiles.blocks(v, sizes[1]) for v in (y, b))
+    left_out, dim = _left_out(exclude, *sizes), x.shape[1]
+    beside = y_rows
+    if with_total:
+        # Columns of ones give the sums of rows of W; what fills y up has none.
+        ones = tiles.blocks(jnp.ones((len(y), ALIGNED), y.dtype), sizes[1])
+        beside = jnp.concatenate([y_rows, ones], axis=2)
 
     def body(out, i, j):
         dx, dy = out
-        w = weights.weights(x_rows[i], y_rows[j], a_rows[i], b_rows[j], scale, shift)
-        dx = dx.at[i].add(tiles.product((w,), (y_rows[j],)))
+        w = weights.weights(
+            *(x_rows[i], y_rows[j], a_rows[i], b_rows[j], scale, shift),
+            kind=kind,
+            exclude=left_out(i, j),
+        )
+        dx = dx.at[i].add(tiles.product((w,), (beside[j],)))
         if dy is not None:
             dy = dy.at[j].add(tiles.product((w.T,), (x_rows[i],)))
         return dx, dy
 
     start = (
-        jnp.zeros(x_rows.shape, jnp.float32),
+        jnp.zeros((*x_rows.shape[:2], beside.shape[2]), jnp.float32),
         jnp.zeros(y_rows.shape, jnp.float32) if with_y else None,
     )
     dx, dy = tiles.loop(body, start, tiles.grid(len(x_rows), len(y_rows)))
-    return tiles.unblock(dx, len(x)), None if dy is None else tiles.unblock(dy, len(y))
+    dx = tiles.unblock(dx, len(x))
+    total = dx[:, dim].sum() if with_total else None
+    return dx[:, :dim], None if dy is None else tiles.unblock(dy, len(y)), total
 
 
 def _tile(rows: int) -> int:

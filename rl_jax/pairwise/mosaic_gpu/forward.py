@@ -1,8 +1,8 @@
-"""Sums of exponentials over rows and over columns, in one sweep on a Hopper GPU.
+"""Sums over rows and over columns of all pairs, in one sweep on a Hopper GPU.
 
 A block of threads has a job: `rows` × `columns` of the matrix. Columns come in blocks
 that its warpgroups own; all rows of the job stream past them in tiles of 64. The
-products end in registers, are exponentiated there, and added up two ways: over columns
+products end in registers, become terms there, and are added up two ways: over columns
 into a value for each row, kept in shared memory for the length of the job, and element
 by element into one tile, whose rows are summed when the block of columns changes. So no
 atomic is needed, and the sums do not depend on who was first.
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rl_jax.pairwise.mosaic_gpu import kernel
+from rl_jax.pairwise.mosaic_gpu import kernel, terms
 from rl_jax.pairwise.mosaic_gpu.kernel import BY_ROW, ROWS, WARPGROUPS, Stream
 
 
@@ -56,6 +56,7 @@ def cut_for(rows: int, columns: int, dim: int, *, itself: bool) -> Cut:
         wide = min(side, -(-columns // block) * block)
     owned = WARPGROUPS * width * dim * 2
     room = kernel.SHARED_MEMORY - owned - 4 * WARPGROUPS * (tall + width) - 4096
+    room -= 4 * tall  # the columns that rows leave out
     buffers = min(room // (ROWS * kernel.chunk_of(dim) * 2), 4)
     return Cut(tall, wide, width, buffers)
 
@@ -71,15 +72,19 @@ def sums(
     scale,
     shift,
     *,
+    kind: terms.Kind = "exp",
+    exclude: jax.Array | None = None,
     counts=None,
     cut: Cut | None = None,
 ):
-    """Σ_j exp(scale·⟨x_i, y_j⟩ − shift) for every i, and over i for every j.
+    """Σ_j φ(scale·⟨x_i, y_j⟩ − shift) for every i, and over i for every j.
 
     Args:
       x: [N, D] bfloat16, D a multiple of 64 up to 512.
       y: [M, D] bfloat16; None: the rows of x, each without itself.
       scale, shift: float32 scalars.
+      kind: of φ: exp, or softplus, log(1 + e^s).
+      exclude: int32 [N], for each row the column to leave out, −1 for none; None: none.
       counts: the leading rows of x and of y that count, two integers; None: all.
       cut: None: `cut_for`.
 
@@ -98,12 +103,14 @@ def sums(
     tiles, blocks = cut.rows // ROWS, cut.columns // block
     counts = (n, m) if counts is None else counts
     shape = (ROWS, cut.width)
+    value = terms.of(kind).value
 
     def body(x_ref, y_ref, *refs):
+        left_ref, refs = (None, refs) if exclude is None else (refs[0], refs[1:])
         jobs_ref, counts_ref, constants_ref, rows_ref, columns_ref, *scratch = refs
         smem, full, free, own, own_full, own_free, of_rows, of_columns, *rest = scratch
         stream = Stream(smem, full, free, dim // smem.shape[2])
-        turn, may_sum = rest
+        turn, may_sum, *left = rest
         turns = kernel.Turns(turn, taken=stream.chunks == 1)
         job = lax.axis_index("job")
         down_at, across_at = jobs_ref[job, 0], jobs_ref[job, 1]
@@ -128,6 +135,8 @@ def sums(
 
         def compute(me):
             factor, minus = constants_ref[0], constants_ref[1]
+            if left:
+                plgpu.barrier_wait(left[1])
 
             @pl.loop(0, tiles)
             def _(t):
@@ -156,7 +165,7 @@ def sums(
                         turns.change()
 
                     s = stream.times(own.at[me], sent + t, between)
-                    e = jnp.exp2(s * factor - minus)
+                    e = value(s * factor - minus)
                     if mask:
                         i = kernel.index(shape, 0) + (down_at * cut.rows + place(t))
                         j = kernel.index(shape, 1) + first
@@ -164,6 +173,9 @@ def sums(
                             i < (j if itself else count_rows)
                         )
                         e = jnp.where(counted, e, 0.0)
+                    if left:
+                        rows = left[0].at[pl.ds(place(t), ROWS)]
+                        e = kernel.leave_out(e, kernel.load(rows, BY_ROW) - first)
                     carry = kernel.ordered((total + e, e.sum(1)))
                     turns.change()
                     return carry
@@ -202,6 +214,13 @@ def sums(
             plgpu.wait_smem_to_gmem(0)
 
         def move():
+            if left:
+                for k, size in kernel.slices(cut.rows):
+                    rows = pl.ds(down_at * cut.rows + k, size)
+                    plgpu.copy_gmem_to_smem(
+                        left_ref.at[rows], left[0].at[pl.ds(k, size)], left[1]
+                    )
+
             def one_block(b, sent):
                 pl.when(b > 0)(lambda: plgpu.barrier_wait(own_free))
                 for w in range(WARPGROUPS):
@@ -239,11 +258,13 @@ def sums(
             kernel.numbers(WARPGROUPS, cut.width),
             kernel.Turns.scratch(),
             plgpu.Barrier(num_barriers=WARPGROUPS),
+            *([] if exclude is None else kernel.left_out(cut.rows)),
         ),
         grid={"job": len(jobs)},
     )(
         kernel.padded(x, cut.rows),
         kernel.padded(y, cut.columns),
+        *([] if exclude is None else [kernel.padded(exclude, cut.rows)]),
         jnp.asarray(jobs),
         jnp.stack([jnp.int32(count) for count in counts]),
         kernel.constants(scale, shift),

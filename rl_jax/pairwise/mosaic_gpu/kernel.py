@@ -45,6 +45,17 @@ def numbers(*shape: int) -> Any:
     return plgpu.SMEM(shape, jnp.float32)
 
 
+def slices(size: int) -> list[tuple[int, int]]:
+    """Starts and sizes of the copies of so many numbers: each takes up to 256."""
+    return [(k, min(256, size - k)) for k in range(0, size, 256)]
+
+
+def left_out(rows: int) -> list:
+    """What holds the columns that so many rows leave out, and who waits for it."""
+    full = plgpu.Barrier(num_arrivals=len(slices(rows)))
+    return [plgpu.SMEM((rows,), jnp.int32), full]
+
+
 def launch(body: Callable[..., None], *, out: Any, scratch: Any, grid: dict[str, int]):
     """A kernel of `grid` blocks, each of two computing warpgroups and one that moves.
 
@@ -143,6 +154,12 @@ def transposed(ref: Any) -> Any:
     if hasattr(ref, "transpose"):
         return ref.transpose((1, 0))
     return plgpu.transpose_ref(ref, (1, 0))
+
+
+def leave_out(tile: jax.Array, column: jax.Array) -> jax.Array:
+    """A tile with 0 where a row, [R], meets the column of that number, if it does."""
+    j = index(tile.shape, 1)
+    return jnp.where(j == spread(column, tile.shape, BY_ROW), 0.0, tile)
 
 
 class Turns(NamedTuple):

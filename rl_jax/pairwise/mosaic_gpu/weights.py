@@ -1,7 +1,7 @@
 """A tile of weights, written out, on a Hopper GPU: gradients from D = 320 to 512.
 
 From D = 320 on the sums of 64 rows no longer fit into the registers of a warpgroup.
-There the weights of a large tile, W_ij = exp(scale·⟨x_i, y_j⟩ − shift)(a_i + b_j), are
+There the weights of a large tile, W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)(a_i + b_j), are
 made in one pass, 16-bit and so half as large as logits would be, and cuBLAS multiplies.
 """
 
@@ -12,7 +12,7 @@ import jax.experimental.pallas.mosaic_gpu as plgpu
 import jax.numpy as jnp
 from jax import lax
 
-from rl_jax.pairwise.mosaic_gpu import kernel
+from rl_jax.pairwise.mosaic_gpu import kernel, terms
 from rl_jax.pairwise.mosaic_gpu.kernel import (
     BY_COLUMN,
     BY_ROW,
@@ -33,7 +33,7 @@ def buffers_for(tall: int, dim: int) -> int:
     """Chunks in flight: what shared memory has room for, up to six."""
     owned = BLOCK * dim * 2
     results = 2 * WARPGROUPS * ROWS * WIDTH * 2
-    room = kernel.SHARED_MEMORY - owned - results - 4 * (tall + BLOCK) - 4096
+    room = kernel.SHARED_MEMORY - owned - results - 4 * (2 * tall + BLOCK) - 4096
     return min(room // (ROWS * kernel.chunk_of(dim) * 2), 6)
 
 
@@ -45,9 +45,11 @@ def weights(
     scale,
     shift,
     *,
+    kind: terms.Kind = "exp",
+    exclude: jax.Array | None = None,
     diagonal: bool = False,
 ) -> jax.Array:
-    """W_ij = exp(scale·⟨x_i, y_j⟩ − shift)·(a_i + b_j), rounded as x is.
+    """W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)·(a_i + b_j), rounded as x is.
 
     Args:
       x: [N, D] bfloat16, D a multiple of 64 up to 512, N of 64.
@@ -55,6 +57,9 @@ def weights(
       a: float32 [N].
       b: float32 [M].
       scale, shift: float32 scalars.
+      kind: of φ, see `terms`.
+      exclude: int32 [N], for each row a column to put 0 at; none where there is none of
+        that number. None: none.
       diagonal: put 0 where i = j.
 
     Returns:
@@ -69,28 +74,32 @@ def weights(
     chunk = kernel.chunk_of(dim)
     shape = (ROWS, WIDTH)
     tiles = tall // ROWS
-    # A copy takes up to 256 numbers.
-    slices = [(k, min(256, tall - k)) for k in range(0, tall, 256)]
+    slices = kernel.slices(tall)
+    weight = terms.of(kind).weight
 
-    def body(x_ref, y_ref, a_ref, b_ref, constants_ref, out_ref, *scratch):
-        smem, full, free, own, share, shares, own_full, results, turn = scratch
+    def body(x_ref, y_ref, a_ref, b_ref, *refs):
+        left_ref, refs = (None, refs) if exclude is None else (refs[0], refs[1:])
+        constants_ref, out_ref, *scratch = refs
+        smem, full, free, own, share, shares, own_full, results, turn, *left = scratch
         stream = Stream(smem, full, free, dim // chunk)
         turns = kernel.Turns(turn, taken=stream.chunks == 1)
         top = lax.axis_index("down") * tall
-        left = lax.axis_index("across") * BLOCK
+        side = lax.axis_index("across") * BLOCK
 
         def compute(me):
             factor, minus = constants_ref[0], constants_ref[1]
             plgpu.barrier_wait(own_full)
+            if left:
+                plgpu.barrier_wait(left[1])
             of_column = kernel.load(shares.at[me], BY_COLUMN)
-            first = left + me * WIDTH
+            first = side + me * WIDTH
             turns.begin(me)
 
             @pl.loop(0, tiles)
             def _(t):
                 s = stream.times(own.at[me], t, turns.change)
                 of_row = kernel.load(share.at[pl.ds(t * ROWS, ROWS)], BY_ROW)
-                w = jnp.exp2(s * factor - minus) * (
+                w = weight(s * factor - minus) * (
                     kernel.spread(of_row, shape, BY_ROW)
                     + kernel.spread(of_column, shape, BY_COLUMN)
                 )
@@ -98,6 +107,9 @@ def weights(
                     i = kernel.index(shape, 0) + (top + t * ROWS)
                     j = kernel.index(shape, 1) + first
                     w = jnp.where(i == j, 0.0, w)
+                if left:
+                    rows = left[0].at[pl.ds(t * ROWS, ROWS)]
+                    w = kernel.leave_out(w, kernel.load(rows, BY_ROW) - first)
                 turns.change()
                 out = results.at[me, lax.rem(t, jnp.int32(2))]
                 kernel.wait_for_copies(1)
@@ -111,14 +123,17 @@ def weights(
 
         def move():
             for w in range(WARPGROUPS):
-                columns = pl.ds(left + w * WIDTH, WIDTH)
+                columns = pl.ds(side + w * WIDTH, WIDTH)
                 plgpu.copy_gmem_to_smem(y_ref.at[columns], own.at[w], own_full)
                 plgpu.copy_gmem_to_smem(b_ref.at[columns], shares.at[w], own_full)
             for k, size in slices:
                 rows = pl.ds(top + k, size)
-                plgpu.copy_gmem_to_smem(
-                    a_ref.at[rows], share.at[pl.ds(k, size)], own_full
-                )
+                here = pl.ds(k, size)
+                plgpu.copy_gmem_to_smem(a_ref.at[rows], share.at[here], own_full)
+                if left:
+                    plgpu.copy_gmem_to_smem(
+                        left_ref.at[rows], left[0].at[here], left[1]
+                    )
 
             @pl.loop(0, tiles)
             def _(t):
@@ -139,6 +154,11 @@ def weights(
             plgpu.Barrier(num_arrivals=2 * WARPGROUPS + len(slices)),
             kernel.tile_of((WARPGROUPS, 2, ROWS, WIDTH), x.dtype),
             kernel.Turns.scratch(),
+            *([] if exclude is None else kernel.left_out(tall)),
         ),
         grid={"down": n // tall, "across": m // BLOCK},
-    )(x, y, a, b, kernel.constants(scale, shift))
+    )(
+        *(x, y, a, b),
+        *([] if exclude is None else [exclude]),
+        kernel.constants(scale, shift),
+    )
