@@ -285,6 +285,8 @@ def one_size(
     )
     for name, row in rows.items():
         bench.result["rows"].append(row | timed.get(name, {"seconds": [], "calls": 0}))
+    if torch is not None:
+        torch.load()  # nothing: its memory is needed by others
 
 
 def candidates(task: Task) -> dict[str, tuple[contenders.Loss, str]]:

@@ -141,10 +141,11 @@ class Worker:
         }, []
 
     def load(self, request, payload):
-        """Keeps the arrays sent."""
+        """Keeps the arrays sent, in the place of those before; frees what is free."""
         self.arrays = [
             torch.tensor(x, device=self.device, requires_grad=True) for x in payload
         ]
+        self._release()
         return {}, []
 
     def check(self, request, payload):
