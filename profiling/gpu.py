@@ -72,14 +72,15 @@ TORCH_LOSSES = {
         "Liger bf16": ("liger", False, "bf16"),
     },
     SIGLIP: {
-        "PyTorch bf16": ("siglip", False, "bf16"),
-        "siglip-kernel bf16": ("siglip_kernel", False, "bf16, so the value"),
+        "PyTorch bf16": ("siglip", False, "bf16 logits"),
+        "siglip-kernel bf16": ("siglip_kernel", False, "bf16 logits"),
     },
 }
 """Loss in the PyTorch process, whether compiled, and its class of products."""
 COMPILED = {
-    loss: ("PyTorch compiled bf16", (name, True, "bf16"))
-    for loss, name in ((NT_XENT, "nt_xent"), (CLIP, "clip"), (SIGLIP, "siglip"))
+    NT_XENT: ("PyTorch compiled bf16", ("nt_xent", True, "bf16")),
+    CLIP: ("PyTorch compiled bf16", ("clip", True, "bf16")),
+    SIGLIP: ("PyTorch compiled bf16", ("siglip", True, "bf16 logits")),
 }
 PACKAGED = ("inf_cl", "cut_cross_entropy", "liger", "siglip_kernel")
 """Those of packages that may be missing."""
@@ -193,15 +194,16 @@ class Programs:
 
 def needs(bench: Bench, task: Task) -> float:
     """Seconds that a large size takes, told from the next smaller one."""
-    times = [
-        (task.rows / other.rows) ** 2 * min(row["seconds"])
-        for other, group in subject.groups(bench.result["rows"]).items()
-        if other.loss == task.loss and other.dim == task.dim and other.rows < task.rows
-        for name, row in group.items()
-        if row["seconds"] and name in (OURS, PLAIN)
-    ]
-    # One call to check, one to learn how long it takes, two to record; and inputs.
-    return 4 * sum(times[-2:]) + task.rows * task.dim / 3e7
+    known: dict[str, float] = {}
+    for row in bench.result["rows"]:
+        same = (row["loss"], row["dim"]) == (task.loss, task.dim)
+        if same and row["rows"] < task.rows and row["seconds"]:
+            ratio = (task.rows / row["rows"]) ** 2
+            known[row["contender"]] = ratio * min(row["seconds"])
+    ours = sum(known.get(name, 0.0) for name in candidates(task))
+    # One call to check, up to three to learn how long it takes, two to record; and
+    # inputs.
+    return 6 * ours + task.rows * task.dim / 3e7
 
 
 def products(result: dict, shrink: int) -> None:
@@ -457,38 +459,84 @@ def _error(x: float | None) -> str:
 
 
 def plot(figure, result: dict) -> None:
-    """Medians against the rows, a panel for each loss and D of several sizes."""
+    """Time above and rate below against the rows, for each loss and D of some sizes.
+
+    Beside the rates are two ceilings: that of the products, and that of whoever lets
+    each logit go through memory, written and read once in float32.
+    """
     groups = subject.groups(result["rows"])
-    several = [
-        (t.loss, t.dim)
-        for t in groups
-        if len({o.rows for o in groups if (o.loss, o.dim) == (t.loss, t.dim)}) > 1
-    ]
-    panels = sorted(set(several)) or [("", 0)]
+    sizes: dict[tuple[str, int], list[Task]] = {}
+    for task in sorted(groups, key=lambda t: t.rows):
+        sizes.setdefault((task.loss, task.dim), []).append(task)
+    panels = {
+        key: tasks for key, tasks in sizes.items() if len(tasks) >= FEWEST_IN_PANEL
+    } or {("", 0): []}
     names = list(dict.fromkeys(r["contender"] for r in result["rows"]))
     colours = dict(zip(names, 2 * results.COLOURS, strict=False))
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, (loss, dim) in zip(axes, panels, strict=True):
-        tasks = sorted(t for t in groups if (t.loss, t.dim) == (loss, dim))
+    figure.set_size_inches(3.4 * len(panels) + 1, 6.4)
+    axes = figure.subplots(2, len(panels), squeeze=False, sharex="col")
+    for (above, below), ((loss, dim), tasks) in zip(
+        axes.T, panels.items(), strict=True
+    ):
         for name in names:
-            points = [
-                (t.rows, 1e3 * timing.summary(groups[t][name]["seconds"])["median"])
+            found = [
+                (t, timing.summary(groups[t][name]["seconds"])["median"])
                 for t in tasks
                 if groups[t].get(name, {}).get("seconds")
             ]
-            if points:
-                style = {"linewidth": 2.6} if name == OURS else {"linestyle": "--"}
-                ax.plot(*zip(*points, strict=True), marker="o", color=colours[name],
-                        label=name, **style)  # fmt: skip
-        floors = [(t.rows, _floor(result, t)) for t in tasks]
-        floors = [(n, 1e3 * f) for n, f in floors if f]
-        if floors:
-            ax.plot(*zip(*floors, strict=True), color="#66707b", linestyle=":",
-                    label="floor")  # fmt: skip
-        ax.set(title=f"{loss}, D = {dim}", xlabel="rows", ylabel="ms", yscale="log")
-        results.sizes_axis(ax.xaxis, [t.rows for t in tasks])
-        if tasks:
-            ax.legend(fontsize=7)
+            if not found:
+                continue
+            again = names.index(name) >= len(results.COLOURS)
+            style = {"color": colours[name], "label": name}
+            style |= {"marker": "s", "linestyle": "-."} if again else {"marker": "o"}
+            if name == OURS:
+                style["linewidth"] = 2.6
+            elif not again:
+                style["linestyle"] = "--"
+            rows = [t.rows for t, _ in found]
+            above.plot(rows, [1e3 * s for _, s in found], **style)
+            below.plot(rows, [_useful_rate(t, s) for t, s in found], **style)
+        rows = [t.rows for t in tasks]
+        for label, seconds in _floors(result, tasks).items():
+            style = {"color": "#66707b", "linestyle": FLOORS[label], "label": label}
+            rates = [_useful_rate(t, s) for t, s in zip(tasks, seconds, strict=True)]
+            above.plot(rows, [1e3 * s for s in seconds], **style)
+            below.plot(rows, rates, **style)
+        above.set(title=f"{loss}, D = {dim}", yscale="log")
+        below.set(xlabel="rows", yscale="log")
+        results.sizes_axis(below.xaxis, [t.rows for t in tasks])
+    axes[0, 0].set_ylabel("ms")
+    axes[1, 0].set_ylabel("useful TFLOP/s")
+    handles = {
+        label: handle
+        for ax in axes.flat
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    if handles:
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=5)
+
+
+FEWEST_IN_PANEL = 3
+FLOORS = {"least time": ":", "logits through memory": (0, (1, 4))}
+BYTES_OF_A_LOGIT = 8
+"""Written and read once in float32."""
+
+
+def _floors(result: dict, tasks: Sequence[Task]) -> dict[str, list[float]]:
+    """Seconds of each bound at each size, where its rates were measured."""
+    out = {}
+    least = [_floor(result, task) for task in tasks]
+    if all(least):
+        out["least time"] = least
+    copies = [r["rate"] for r in result["ceilings"] if r["what"] == "copy"]
+    if copies:
+        moved = [BYTES_OF_A_LOGIT * task.rows**2 for task in tasks]
+        out["logits through memory"] = [b / max(copies) for b in moved]
+    return out
+
+
+def _useful_rate(task: Task, seconds: float) -> float:
+    return task.useful_flops / seconds / 1e12
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def begin(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those that benchmarks of an accelerator share."""
     positive = arguments.positive
-    parser.add_argument("--budget", type=positive, default=420, metavar="SECONDS")
+    parser.add_argument("--budget", type=positive, default=560, metavar="SECONDS")
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--tiny", action="store_true", help="a trial, also on CPU")
 

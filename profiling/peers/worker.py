@@ -120,6 +120,8 @@ class Worker:
     def __init__(self, device: str):
         self.training = {}
         self.device = torch.device(device)
+        # Beyond it PyTorch runs what is compiled for one more size as it is.
+        torch._dynamo.config.recompile_limit = 64
         if self.device.type == "cuda":
             # As XLA does by default: float32 products in TF32.
             torch.set_float32_matmul_precision("high")

@@ -111,7 +111,7 @@ def uses_kernels(plan: Plan, given: Operands) -> bool:
     if devices() > 1 or inside_shard_map():
         return False
     return plan.kernels or (
-        mosaic_gpu.worthwhile(given) and mosaic_gpu.available(plan.kind) is None
+        mosaic_gpu.worthwhile(plan, given) and mosaic_gpu.available(plan.kind) is None
     )
 
 

@@ -194,15 +194,18 @@ def test_weights_of_other_terms_and_without_some_columns(interpreted, kind):
     (x, x_exact), (y, y_exact) = unit(128, 64), unit(256, 64, 1)
     a, b = shares(len(x), 2), shares(len(y), 3)
     exclude = left_out(len(x), len(y))
-    found = weights.weights(
+    found, sums = weights.weights(
         *(x, y, jnp.asarray(a), jnp.asarray(b), SCALE, 2.0),
         kind=kind,
         exclude=jnp.asarray(exclude),
+        with_sums=True,
     )
     s = logits(x_exact, y_exact)
     e = 1 / (1 + np.exp(-s)) if kind == "softplus" else np.exp(s)
-    expected = without(rounded(e * (a[:, None] + b)), exclude)
+    exact = without(e * (a[:, None] + b), exclude)
+    expected = rounded(exact)
     assert relative(found, expected) < 2e-4
+    np.testing.assert_allclose(sums, exact.sum(1), rtol=2e-6)
     np.testing.assert_array_equal(np.asarray(found) == 0, expected == 0)
 
 
@@ -271,7 +274,7 @@ def test_lowers_at_every_width(dim):
     exclude = jax.ShapeDtypeStruct((8192,), jnp.int32)
 
     def logistic(x, a, exclude):
-        options = {"kind": "softplus", "exclude": exclude}
+        options = {"kind": "softplus", "exclude": exclude, "with_sums": True}
         return weights.weights(x, x, a, a, 1.0, 1.0, **options)
 
     assert lowered(logistic, x, a, exclude) == 1
@@ -323,7 +326,7 @@ def test_is_chosen_for_siglip(on_hopper, dim):
         options = {"logit_scale": scale, "bias": bias, "precision": "bf16"}
         return losses.sigmoid(a, b, **options)
 
-    x, one = rows_of(9000, dim, jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
+    x, one = rows_of(17000, dim, jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
     f = jax.value_and_grad(value, argnums=(0, 1, 2, 3))
     assert lowered(f, x, x, one, one) == 2
     batch = [jax.ShapeDtypeStruct((2, *v.shape), v.dtype) for v in (x, x, one, one)]

@@ -33,8 +33,8 @@ NARROW = 256
 WIDE = 512
 """Columns up to which 128 rows and a few tiles fit into shared memory."""
 
-FEWEST_PAIRS = 2**24
-"""4,096 × 4,096, the fewest that were measured; fewer are a single tile of XLA's."""
+FEWEST_PAIRS = {"exp": 2**24, "softplus": 2**28}
+"""4,096² and 16,384², the fewest for which they were measured to be faster."""
 
 TILE = 8192
 """Rows and columns of a tile of weights: 128 MiB."""
@@ -71,10 +71,10 @@ def supports(plan: Plan, given: Operands) -> str | None:
     return None
 
 
-def worthwhile(given: Operands) -> bool:
+def worthwhile(plan: Plan, given: Operands) -> bool:
     """Whether there are so many pairs that XLA's path is slower."""
     columns = len(given.x if given.y is None else given.y)
-    return len(given.x) * columns >= FEWEST_PAIRS
+    return len(given.x) * columns >= FEWEST_PAIRS[plan.kind]
 
 
 @functools.cache
@@ -108,35 +108,36 @@ def _try(kind: reductions.Kind) -> str | None:
             for _ in range(2)
         )
         one, two = (np.asarray(v, np.float64) for v in (x, y))
-        a = jnp.ones(len(x), jnp.float32)
         given = Operands(x, None, jnp.float32(2.0), None, None, None, None, None)
+        plan = Plan(kind, len(x), len(x), None)
         if kind == "exp":
             given = given._replace(shift=0.0)
-            e = np.exp(2 * one @ one.T)
-            np.fill_diagonal(e, 0.0)
-            value, expected = e, 2 * e @ one
+            value = np.exp(2 * one @ one.T)
+            np.fill_diagonal(value, 0.0)
+            expected = value.sum(1), 2 * value @ one
         else:
             given = given._replace(
                 y=y, offset=jnp.float32(-1.0), exclude=jnp.arange(len(x))
             )
+            plan = plan._replace(with_total=True)
             e = np.exp(2 * one @ two.T - 1)
-            value, weight = np.log1p(e), e / (1 + e)
-            np.fill_diagonal(value, 0.0)
-            np.fill_diagonal(weight, 0.0)
-            expected = weight @ two
-        plan = Plan(kind, len(x), len(x), None, with_y=kind != "exp")
+            np.fill_diagonal(e, 0.0)
+            weight = e / (1 + e)
+            expected = np.log1p(e).sum(1), weight @ two, weight.sum()
 
-        def both(given, a, plan=plan):
+        def both(given, plan=plan):
             of_rows, _ = sums(plan, given)
-            # Of exponentials l, the weights are those of a = g / l.
-            g = a * of_rows[0] if plan.kind == "exp" else a
-            return of_rows[0], gradients(plan, given, Cotangents((of_rows, g), None)).x
+            # Of sums of exponentials l, the weights are those of g / l.
+            g = of_rows[0] if plan.kind == "exp" else jnp.ones_like(of_rows[0])
+            found = gradients(plan, given, Cotangents((of_rows, g), None))
+            total = [found.total] if plan.with_total else []
+            return of_rows[0], found.x, *total
 
-        total, dx = jax.jit(both)(given, a)
-        errors = (
-            np.max(np.abs(np.asarray(total, np.float64) / value.sum(1) - 1)) / 1e-5,
-            np.linalg.norm(dx - expected) / np.linalg.norm(expected) / 1e-2,
-        )
+        found = jax.jit(both)(given)
+        errors = [
+            np.linalg.norm(np.asarray(f, np.float64) - r) / np.linalg.norm(r) / allowed
+            for f, r, allowed in zip(found, expected, (1e-5, 1e-2, 1e-5), strict=False)
+        ]
         if not max(errors) < 1:
             return f"a trial at D = {dim} was {max(errors):.0e} times too far off"
     return None
@@ -317,38 +318,42 @@ def _multiplied(
     kind, x, y, a, b, exclude, scale, shift, *, with_y: bool, with_total: bool
 ):
     """W y, and Wᵀ x and the sum of W where asked for, from large tiles of weights W."""
-    from rl_jax.pairwise.mosaic_gpu import weights
+    from rl_jax.pairwise.mosaic_gpu import terms, weights
 
     sizes = _tile(len(x)), _tile(len(y))
     x_rows, a_rows = (tiles.blocks(v, sizes[0]) for v in (x, a))
     y_rows, b_rows = (tiles.blocks(v, sizes[1]) for v in (y, b))
-    left_out, dim = _left_out(exclude, *sizes), x.shape[1]
-    beside = y_rows
-    if with_total:
-        # Columns of ones give the sums of rows of W; what fills y up has none.
-        ones = tiles.blocks(jnp.ones((len(y), ALIGNED), y.dtype), sizes[1])
-        beside = jnp.concatenate([y_rows, ones], axis=2)
+    left_out = _left_out(exclude, *sizes)
 
     def body(out, i, j):
-        dx, dy = out
+        dx, dy, total = out
         w = weights.weights(
             *(x_rows[i], y_rows[j], a_rows[i], b_rows[j], scale, shift),
             kind=kind,
             exclude=left_out(i, j),
+            with_sums=with_total,
         )
-        dx = dx.at[i].add(tiles.product((w,), (beside[j],)))
+        if with_total:
+            w, of_rows = w
+            total += of_rows.sum()
+        dx = dx.at[i].add(tiles.product((w,), (y_rows[j],)))
         if dy is not None:
             dy = dy.at[j].add(tiles.product((w.T,), (x_rows[i],)))
-        return dx, dy
+        return dx, dy, total
 
     start = (
-        jnp.zeros((*x_rows.shape[:2], beside.shape[2]), jnp.float32),
+        jnp.zeros(x_rows.shape, jnp.float32),
         jnp.zeros(y_rows.shape, jnp.float32) if with_y else None,
+        jnp.float32(0.0) if with_total else None,
     )
-    dx, dy = tiles.loop(body, start, tiles.grid(len(x_rows), len(y_rows)))
+    dx, dy, total = tiles.loop(body, start, tiles.grid(len(x_rows), len(y_rows)))
+    if with_total:
+        # What fills y up are zeros, whose logits are what was taken away.
+        extra = y_rows.shape[0] * y_rows.shape[1] - len(y)
+        weight = terms.of(kind).weight(-shift / terms.LN_2)
+        total -= extra * weight * a.sum()
     dx = tiles.unblock(dx, len(x))
-    total = dx[:, dim].sum() if with_total else None
-    return dx[:, :dim], None if dy is None else tiles.unblock(dy, len(y)), total
+    return dx, None if dy is None else tiles.unblock(dy, len(y)), total
 
 
 def _tile(rows: int) -> int:

@@ -33,7 +33,9 @@ def buffers_for(tall: int, dim: int) -> int:
     """Chunks in flight: what shared memory has room for, up to six."""
     owned = BLOCK * dim * 2
     results = 2 * WARPGROUPS * ROWS * WIDTH * 2
-    room = kernel.SHARED_MEMORY - owned - results - 4 * (2 * tall + BLOCK) - 4096
+    # Of each row its share, what it leaves out, and a sum for each warpgroup.
+    numbers = (2 + WARPGROUPS) * tall + BLOCK
+    room = kernel.SHARED_MEMORY - owned - results - 4 * numbers - 4096
     return min(room // (ROWS * kernel.chunk_of(dim) * 2), 6)
 
 
@@ -48,7 +50,8 @@ def weights(
     kind: terms.Kind = "exp",
     exclude: jax.Array | None = None,
     diagonal: bool = False,
-) -> jax.Array:
+    with_sums: bool = False,
+):
     """W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)·(a_i + b_j), rounded as x is.
 
     Args:
@@ -61,9 +64,10 @@ def weights(
       exclude: int32 [N], for each row a column to put 0 at; none where there is none of
         that number. None: none.
       diagonal: put 0 where i = j.
+      with_sums: return the sums of rows too.
 
     Returns:
-      [N, M] of the dtype of x.
+      [N, M] of the dtype of x; with sums `(W, sums)`, float32 [N], before rounding.
     """
     (n, dim), m = x.shape, len(y)
     chex.assert_is_divisible(n, ROWS)
@@ -79,8 +83,10 @@ def weights(
 
     def body(x_ref, y_ref, a_ref, b_ref, *refs):
         left_ref, refs = (None, refs) if exclude is None else (refs[0], refs[1:])
-        constants_ref, out_ref, *scratch = refs
-        smem, full, free, own, share, shares, own_full, results, turn, *left = scratch
+        constants_ref, out_ref, *refs = refs
+        sums_ref, scratch = (refs[0], refs[1:]) if with_sums else (None, refs)
+        smem, full, free, own, share, shares, own_full, results, turn, *rest = scratch
+        of_rows, left = (rest[0], rest[1:]) if with_sums else (None, rest)
         stream = Stream(smem, full, free, dim // chunk)
         turns = kernel.Turns(turn, taken=stream.chunks == 1)
         top = lax.axis_index("down") * tall
@@ -110,6 +116,8 @@ def weights(
                 if left:
                     rows = left[0].at[pl.ds(t * ROWS, ROWS)]
                     w = kernel.leave_out(w, kernel.load(rows, BY_ROW) - first)
+                if of_rows is not None:
+                    of_rows[me, pl.ds(t * ROWS, ROWS)] = w.sum(1)
                 turns.change()
                 out = results.at[me, lax.rem(t, jnp.int32(2))]
                 kernel.wait_for_copies(1)
@@ -119,6 +127,10 @@ def weights(
                 plgpu.copy_smem_to_gmem(out, out_ref.at[rows, pl.ds(first, WIDTH)])
 
             turns.end(me)
+            if sums_ref is not None:
+                plgpu.commit_smem()
+                here = sums_ref.at[lax.axis_index("across"), me, pl.ds(top, tall)]
+                plgpu.copy_smem_to_gmem(of_rows.at[me], here)
             plgpu.wait_smem_to_gmem(0)
 
         def move():
@@ -143,9 +155,13 @@ def weights(
 
         kernel.roles(compute, move)
 
-    return kernel.launch(
+    across = m // BLOCK
+    out = [jax.ShapeDtypeStruct((n, m), x.dtype)]
+    if with_sums:
+        out += [jax.ShapeDtypeStruct((across, WARPGROUPS, n), jnp.float32)]
+    made = kernel.launch(
         body,
-        out=jax.ShapeDtypeStruct((n, m), x.dtype),
+        out=out,
         scratch=(
             *Stream.scratch(buffers_for(tall, dim), chunk, x.dtype),
             kernel.tile_of((WARPGROUPS, WIDTH, dim), x.dtype),
@@ -154,11 +170,13 @@ def weights(
             plgpu.Barrier(num_arrivals=2 * WARPGROUPS + len(slices)),
             kernel.tile_of((WARPGROUPS, 2, ROWS, WIDTH), x.dtype),
             kernel.Turns.scratch(),
+            *([kernel.numbers(WARPGROUPS, tall)] if with_sums else []),
             *([] if exclude is None else kernel.left_out(tall)),
         ),
-        grid={"down": n // tall, "across": m // BLOCK},
+        grid={"down": n // tall, "across": across},
     )(
         *(x, y, a, b),
         *([] if exclude is None else [exclude]),
         kernel.constants(scale, shift),
     )
+    return (made[0], made[1].sum((0, 1))) if with_sums else made[0]
