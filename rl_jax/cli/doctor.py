@@ -37,7 +37,7 @@ def doctor(argv: Sequence[str]) -> None:
         free = shutil.disk_usage(path).free / 1e9
         print(f"{'free disk':<18}{free:.1f} GB in {path.absolute()}")
         print(f"{'decode':<18}{data.decode_speed(None):.0f} JPEG images/s, one core")
-        reason = mosaic_gpu.available()
+        reason = mosaic_gpu.available("exp") or mosaic_gpu.available("softplus")
         print(f"{'Hopper kernels':<18}{reason or 'yes'}")
         error = loss_error()
         print(f"{'nt_xent':<18}{error:.1e} relative error against float64")

@@ -80,8 +80,9 @@ def reduce(
     whole = sharded.devices() == 1 and sizes[0] >= shape[0] and sizes[1] >= shape[1]
     plan = Plan(kind, *sizes, precision, both=both, kernels=kernels)
     if kernels:
-        _check_kernels(name, plan, given)
-    plan = plan._replace(keep=whole and not sharded.uses_kernels(plan, given))
+        _check_kernels(name, plan, given, ring)
+    keep = whole and not sharded.uses_kernels(plan, given, ring)
+    plan = plan._replace(keep=keep)
     if isinstance(max_norm, int | float) and isinstance(scale, int | float):
         bound = abs(float(scale)) * float(max_norm) ** 2
         return _compiled(Config(plan, ring, bound), given, None)
@@ -252,13 +253,9 @@ def _check_columns(name, x, y, valid, exclude, group, max_norm):
         raise UsageError(f"{name}: max_norm must be > 0, got {max_norm}")
 
 
-def _check_kernels(name: str, plan: Plan, given: Operands) -> None:
+def _check_kernels(name: str, plan: Plan, given: Operands, ring: bool | None) -> None:
     """Refuses what was asked of the kernels and they cannot do."""
-    reason = mosaic_gpu.supports(plan, given)
-    if reason is None and sharded.devices() > 1:
-        reason = "they run on one device, and the mesh has several"
-    if reason is None and sharded.inside_shard_map():
-        reason = "they are not for the inside of a shard_map"
+    reason = sharded.no_kernels(plan, given, ring)
     reason = reason or mosaic_gpu.available(plan.kind)
     if reason is not None:
         raise UsageError(

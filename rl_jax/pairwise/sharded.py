@@ -1,8 +1,8 @@
 """The same reductions with the rows shared out over the devices of the context mesh.
 
 Two ways to see the others' rows: `gather` takes them all at once, `ring` passes them on
-from device to device. Without a mesh, with one device or inside somebody else's
-`shard_map`, this is the one-device path.
+from device to device; `owner` is the former by kernels. Without a mesh, with one device
+or inside somebody else's `shard_map`, this is the one-device path.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from rl_jax.errors import UsageError
-from rl_jax.pairwise import gather, mosaic_gpu, ring, streaming
+from rl_jax.pairwise import gather, mosaic_gpu, owner, ring, streaming
 from rl_jax.pairwise.streaming import Cotangents, Gradients, Operands, Plan
 
 AXIS = "data"
@@ -53,13 +53,22 @@ def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None)
 def sums(plan: Plan, given: Operands, *, use_ring: bool | None):
     """As `streaming.sums`; those of columns are shared out where y is."""
     if devices() == 1:
-        return _on_one(mosaic_gpu.sums, streaming.sums, plan, given)
+        return _either(mosaic_gpu.sums, streaming.sums, plan, given, use_ring)
     passed, shared = ways(given.x, given.y, use_ring)
-    local = ring.sums if passed else functools.partial(gather.sums, shared=shared)
-    run = functools.partial(local, plan, axis=AXIS, count=devices())
     row, column = PartitionSpec(AXIS), PartitionSpec(AXIS if shared else None)
     out = (row, column) if plan.both else row
-    return _map(run, (given,), (_specs(given, column),), out), None
+
+    def run(local, plan, given):
+        local = functools.partial(local, plan, axis=AXIS)
+        return _map(local, (given,), (_specs(given, column),), out)
+
+    ours = functools.partial(owner.sums, mosaic_gpu.sums, shared=shared)
+    if passed:
+        plain = functools.partial(ring.sums, count=devices())
+    else:
+        plain = functools.partial(gather.sums, count=devices(), shared=shared)
+    ways_ = functools.partial(run, ours), functools.partial(run, plain)
+    return _either(*ways_, plan, given, use_ring), None
 
 
 def gradients(
@@ -68,12 +77,8 @@ def gradients(
     """As `streaming.gradients`."""
     if devices() == 1:
         both = mosaic_gpu.gradients, streaming.gradients
-        return _on_one(*both, plan, given, bars, kept)
+        return _either(*both, plan, given, use_ring, bars, kept)
     passed, shared = ways(given.x, given.y, use_ring)
-    local = (
-        ring.gradients if passed else functools.partial(gather.gradients, shared=shared)
-    )
-    run = functools.partial(local, plan, axis=AXIS, count=devices())
     row, everywhere = PartitionSpec(AXIS), PartitionSpec()
     column = row if shared else everywhere
     bar_specs = Cotangents((row, row), bars.columns and (column, column))
@@ -82,8 +87,18 @@ def gradients(
         column if plan.with_y else None,
         everywhere if plan.with_total else None,
     )
-    specs = (_specs(given, column), bar_specs)
-    return _map(run, (given, bars), specs, out)
+
+    def run(local, plan, given):
+        local = functools.partial(local, plan, axis=AXIS)
+        return _map(local, (given, bars), (_specs(given, column), bar_specs), out)
+
+    ours = functools.partial(owner.gradients, mosaic_gpu.gradients, shared=shared)
+    if passed:
+        plain = functools.partial(ring.gradients, count=devices())
+    else:
+        plain = functools.partial(gather.gradients, count=devices(), shared=shared)
+    ways_ = functools.partial(run, ours), functools.partial(run, plain)
+    return _either(*ways_, plan, given, use_ring)
 
 
 def inside_shard_map() -> bool:
@@ -91,9 +106,9 @@ def inside_shard_map() -> bool:
     return AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types
 
 
-def _on_one(kernels, plain, plan: Plan, given: Operands, *rest):
-    """On one device: by the kernels where they are used, and the program runs there."""
-    if not uses_kernels(plan, given):
+def _either(kernels, plain, plan: Plan, given: Operands, use_ring, *rest):
+    """By the kernels where they are used, and the program runs on what has them."""
+    if not uses_kernels(plan, given, use_ring):
         return plain(plan, given, *rest)
     if plan.kernels:
         return kernels(plan, given, *rest)
@@ -104,15 +119,26 @@ def _on_one(kernels, plain, plan: Plan, given: Operands, *rest):
     )
 
 
-def uses_kernels(plan: Plan, given: Operands) -> bool:
+def uses_kernels(plan: Plan, given: Operands, use_ring: bool | None) -> bool:
     """Whether the kernels for Hopper GPUs do it, as asked for or by themselves."""
-    if plan.kernels is False or mosaic_gpu.supports(plan, given) is not None:
+    if plan.kernels is False or no_kernels(plan, given, use_ring) is not None:
         return False
-    if devices() > 1 or inside_shard_map():
-        return False
-    return plan.kernels or (
-        mosaic_gpu.worthwhile(plan, given) and mosaic_gpu.available(plan.kind) is None
-    )
+    if plan.kernels:
+        return True
+    # What a trial finds may differ from host to host, and programs must not.
+    alone = jax.process_count() == 1
+    large = mosaic_gpu.worthwhile(plan, given, devices())
+    return alone and large and mosaic_gpu.available(plan.kind) is None
+
+
+def no_kernels(plan: Plan, given: Operands, use_ring: bool | None) -> str | None:
+    """Why the kernels cannot do this here; None: they can, on Hopper GPUs."""
+    reason = mosaic_gpu.supports(plan, given, devices())
+    if reason is None and inside_shard_map():
+        reason = "they are not for the inside of a shard_map"
+    if reason is None and devices() > 1 and ways(given.x, given.y, use_ring)[0]:
+        reason = "rows that are passed from device to device are not theirs"
+    return reason
 
 
 def ways(

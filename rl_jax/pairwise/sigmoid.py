@@ -23,7 +23,8 @@ def sigmoid(
 
     rows_i = Σ_j log(1 + exp(scale·⟨x_i, y_j⟩ + bias)): the loss of a logistic
     regression that should call every pair negative (Zhai et al. 2023,
-    arXiv:2303.15343). Memory, devices and derivatives as `logsumexp`.
+    arXiv:2303.15343). Memory, devices and derivatives as `logsumexp`; kernels for
+    Hopper GPUs are for rectangles, and chosen from 2²⁸ pairs of a device on.
 
     Args:
       x: [N, D] float32 or bfloat16 rows, as they are: nothing is normalised here.

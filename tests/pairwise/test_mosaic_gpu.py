@@ -10,7 +10,7 @@ import pytest
 
 from rl_jax import losses, pairwise
 from rl_jax.errors import UsageError
-from rl_jax.pairwise import mosaic_gpu
+from rl_jax.pairwise import mosaic_gpu, streaming
 from rl_jax.pairwise.mosaic_gpu import backward, forward, kernel, terms, weights
 from rl_jax.pairwise.streaming import Operands, Plan
 
@@ -333,7 +333,7 @@ def test_is_chosen_for_siglip(on_hopper, dim):
     assert lowered(jax.vmap(f), *batch) == 2
 
 
-def test_columns_and_vmap_and_meshes(on_hopper):
+def test_columns_and_vmap(on_hopper):
     def both(x, y):
         one, two = pairwise.logsumexp(x, y, scale=8.0, max_norm=1.0, axis="both")
         return one.sum() + two.sum()
@@ -343,9 +343,92 @@ def test_columns_and_vmap_and_meshes(on_hopper):
     assert lowered(gradient, x, y) == 3
     batch = [jax.ShapeDtypeStruct((2, *v.shape), v.dtype) for v in (x, y)]
     assert lowered(jax.vmap(gradient), *batch) == 3
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+DEVICES = 8
+
+
+@pytest.fixture
+def mesh():
+    axis = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((DEVICES,), ("data",), axis_types=axis)
+
+
+def sigmoid_of(a, b, scale, **options):
+    return losses.sigmoid(a, b, logit_scale=scale, bias=-2.0, **options)
+
+
+def clip_of(a, b, scale, **options):
+    return losses.clip(a, b, logit_scale=scale, **options)
+
+
+def nt_xent_of(a, b, scale, **options):
+    return losses.nt_xent(a, b, temperature=1 / scale, **options)
+
+
+def unshared_of(a, b, scale, **options):
+    """Keys whose number the devices do not divide: each has all of them."""
+    options |= {"scale": scale, "max_norm": 2.0, "exclude": jnp.arange(len(a))}
+    return pairwise.logsumexp(a, b[:-3], **options).sum()
+
+
+@pytest.mark.parametrize("loss", [nt_xent_of, clip_of, sigmoid_of, unshared_of])
+def test_on_several_devices_it_is_the_same_sum(on_hopper, monkeypatch, mesh, loss):
+    """How the devices' shares are put together, with other sums in the kernels' place.
+
+    What the kernels compute is told apart above; here they are XLA's.
+    """
+    asked = []
+
+    def sums(plan, given):
+        asked.append((len(given.x), len(given.x if given.y is None else given.y)))
+        return streaming.sums(plan, given)
+
+    def gradients(plan, given, bars):
+        return streaming.gradients(plan, given, bars)
+
+    monkeypatch.setattr(mosaic_gpu, "sums", sums)
+    monkeypatch.setattr(mosaic_gpu, "gradients", gradients)
+    a, b = (jnp.asarray(unit(64 * DEVICES, 24, s)[1], jnp.float32) for s in (0, 1))
+    f = jax.value_and_grad(loss, argnums=(0, 1, 2))
+    options = {"precision": "bf16"}
+    expected = f(a, b, SCALE, implementation="xla", **options)
     with jax.set_mesh(mesh):
-        assert lowered(gradient, x, y) == 0
+        found = f(a, b, SCALE, implementation="mosaic_gpu", **options)
+    pairs = 2 if loss is nt_xent_of else 1
+    rows = pairs * 64
+    assert {n for n, _ in asked} == {rows}
+    columns = {m for _, m in asked}
+    if loss is nt_xent_of:
+        assert columns == {rows, (DEVICES - 1) * rows}
+    else:
+        assert columns == {64 * DEVICES - (3 if loss is unshared_of else 0)}
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    for one, other in zip(found[1], expected[1], strict=True):
+        assert relative(one, np.asarray(other, np.float64)) < 1e-5
+
+
+def test_is_chosen_on_several_devices(on_hopper, monkeypatch, mesh):
+    def f(rows, loss=clip_of, **options):
+        x = rows_of(rows, 64, jnp.float32)
+        scale = jax.ShapeDtypeStruct((), jnp.float32)
+
+        def value(a, b, scale):
+            return loss(a, b, scale, precision="bf16", **options)
+
+        return lowered(jax.value_and_grad(value, argnums=(0, 1, 2)), x, x, scale)
+
+    with jax.set_mesh(mesh):
+        assert f(16384) == 3
+        # Pairs of its own, and with the others: sums and gradients of each.
+        assert f(16384, nt_xent_of) == 4
+        assert f(8192) == 0
+        assert f(16384, implementation="ring") == 0
+        # What a trial finds may differ from host to host.
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        jax.clear_caches()
+        assert f(16384) == 0
+        assert f(16384, implementation="mosaic_gpu") == 3
 
 
 def test_memory_does_not_grow_with_the_pairs(on_hopper):

@@ -49,9 +49,10 @@ STRIP = 2**17
 """Rows and columns of one call for sums, whose partial sums then take 100 MiB."""
 
 
-def supports(plan: Plan, given: Operands) -> str | None:
-    """Why these kernels cannot do this reduction; None: they can, on a Hopper GPU."""
+def supports(plan: Plan, given: Operands, devices: int = 1) -> str | None:
+    """Why these kernels cannot do this reduction; None: they can, on Hopper GPUs."""
     columns = len(given.x if given.y is None else given.y)
+    rows = len(given.x) // devices
     if plan.kind not in ("exp", "softplus"):
         return "a running maximum is not kept, only a constant shift"
     if plan.kind == "softplus" and given.y is None:
@@ -66,15 +67,15 @@ def supports(plan: Plan, given: Operands) -> str | None:
         return "operands are of 16 bits: bfloat16 rows or precision='bf16'"
     if given.x.shape[1] > WIDE:
         return f"D is at most {WIDE}, got {given.x.shape[1]}"
-    if min(len(given.x), columns) < 64:
-        return f"N and M are at least 64, got {len(given.x)} and {columns}"
+    if min(rows, columns) < 64:
+        return f"N on a device and M are at least 64, got {rows} and {columns}"
     return None
 
 
-def worthwhile(plan: Plan, given: Operands) -> bool:
-    """Whether there are so many pairs that XLA's path is slower."""
+def worthwhile(plan: Plan, given: Operands, devices: int = 1) -> bool:
+    """Whether a device has so many pairs that XLA's path is slower."""
     columns = len(given.x if given.y is None else given.y)
-    return len(given.x) * columns >= FEWEST_PAIRS[plan.kind]
+    return len(given.x) // devices * columns >= FEWEST_PAIRS[plan.kind]
 
 
 @functools.cache
