@@ -6,13 +6,16 @@
 Sections in order of what should not be lost: ceilings, a check against float64,
 NT-Xent, CLIP and SigLIP up to 64k rows, NT-Xent up to 1M pairs, training steps of
 `profiling.step` (that script has their parts). Peers that are installed take part:
-PyTorch, eager and compiled, Inf-CL, cut-cross-entropy, Liger, siglip-kernel. Everything
-is compiled first, side by side. The JSON is written after each measurement; what the
+PyTorch, eager and compiled as it is by default, Inf-CL, cut-cross-entropy with nothing
+filtered out, Liger, siglip-kernel. What JAX compiles, and PyTorch's training steps, are
+compiled first, side by side. The JSON is written after each measurement; what the
 budget does not allow is skipped and named. A time is that of queued calls waited for
 together, over their number: launches overlap with work.
 
 Up to 4,096 rows float64 decides what is right, beyond this library's float32 on XLA's
-path, and where that takes too long its bf16 there: none of them uses the kernels.
+path, and up to 262,144 its bf16 there: none of them uses the kernels. What has no
+errors in the table was itself what others were held against, or, at the largest sizes,
+stood alone.
 """
 
 import concurrent.futures
@@ -36,7 +39,7 @@ from profiling import (
     subject,
     timing,
 )
-from profiling.peers import TorchPeer
+from profiling.peers import PeerError, TorchPeer
 from profiling.session import Bench, in_words, memory_limit, start_torch
 from profiling.subject import CLIP, NT_XENT, SIGLIP, TEMPERATURE, Task
 from rl_jax.pairwise import mosaic_gpu
@@ -87,8 +90,10 @@ PACKAGED = ("inf_cl", "cut_cross_entropy", "liger", "siglip_kernel")
 WORTH_COMPILING = 16384
 """Rows from which `torch.compile`, which takes its time, takes part."""
 PEER_ROWS = 131072
-"""Rows up to which PyTorch takes part; there its matrix is of 32 GiB, and more than
-one."""
+"""Rows up to which PyTorch takes part: there its matrix is of 32 GiB in 16 bits and 64
+in 32, and memory ends."""
+COMPILED_ROWS = 65536
+"""Rows up to which it is compiled."""
 EXACT_ROWS = 65536
 """Rows up to which float32 takes part, whose products are no tensor core's."""
 PLAIN_ROWS = 262144
@@ -101,8 +106,14 @@ COMPILE_SHARE = 0.4
 """Of the budget: longer nothing is waited for that is still being compiled."""
 TORCH_LIMIT = 120
 """Seconds that PyTorch may take to compile a training step."""
-LAST = 20
+LAST = 25
 """Seconds left from which a training step that is not yet compiled is left out."""
+FEWEST_IN_PANEL = 3
+"""Sizes from which a loss at one D has a panel of its own."""
+FLOORS = {"least time": ":", "logits through memory": (0, (1, 4))}
+"""Bounds that are drawn, and their lines."""
+BYTES_OF_A_LOGIT = 8
+"""Written and read once in float32."""
 MOST_MEMORY = 0.8
 """Share of the card that a contender may plan."""
 
@@ -130,13 +141,17 @@ def measure(
 ) -> None:
     """All sections in order."""
     shrink = 32 if tiny else 1
+    started = bench.left
+    # Asked here once, and alone: whoever asks later waits for a trial of every kernel.
+    kernels = {kind: mosaic_gpu.available(kind) for kind in ("exp", "softplus")}
+    bench.result["kernels"] = kernels
     configs = (step.TINY if tiny else step.CONFIGS) if steps else ()
     theirs = step.torch_steps(torch, configs, TORCH_LIMIT) if torch else {}
     work = [step.Compiling(config, (step.STEP, step.AUGMENT)) for config in configs]
     programs = Programs([*sizes["small"], *sizes["large"]])
     # Compiling disturbs what is being timed.
-    until = (1 - COMPILE_SHARE) * bench.left
-    programs.wait(bench.left - until)
+    until = (1 - COMPILE_SHARE) * started
+    programs.wait(max(bench.left - until, 0))
     step.wait_for(work, theirs, max(bench.left - until, 0))
     for name, section in (
         ("products", lambda: products(bench.result, shrink)),
@@ -150,13 +165,16 @@ def measure(
         size = functools.partial(one_size, bench, task, programs, peer, rounds)
         seconds = needs(bench, task) if large else 0.0
         bench.attempt(task.title, size, needs=seconds)
+    for compiling in sorted(work, key=lambda c: not c.ready):
+        given = theirs.get(compiling.config.name)
+        train = functools.partial(training, bench, compiling, given, tiny)
+        bench.attempt(compiling.config.title, train, needs=step.LAST)
     for compiling in work:
-        step_theirs = theirs.get(compiling.config.name)
-        train = functools.partial(training, bench, compiling, step_theirs, tiny)
-        bench.attempt(compiling.config.title, train)
-    for compiling, row in zip(work, bench.result["training"], strict=False):
-        trace = functools.partial(traced, row, compiling)
-        bench.attempt(f"{compiling.config.title}, its kernels", trace, needs=5)
+        for row in bench.result["training"]:
+            if row["name"] == compiling.config.name:
+                trace = functools.partial(traced, row, compiling)
+                bench.attempt(f"{compiling.config.title}, its kernels", trace, needs=8)
+    programs.close()
 
 
 class Programs:
@@ -164,9 +182,6 @@ class Programs:
 
     def __init__(self, tasks: Sequence[Task]):
         self.tasks = tasks
-        # Told here once: a program that asks compiles one of its own.
-        for kind in ("exp", "softplus"):
-            mosaic_gpu.available(kind)
         self._pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
         self._made = {
             (task, name): self._pool.submit(self._compile, task, loss)
@@ -190,6 +205,10 @@ class Programs:
           TimeoutError: where it is not there yet.
         """
         return self._made[task, name].result(timeout=0)
+
+    def close(self) -> None:
+        """Compiles no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def needs(bench: Bench, task: Task) -> float:
@@ -220,7 +239,7 @@ def products(result: dict, shrink: int) -> None:
         for kind, (dtype, precision) in kinds.items():
             f = jax.jit(functools.partial(jnp.dot, precision=precision))
             row = _ceiling(shrink, f, jnp.asarray(a, dtype), jnp.asarray(b, dtype))
-            rate = 2 * n * k * m / row["median"]
+            rate = 2 * n * k * m / row["min"]
             row |= {"what": "product", "kind": kind, "shape": [n, k, m], "rate": rate}
             result["ceilings"].append(row)
 
@@ -235,15 +254,15 @@ def elementwise(result: dict, shrink: int, *, exps: int = 64) -> None:
 
     x = jnp.linspace(-1.0, 0.0, 2**24 // shrink**2, dtype=jnp.float32)
     big = jnp.linspace(-1.0, 0.0, 2**28 // shrink**2, dtype=jnp.float32)
-    step = jax.jit(lambda x: x + 1)
+    add = jax.jit(lambda x: x + 1)
     for what, f, array, count in (
         ("exp2", jax.jit(powers), x, exps * x.size),
-        ("copy", step, big, 2 * big.nbytes),
-        ("launch", step, jnp.zeros(8), 1),
+        ("copy", add, big, 2 * big.nbytes),
+        ("launch", add, jnp.zeros(8), 1),
     ):
         row = _ceiling(shrink, f, array)
         row |= {"what": what, "kind": "float32", "shape": [array.size]}
-        result["ceilings"].append(row | {"rate": count / row["median"]})
+        result["ceilings"].append(row | {"rate": count / row["min"]})
 
 
 def _ceiling(shrink: int, f, *args) -> dict:
@@ -260,7 +279,11 @@ def one_size(
     a, b = inputs.pairs(task.pairs, task.dim)
     right = subject.exact(task, a, b)
     if torch is not None:
-        torch.load(a, b)
+        try:
+            torch.load(a, b)
+        except PeerError as error:
+            bench.skip(f"{task.title}, PyTorch", in_words(error))
+            torch = None
     limit = MOST_MEMORY * memory_limit()
     rows, runs = {}, {}
     on_device = jnp.asarray(a), jnp.asarray(b)
@@ -278,17 +301,25 @@ def one_size(
         if rows[name]["error"] is None:
             runs[name] = entry.run
     first = {OURS: runs[OURS]} if OURS in runs else {}
-    runs = first | runs
-    seconds = 1.0 if len(runs) < 6 else 2.0
-    timed = (
-        timing.interleave(runs, seconds=seconds, rounds=rounds, pause=0.01)
-        if runs
-        else {}
-    )
+    timed = in_turns(bench, task, first | runs, rounds)
     for name, row in rows.items():
         bench.result["rows"].append(row | timed.get(name, {"seconds": [], "calls": 0}))
     if torch is not None:
-        torch.load()  # nothing: its memory is needed by others
+        with contextlib.suppress(PeerError):
+            torch.load()  # nothing: its memory is needed by others
+
+
+def in_turns(bench: Bench, task: Task, runs: dict, rounds: int | None) -> dict:
+    """Times contenders in interleaved rounds; again without PyTorch where it fails."""
+    if not runs:
+        return {}
+    options = {"seconds": 1.0 if len(runs) < 6 else 2.0, "rounds": rounds}
+    try:
+        return timing.interleave(runs, pause=0.01, **options)
+    except PeerError as error:
+        bench.skip(f"{task.title}, PyTorch", in_words(error))
+        in_jax = {name: runs[name] for name in candidates(task) if name in runs}
+        return timing.interleave(in_jax, pause=0.01, **options)
 
 
 def candidates(task: Task) -> dict[str, tuple[contenders.Loss, str]]:
@@ -326,7 +357,7 @@ def entries(
     if torch is None:
         return made
     peers = dict(TORCH_LOSSES[task.loss])
-    if task.rows >= WORTH_COMPILING:
+    if WORTH_COMPILING <= task.rows <= COMPILED_ROWS:
         name, peer = COMPILED[task.loss]
         peers[name] = peer
     for name, (loss, compiled, precision) in peers.items():
@@ -352,6 +383,7 @@ def training(
     step.wait_for([work], given, max(bench.left - LAST, 0))
     row = work.measured(theirs=theirs, seconds=6, rounds=rounds)
     bench.result["training"].append(row)
+    step.free(theirs, work.config)
     for name, reason in row.pop("skipped").items():
         bench.skip(f"{work.config.title}, {name}", reason)
 
@@ -376,6 +408,7 @@ def tables(result: dict) -> list[str]:
         out.append(results.table(header, rows, text=2))
     if result["rows"]:
         out += ["Value and gradient of a loss:", _losses_table(result)]
+        out += _errors_list(result)
     if result["training"]:
         out += [
             "SimCLR step, data on the device:",
@@ -401,7 +434,7 @@ def _losses_table(result: dict) -> str:
             errors = [_error(r["value_error"]), _error(r["gradient_error"])]
             times = ["–"] * 6
             if r["error"]:
-                times[0] = "wrong" if r["value_error"] is not None else "failed"
+                times[0] = "below"
             elif r["seconds"]:
                 s = timing.summary(r["seconds"])
                 rate = task.useful_flops / s["median"] / 1e12
@@ -416,10 +449,21 @@ def _losses_table(result: dict) -> str:
     return results.table(header, rows, text=2)
 
 
+def _errors_list(result: dict) -> list[str]:
+    """What was not timed because it failed or was wrong."""
+    wrong = [
+        f"- {row['loss']} {results.size_name(row['rows'])} × {row['dim']}, "
+        f"{row['contender']}: {row['error']}"
+        for row in result["rows"]
+        if row["error"]
+    ]
+    return ["Not timed:\n\n" + "\n".join(wrong)] if wrong else []
+
+
 def _floor(result: dict, task: Task) -> float | None:
     """Seconds if bf16 products and exponentials overlapped perfectly: max of both."""
     products = _rate_of_products(result)
-    powers = [r["rate"] for r in result["ceilings"] if r["what"] == "exp2"]
+    powers = [_best(r) for r in result["ceilings"] if r["what"] == "exp2"]
     if products is None or not powers:
         return None
     return max(task.flops / products, task.exps / max(powers))
@@ -428,11 +472,18 @@ def _floor(result: dict, task: Task) -> float | None:
 def _rate_of_products(result: dict) -> float | None:
     """The best bf16 rate of the run, FLOP/s."""
     rates = [
-        r["rate"]
+        _best(r)
         for r in result["ceilings"]
         if r["what"] == "product" and r["kind"] == "bf16"
     ]
     return max(rates, default=None)
+
+
+def _best(row: dict) -> float:
+    """The rate of the fastest sample of a ceiling: others were disturbed."""
+    if row["what"] == "product":
+        return 2 * float(np.prod([float(n) for n in row["shape"]])) / row["min"]
+    return row["rate"]
 
 
 def _rate(row: dict) -> str:
@@ -443,7 +494,7 @@ def _rate(row: dict) -> str:
         "exp2": (1e12, "T exp/s"),
         "copy": (1e12, "TB/s"),
     }[row["what"]]
-    return f"{results.significant(row['rate'] / scale)} {unit}"
+    return f"{results.significant(_best(row) / scale)} {unit}"
 
 
 def _times(summary: dict) -> list[str]:
@@ -470,7 +521,10 @@ def plot(figure, result: dict) -> None:
         sizes.setdefault((task.loss, task.dim), []).append(task)
     panels = {
         key: tasks for key, tasks in sizes.items() if len(tasks) >= FEWEST_IN_PANEL
-    } or {("", 0): []}
+    }
+    if not panels:
+        figure.text(0.5, 0.5, "no loss was measured at three sizes", ha="center")
+        return
     names = list(dict.fromkeys(r["contender"] for r in result["rows"]))
     colours = dict(zip(names, 2 * results.COLOURS, strict=False))
     figure.set_size_inches(3.4 * len(panels) + 1, 6.4)
@@ -516,19 +570,13 @@ def plot(figure, result: dict) -> None:
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=5)
 
 
-FEWEST_IN_PANEL = 3
-FLOORS = {"least time": ":", "logits through memory": (0, (1, 4))}
-BYTES_OF_A_LOGIT = 8
-"""Written and read once in float32."""
-
-
 def _floors(result: dict, tasks: Sequence[Task]) -> dict[str, list[float]]:
     """Seconds of each bound at each size, where its rates were measured."""
     out = {}
     least = [_floor(result, task) for task in tasks]
     if all(least):
         out["least time"] = least
-    copies = [r["rate"] for r in result["ceilings"] if r["what"] == "copy"]
+    copies = [_best(r) for r in result["ceilings"] if r["what"] == "copy"]
     if copies:
         moved = [BYTES_OF_A_LOGIT * task.rows**2 for task in tasks]
         out["logits through memory"] = [b / max(copies) for b in moved]
@@ -541,3 +589,4 @@ def _useful_rate(task: Task, seconds: float) -> float:
 
 if __name__ == "__main__":
     main()
+    session.leave()

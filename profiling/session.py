@@ -90,7 +90,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def in_words(error: BaseException) -> str:
     """An error as one short line."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "not compiled in time"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def leave() -> None:
+    """Ends a process whose results are written, whatever is still being compiled."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def start_torch(python, result: dict, stack: contextlib.ExitStack) -> TorchPeer | None:

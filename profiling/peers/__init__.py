@@ -23,6 +23,10 @@ class PeerError(Exception):
     """The peer could not do what was asked."""
 
 
+BUSY = 30
+"""Seconds that a request waits for another thread's to be answered."""
+CHECKED_IN = 90
+"""Seconds that a loss may take to be compiled, tuned and checked, or timed."""
 PATIENT = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
 """Threads of OpenMP otherwise go on spinning for a while, into the time of the next."""
 
@@ -73,7 +77,11 @@ class TorchPeer:
             assert stream
             with contextlib.suppress(BrokenPipeError):
                 stream.close()
-        self._process.wait()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def load(self, *arrays: np.ndarray) -> None:
         """Hands over the inputs, once for all calls that follow."""
@@ -81,7 +89,8 @@ class TorchPeer:
 
     def value_and_grad(self, loss: str, **options):
         """`(value, [gradients])` at the inputs."""
-        reply, grads = self._ask(_request("check", loss, options))
+        request = _request("check", loss, options)
+        reply, grads = self._ask(request, limit=CHECKED_IN)
         return reply["value"], grads
 
     def contender(self, loss: str, **options) -> Contender:
@@ -89,7 +98,7 @@ class TorchPeer:
 
         def run(calls: int) -> float:
             request = _request("time", loss, options) | {"calls": calls}
-            return self._ask(request)[0]["seconds"]
+            return self._ask(request, limit=CHECKED_IN)[0]["seconds"]
 
         return run
 
@@ -136,8 +145,12 @@ class TorchPeer:
 
     def _ask(self, request: dict, arrays=(), *, limit: float | None = None):
         """One request at a time, whichever thread it comes from."""
-        with self._turn:
+        if not self._turn.acquire(timeout=BUSY):
+            raise PeerError(f"PyTorch was busy with something else for {BUSY} s")
+        try:
             return self._exchange(request, arrays, limit)
+        finally:
+            self._turn.release()
 
     def _exchange(self, request: dict, arrays, limit: float | None = None):
         assert self._process.stdin

@@ -87,8 +87,14 @@ def siglip_kernel(a, b, temperature):
     from siglip_kernel import fused_siglip_loss
 
     a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
-    scale = torch.tensor(-math.log(temperature), device=a.device)
-    return fused_siglip_loss(a, b, scale, torch.tensor(SIGLIP_BIAS, device=a.device))
+    scale, bias = _scalars(a.device, -math.log(temperature), SIGLIP_BIAS)
+    return fused_siglip_loss(a, b, scale, bias)
+
+
+@functools.lru_cache
+def _scalars(device, *values):
+    """On the device, once: to bring them there would wait for all that is queued."""
+    return [torch.tensor(value, device=device) for value in values]
 
 
 SIGLIP_BIAS = -10.0
@@ -115,7 +121,7 @@ OPTIONAL = {
 
 
 class Worker:
-    """What one process holds: a device and the two arrays of rows."""
+    """What one process holds: a device, the two arrays of rows, training steps."""
 
     def __init__(self, device: str):
         self.training = {}

@@ -43,6 +43,13 @@ def test_needs_a_gpu(capsys):
     assert "there is no accelerator here" in capsys.readouterr().err
 
 
+def test_a_run_that_was_cut_off_early_has_a_page_and_a_plot(tmp_path):
+    result = results.new("gpu") | {"skipped": [], "training": [], "ceilings": []}
+    path = results.save(result, tmp_path)
+    assert "# One GPU" in results.render(path)
+    assert path.with_suffix(".png").exists()
+
+
 @pytest.mark.slow
 def test_tiny(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OUT", str(tmp_path))
