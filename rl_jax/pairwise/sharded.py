@@ -54,21 +54,17 @@ def sums(plan: Plan, given: Operands, *, use_ring: bool | None):
     """As `streaming.sums`; those of columns are shared out where y is."""
     if devices() == 1:
         return _either(mosaic_gpu.sums, streaming.sums, plan, given, use_ring)
-    passed, shared = ways(given.x, given.y, use_ring)
+    shared = ways(given.x, given.y, use_ring)[1]
     row, column = PartitionSpec(AXIS), PartitionSpec(AXIS if shared else None)
-    out = (row, column) if plan.both else row
+    specs, out = (_specs(given, column),), (row, column) if plan.both else row
 
-    def run(local, plan, given):
-        local = functools.partial(local, plan, axis=AXIS)
-        return _map(local, (given,), (_specs(given, column),), out)
+    def over(local):
+        return lambda plan, given: _map(
+            functools.partial(local, plan, axis=AXIS), (given,), specs, out
+        )
 
-    ours = functools.partial(owner.sums, mosaic_gpu.sums, shared=shared)
-    if passed:
-        plain = functools.partial(ring.sums, count=devices())
-    else:
-        plain = functools.partial(gather.sums, count=devices(), shared=shared)
-    ways_ = functools.partial(run, ours), functools.partial(run, plain)
-    return _either(*ways_, plan, given, use_ring), None
+    two = map(over, _locals("sums", given, use_ring))
+    return _either(*two, plan, given, use_ring), None
 
 
 def gradients(
@@ -78,27 +74,38 @@ def gradients(
     if devices() == 1:
         both = mosaic_gpu.gradients, streaming.gradients
         return _either(*both, plan, given, use_ring, bars, kept)
-    passed, shared = ways(given.x, given.y, use_ring)
+    shared = ways(given.x, given.y, use_ring)[1]
     row, everywhere = PartitionSpec(AXIS), PartitionSpec()
     column = row if shared else everywhere
-    bar_specs = Cotangents((row, row), bars.columns and (column, column))
+    specs = (
+        _specs(given, column),
+        Cotangents((row, row), bars.columns and (column, column)),
+    )
     out = Gradients(
         row,
         column if plan.with_y else None,
         everywhere if plan.with_total else None,
     )
 
-    def run(local, plan, given):
-        local = functools.partial(local, plan, axis=AXIS)
-        return _map(local, (given, bars), (_specs(given, column), bar_specs), out)
+    def over(local):
+        return lambda plan, given: _map(
+            functools.partial(local, plan, axis=AXIS), (given, bars), specs, out
+        )
 
-    ours = functools.partial(owner.gradients, mosaic_gpu.gradients, shared=shared)
+    two = map(over, _locals("gradients", given, use_ring))
+    return _either(*two, plan, given, use_ring)
+
+
+def _locals(name: str, given: Operands, use_ring: bool | None):
+    """What a device does of `sums` or `gradients`: by the kernels, and without them."""
+    passed, shared = ways(given.x, given.y, use_ring)
+    ours = functools.partial(
+        getattr(owner, name), getattr(mosaic_gpu, name), shared=shared
+    )
     if passed:
-        plain = functools.partial(ring.gradients, count=devices())
-    else:
-        plain = functools.partial(gather.gradients, count=devices(), shared=shared)
-    ways_ = functools.partial(run, ours), functools.partial(run, plain)
-    return _either(*ways_, plan, given, use_ring)
+        return ours, functools.partial(getattr(ring, name), count=devices())
+    plain = functools.partial(getattr(gather, name), count=devices(), shared=shared)
+    return ours, plain
 
 
 def inside_shard_map() -> bool:

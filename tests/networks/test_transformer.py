@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import assert_close
+from scipy import special
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
-from rl_jax.networks.transformer import Block, Transformer
+from rl_jax.networks.transformer import Block, Transformer, gelu
 
 RNG = jax.random.key(0)
 FACTORIES = [networks.text_transformer, networks.vit, networks.mae_decoder]
@@ -220,3 +221,22 @@ def test_arguments_out_of_range(factory, arguments, message):
         factory(**arguments)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gelu_is_x_times_the_normal_distribution(dtype):
+    x = np.linspace(-6, 6, 241).astype(np.float32)
+    given = jnp.asarray(x, dtype)
+    exact = np.asarray(given, np.float64)
+    phi = 0.5 * special.erfc(-exact / np.sqrt(2))
+    found = gelu(given)
+    assert found.dtype == dtype
+    tolerance = {"float32": 2e-6, "bfloat16": 1.6e-2}[dtype]
+    np.testing.assert_allclose(
+        np.asarray(found, np.float64), exact * phi, atol=tolerance
+    )
+    slope = jax.vmap(jax.grad(lambda v: gelu(v).astype(jnp.float32)))(given)
+    density = np.exp(-(exact**2) / 2) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(
+        np.asarray(slope, np.float64), phi + exact * density, atol=tolerance
+    )

@@ -92,6 +92,10 @@ def logits(x, y, bias=-2.0):
     return SCALE * x @ y.T + bias
 
 
+def logistic(s):
+    return 1 / (1 + np.exp(-s))
+
+
 def left_out(rows, columns, seed=5):
     """For each row a column, some of them none."""
     return np.random.default_rng(seed).integers(-1, columns, rows).astype(np.int32)
@@ -198,14 +202,14 @@ def test_weights_of_other_terms_and_without_some_columns(interpreted, kind):
         *(x, y, jnp.asarray(a), jnp.asarray(b), SCALE, 2.0),
         kind=kind,
         exclude=jnp.asarray(exclude),
-        with_sums=True,
+        count=len(y) - 100,
     )
     s = logits(x_exact, y_exact)
-    e = 1 / (1 + np.exp(-s)) if kind == "softplus" else np.exp(s)
+    e = logistic(s) if kind == "softplus" else np.exp(s)
     exact = without(e * (a[:, None] + b), exclude)
     expected = rounded(exact)
     assert relative(found, expected) < 2e-4
-    np.testing.assert_allclose(sums, exact.sum(1), rtol=2e-6)
+    np.testing.assert_allclose(sums, exact[:, :-100].sum(1), rtol=2e-6)
     np.testing.assert_array_equal(np.asarray(found) == 0, expected == 0)
 
 
@@ -241,6 +245,58 @@ def test_a_loss_and_its_gradients_are_those_of_the_other_path(interpreted, loss,
         assert relative(f, np.asarray(r, np.float64)) < 1e-4
 
 
+def test_numbers_of_columns_that_there_are_not(interpreted):
+    """More rows than columns: those beyond leave none out, and the bias counts all."""
+    (x, x_exact), (y, y_exact) = unit(130, 64), unit(70, 64, 1)
+
+    def value(bias):
+        options = {"scale": SCALE, "bias": bias, "exclude": jnp.arange(130)}
+        return pairwise.sigmoid(x, y, implementation="mosaic_gpu", **options).sum()
+
+    s = logits(x_exact, y_exact)
+    exclude = np.where(np.arange(130) < 70, np.arange(130), -1)
+    found = jax.value_and_grad(value)(-2.0)
+    np.testing.assert_allclose(
+        found, [without(f, exclude).sum() for f in (np.logaddexp(0, s), logistic(s))],
+        rtol=2e-6,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_strips_and_tiles_number_columns_anew(interpreted, monkeypatch):
+    monkeypatch.setattr(mosaic_gpu, "STRIP", 128)
+    monkeypatch.setattr(mosaic_gpu, "_tile", lambda rows: 128)
+    (x, x_exact), (y, y_exact) = unit(200, 64), unit(290, 64, 1)
+    exclude = left_out(200, 290)
+
+    def value(x, y, bias):
+        options = {"scale": SCALE, "bias": bias, "exclude": jnp.asarray(exclude)}
+        return pairwise.sigmoid(x, y, implementation="mosaic_gpu", **options).sum()
+
+    found, gradients = jax.value_and_grad(value, argnums=(0, 1, 2))(x, y, -2.0)
+    s = logits(x_exact, y_exact)
+    w = without(logistic(s), exclude)
+    np.testing.assert_allclose(
+        found, without(np.logaddexp(0, s), exclude).sum(), rtol=1e-6
+    )
+    np.testing.assert_allclose(gradients[2], w.sum(), rtol=2e-6)
+    expected = SCALE * rounded(w) @ y_exact, SCALE * rounded(w).T @ x_exact
+    for f, r in zip(gradients, expected, strict=False):
+        assert relative(f, r) < 5e-3  # the gradient is rounded to bfloat16
+
+
+@pytest.mark.slow
+def test_several_jobs_leave_columns_out(interpreted):
+    (x, x_exact), (y, y_exact) = unit(300, 64), unit(600, 64, 1)
+    exclude = left_out(300, 600)
+    cut = forward.Cut(rows=128, columns=512, width=128, buffers=2)
+    options = {"kind": "softplus", "exclude": jnp.asarray(exclude), "cut": cut}
+    of_rows, of_columns = forward.sums(x, y, SCALE, 2.0, **options)
+    table = without(np.logaddexp(0, logits(x_exact, y_exact)), exclude)
+    np.testing.assert_allclose(of_rows, table.sum(1), rtol=1e-6)
+    np.testing.assert_allclose(of_columns, table.sum(0), rtol=1e-6)
+
+
 def lowered(f, *shapes):
     """The number of kernels in a program for CUDA."""
     text = jax.jit(f).trace(*shapes).lower(lowering_platforms=("cuda",)).as_text()
@@ -273,11 +329,11 @@ def test_lowers_at_every_width(dim):
     x, a = rows_of(8192, dim), jax.ShapeDtypeStruct((8192,), jnp.float32)
     exclude = jax.ShapeDtypeStruct((8192,), jnp.int32)
 
-    def logistic(x, a, exclude):
-        options = {"kind": "softplus", "exclude": exclude, "with_sums": True}
+    def of_softplus(x, a, exclude):
+        options = {"kind": "softplus", "exclude": exclude, "count": 8000}
         return weights.weights(x, x, a, a, 1.0, 1.0, **options)
 
-    assert lowered(logistic, x, a, exclude) == 1
+    assert lowered(of_softplus, x, a, exclude) == 1
     if dim > mosaic_gpu.NARROW:
         for diagonal in (True, False):
 
@@ -354,22 +410,22 @@ def mesh():
     return jax.make_mesh((DEVICES,), ("data",), axis_types=axis)
 
 
-def sigmoid_of(a, b, scale, **options):
-    return losses.sigmoid(a, b, logit_scale=scale, bias=-2.0, **options)
+def sigmoid_of(a, b, scale, bias, **options):
+    return losses.sigmoid(a, b, logit_scale=scale, bias=bias, **options)
 
 
-def clip_of(a, b, scale, **options):
-    return losses.clip(a, b, logit_scale=scale, **options)
+def clip_of(a, b, scale, bias, **options):
+    return losses.clip(a, b, logit_scale=scale, **options) + bias
 
 
-def nt_xent_of(a, b, scale, **options):
-    return losses.nt_xent(a, b, temperature=1 / scale, **options)
+def nt_xent_of(a, b, scale, bias, **options):
+    return losses.nt_xent(a, b, temperature=1 / scale, **options) + bias
 
 
-def unshared_of(a, b, scale, **options):
+def unshared_of(a, b, scale, bias, **options):
     """Keys whose number the devices do not divide: each has all of them."""
     options |= {"scale": scale, "max_norm": 2.0, "exclude": jnp.arange(len(a))}
-    return pairwise.logsumexp(a, b[:-3], **options).sum()
+    return pairwise.logsumexp(a, b[:-3], **options).sum() + bias
 
 
 @pytest.mark.parametrize("loss", [nt_xent_of, clip_of, sigmoid_of, unshared_of])
@@ -378,31 +434,33 @@ def test_on_several_devices_it_is_the_same_sum(on_hopper, monkeypatch, mesh, los
 
     What the kernels compute is told apart above; here they are XLA's.
     """
-    asked = []
+    asked = {"sums": set(), "gradients": set()}
+
+    def note(name, given):
+        columns = given.x if given.y is None else given.y
+        asked[name].add((len(given.x), len(columns)))
 
     def sums(plan, given):
-        asked.append((len(given.x), len(given.x if given.y is None else given.y)))
+        note("sums", given)
         return streaming.sums(plan, given)
 
     def gradients(plan, given, bars):
+        note("gradients", given)
         return streaming.gradients(plan, given, bars)
 
     monkeypatch.setattr(mosaic_gpu, "sums", sums)
     monkeypatch.setattr(mosaic_gpu, "gradients", gradients)
     a, b = (jnp.asarray(unit(64 * DEVICES, 24, s)[1], jnp.float32) for s in (0, 1))
-    f = jax.value_and_grad(loss, argnums=(0, 1, 2))
+    f = jax.value_and_grad(loss, argnums=(0, 1, 2, 3))
     options = {"precision": "bf16"}
-    expected = f(a, b, SCALE, implementation="xla", **options)
+    expected = f(a, b, SCALE, -2.0, implementation="xla", **options)
     with jax.set_mesh(mesh):
-        found = f(a, b, SCALE, implementation="mosaic_gpu", **options)
-    pairs = 2 if loss is nt_xent_of else 1
-    rows = pairs * 64
-    assert {n for n, _ in asked} == {rows}
-    columns = {m for _, m in asked}
+        found = f(a, b, SCALE, -2.0, implementation="mosaic_gpu", **options)
     if loss is nt_xent_of:
-        assert columns == {rows, (DEVICES - 1) * rows}
+        calls = {(128, 128), (128, (DEVICES - 1) * 128)}
     else:
-        assert columns == {64 * DEVICES - (3 if loss is unshared_of else 0)}
+        calls = {(64, 64 * DEVICES - (3 if loss is unshared_of else 0))}
+    assert asked == {"sums": calls, "gradients": calls}
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
     for one, other in zip(found[1], expected[1], strict=True):
         assert relative(one, np.asarray(other, np.float64)) < 1e-5
@@ -414,7 +472,7 @@ def test_is_chosen_on_several_devices(on_hopper, monkeypatch, mesh):
         scale = jax.ShapeDtypeStruct((), jnp.float32)
 
         def value(a, b, scale):
-            return loss(a, b, scale, precision="bf16", **options)
+            return loss(a, b, scale, 0.0, precision="bf16", **options)
 
         return lowered(jax.value_and_grad(value, argnums=(0, 1, 2)), x, x, scale)
 
@@ -450,6 +508,9 @@ def test_the_kernels_count_in_32_bits(on_hopper):
     with jax.enable_x64(True):
         x = jax.ShapeDtypeStruct((8192, 64), jnp.bfloat16)
         f = jax.grad(lambda x: pairwise.logsumexp(x, scale=8.0, max_norm=1.0).sum())
+        assert lowered(f, x) == 2
+        x = rows_of(17000, 64, jnp.float32)
+        f = jax.value_and_grad(lambda x: sigmoid_of(x, x, 8.0, -2.0, precision="bf16"))
         assert lowered(f, x) == 2
 
 
@@ -490,7 +551,7 @@ def test_not_inside_a_shard_map(on_hopper):
 
 
 def test_does_not_run_here():
-    assert mosaic_gpu.available() == "the device is cpu, not an NVIDIA GPU"
+    assert mosaic_gpu.available("exp") == "the device is cpu, not an NVIDIA GPU"
     x = jnp.ones((4096, 64), jnp.bfloat16)
     assert pairwise.logsumexp(x, scale=1.0).shape == (4096,)
     with pytest.raises(UsageError, match="the device is cpu, not an NVIDIA GPU; use"):
@@ -503,7 +564,7 @@ def test_another_gpu_or_a_trial_that_fails_is_no_error(monkeypatch):
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "devices", lambda: [Device])
-    reason = mosaic_gpu.available.__wrapped__()
+    reason = mosaic_gpu.available.__wrapped__("exp")
     assert reason == "compute capability is 8.0, not 9.0 (H100, H200)"
 
     def broken(kind):
@@ -512,11 +573,11 @@ def test_another_gpu_or_a_trial_that_fails_is_no_error(monkeypatch):
     Device.compute_capability = "9.0"
     monkeypatch.setattr(mosaic_gpu, "_try", broken)
     with pytest.warns(UserWarning, match="not used: a trial failed: NotImpl"):
-        reason = mosaic_gpu.available.__wrapped__()
+        reason = mosaic_gpu.available.__wrapped__("exp")
     assert reason == "a trial failed: NotImplementedError: renamed"
     monkeypatch.setattr(mosaic_gpu, "_try", lambda kind: "wrong")
     with pytest.warns(UserWarning, match="not used: wrong"):
-        assert mosaic_gpu.available.__wrapped__() == "wrong"
+        assert mosaic_gpu.available.__wrapped__("exp") == "wrong"
 
 
 @pytest.mark.slow
@@ -540,7 +601,7 @@ def test_the_trial_tells_right_from_wrong(
         module, name, lambda *a, **k: jax.tree.map(lambda v: v * 1.03, right(*a, **k))
     )
     jax.clear_caches()
-    assert f"a trial at D = {dim} was" in mosaic_gpu._try(kind)
+    assert f"at D = {dim} was" in mosaic_gpu._try(kind)
 
 
 def operands(**changed):
@@ -553,7 +614,8 @@ def operands(**changed):
 @pytest.mark.parametrize(
     ("plan", "changed", "reason"),
     [
-        ({"kind": "softplus"}, {"y": None}, "of rectangles, not of self pairs"),
+        ({"kind": "softplus"}, {"y": None}, "are those of rows of a rectangle"),
+        ({"kind": "softplus", "both": True}, {}, "are those of rows of a rectangle"),
         ({"kind": "running_exp"}, {}, "a running maximum is not kept"),
         ({}, {"bias": jnp.zeros(256)}, "valid and group are not"),
         ({}, {"group": jnp.zeros(256, jnp.int32)}, "valid and group are not"),

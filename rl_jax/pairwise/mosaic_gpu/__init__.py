@@ -1,8 +1,9 @@
 """Sums over pairs and their gradients, as kernels for Hopper GPUs.
 
 The XLA path writes every tile of logits to the device's memory and reads it again, and
-so runs at the speed of that memory. Here a tile lives and dies in registers. What is
-computed is the same; `supports` says for what, and the rest goes the other way.
+so runs at the speed of that memory. Here a tile lives and dies in registers, or leaves
+them as weights of 16 bits. What is computed is the same; `supports` says for what, and
+the rest goes the other way.
 
   sums      `forward.py`: over rows and columns in one sweep, half of it for self pairs
   gradients `backward.py` of exponentials up to D = 256; else `weights.py` and cuBLAS
@@ -55,8 +56,8 @@ def supports(plan: Plan, given: Operands, devices: int = 1) -> str | None:
     rows = len(given.x) // devices
     if plan.kind not in ("exp", "softplus"):
         return "a running maximum is not kept, only a constant shift"
-    if plan.kind == "softplus" and given.y is None:
-        return "sums of softplus are made of rectangles, not of self pairs"
+    if plan.kind == "softplus" and (given.y is None or plan.both):
+        return "sums of softplus are those of rows of a rectangle"
     if given.bias is not None or given.group is not None:
         return "valid and group are not"
     if plan.kind == "exp" and given.offset is not None:
@@ -75,11 +76,13 @@ def supports(plan: Plan, given: Operands, devices: int = 1) -> str | None:
 def worthwhile(plan: Plan, given: Operands, devices: int = 1) -> bool:
     """Whether a device has so many pairs that XLA's path is slower."""
     columns = len(given.x if given.y is None else given.y)
-    return len(given.x) // devices * columns >= FEWEST_PAIRS[plan.kind]
+    written = given.exclude is not None and plan.kind == "exp"
+    fewest = FEWEST_PAIRS["softplus" if written else plan.kind]
+    return len(given.x) // devices * columns >= fewest
 
 
 @functools.cache
-def available(kind: reductions.Kind = "exp") -> str | None:
+def available(kind: reductions.Kind) -> str | None:
     """Why the kernels of a reduction do not run here; None: they do.
 
     Compiles each and compares it with NumPy, once for each process.
@@ -102,53 +105,68 @@ def available(kind: reductions.Kind = "exp") -> str | None:
 
 def _try(kind: reductions.Kind) -> str | None:
     """Runs every kernel on a little, and says what is wrong with it."""
-    rng = np.random.default_rng(0)
     for dim in TRIAL_DIMS:
-        x, y = (
-            jnp.asarray(rng.normal(size=(256, dim)) / dim**0.5, jnp.bfloat16)
-            for _ in range(2)
-        )
-        one, two = (np.asarray(v, np.float64) for v in (x, y))
-        given = Operands(x, None, jnp.float32(2.0), None, None, None, None, None)
-        plan = Plan(kind, len(x), len(x), None)
-        if kind == "exp":
-            given = given._replace(shift=0.0)
-            value = np.exp(2 * one @ one.T)
-            np.fill_diagonal(value, 0.0)
-            expected = value.sum(1), 2 * value @ one
-        else:
-            given = given._replace(
-                y=y, offset=jnp.float32(-1.0), exclude=jnp.arange(len(x))
-            )
-            plan = plan._replace(with_total=True)
-            e = np.exp(2 * one @ two.T - 1)
-            np.fill_diagonal(e, 0.0)
-            weight = e / (1 + e)
-            expected = np.log1p(e).sum(1), weight @ two, weight.sum()
-
-        def both(given, plan=plan):
-            of_rows, _ = sums(plan, given)
-            # Of sums of exponentials l, the weights are those of g / l.
-            g = of_rows[0] if plan.kind == "exp" else jnp.ones_like(of_rows[0])
-            found = gradients(plan, given, Cotangents((of_rows, g), None))
-            total = [found.total] if plan.with_total else []
-            return of_rows[0], found.x, *total
-
-        found = jax.jit(both)(given)
-        errors = [
-            np.linalg.norm(np.asarray(f, np.float64) - r) / np.linalg.norm(r) / allowed
-            for f, r, allowed in zip(found, expected, (1e-5, 1e-2, 1e-5), strict=False)
-        ]
-        if not max(errors) < 1:
-            return f"a trial at D = {dim} was {max(errors):.0e} times too far off"
+        for itself in (True, False) if kind == "exp" else (False,):
+            error = _trial(kind, dim, itself)
+            if not error < 1:
+                pairs = "self pairs" if itself else "a rectangle"
+                return (
+                    f"a trial of {pairs} at D = {dim} was {error:.0e} times too far off"
+                )
     return None
+
+
+def _trial(kind: reductions.Kind, dim: int, itself: bool) -> float:
+    """The largest error of sums and gradients, over what is allowed."""
+    rng = np.random.default_rng(0)
+    x, y = (
+        jnp.asarray(rng.normal(size=(rows, dim)) / dim**0.5, jnp.bfloat16)
+        for rows in (200, 190)
+    )
+    plan = Plan(kind, len(x), len(y), None, both=kind == "exp" and not itself)
+    given = Operands(x, y, jnp.float32(2.0), None, 0.0, None, None, None)
+    if itself:
+        given = given._replace(y=None)
+    elif kind == "softplus":
+        exclude = jnp.arange(len(x), dtype=jnp.int32)
+        given = given._replace(offset=jnp.float32(-1.0), shift=None, exclude=exclude)
+        plan = plan._replace(with_total=True)
+    plan = plan._replace(with_y=not itself)
+
+    def found(given):
+        of, _ = sums(plan, given)
+        of = of if plan.both else (of,)
+        # Of sums of exponentials l, the weights are those of g / l.
+        g = [s[0] if kind == "exp" else jnp.ones_like(s[0]) for s in of]
+        bars = [*zip(of, g, strict=True), None][:2]
+        return [s[0] for s in of], gradients(plan, given, Cotangents(*bars))
+
+    (rows, *columns), out = jax.jit(found)(given)
+    one, two = (np.asarray(v, np.float64) for v in (x, x if itself else y))
+    e = np.exp(2 * one @ two.T - (kind == "softplus"))
+    if itself or kind == "softplus":
+        np.fill_diagonal(e, 0.0)
+    value, weight = (e, e) if kind == "exp" else (np.log1p(e), e / (1 + e))
+    # Each pair has the weight of its row and, for both directions, of its column.
+    twice = 2 if kind == "exp" else 1
+    pairs = [(rows, value.sum(1), 1e-5), (out.x, twice * weight @ two, 1e-2)]
+    if columns:
+        pairs.append((columns[0], value.sum(0), 1e-5))
+    if out.y is not None:
+        pairs.append((out.y, twice * weight.T @ one, 1e-2))
+    if out.total is not None:
+        pairs.append((out.total, weight.sum(), 1e-5))
+    return max(
+        np.linalg.norm(np.asarray(f, np.float64) - r) / np.linalg.norm(r) / allowed
+        for f, r, allowed in pairs
+    )
 
 
 def sums(plan: Plan, given: Operands):
     """As `streaming.sums`, keeping nothing."""
     x, y, scale, shift = _operands(plan, given)
     run = _one_by_one(functools.partial(_sums, plan.kind))
-    found = run(x, y, given.exclude, scale, shift)
+    found = run(x, y, _excluded(given), scale, shift)
     rows, columns = (found, None) if y is None else found
 
     def known(total):
@@ -180,7 +198,7 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradi
         tiled = functools.partial(
             _multiplied, plan.kind, with_y=plan.with_y, with_total=plan.with_total
         )
-        dx, dy, total = _one_by_one(tiled)(x, y, a, b, given.exclude, scale, shift)
+        dx, dy, total = _one_by_one(tiled)(x, y, a, b, _excluded(given), scale, shift)
         return Gradients(dx[:, :dim], None if dy is None else dy[:, :dim], total)
     dx, dy = _one_by_one(_weighted)(x, y, a, b, scale, shift)[:, :dim], None
     if plan.with_y:
@@ -201,6 +219,14 @@ def _operands(plan: Plan, given: Operands):
 
     y = None if given.y is None else ready(given.y)
     return ready(given.x), y, given.scale, jnp.asarray(shift, jnp.float32)
+
+
+def _excluded(given: Operands):
+    """int32 numbers of columns that there are, and −1."""
+    if given.exclude is None or given.y is None:
+        return None
+    inside = given.exclude < len(given.y)
+    return jnp.where(inside, given.exclude, -1).astype(jnp.int32)
 
 
 def _one_by_one(f: Callable) -> Callable:
@@ -245,12 +271,12 @@ def _sums(kind, x, y, exclude, scale, shift):
             total = tiles.loop(off, total, tiles.above(len(rows)))
         return tiles.unblock(total, len(x))
     columns, column_count = _strips(y)
-    left_out = _left_out(exclude, rows.shape[1], columns.shape[1])
+    of_tile = _renumbered(exclude, rows.shape[1], columns.shape[1])
 
     def body(totals, i, j):
         one, two = make(
             *(rows[i], columns[j], scale, shift),
-            exclude=left_out(i, j),
+            exclude=of_tile(i, j),
             counts=(count(i), column_count(j)),
         )
         return totals[0].at[i].add(one), totals[1].at[j].add(two)
@@ -263,7 +289,7 @@ def _sums(kind, x, y, exclude, scale, shift):
     return tiles.unblock(totals[0], len(x)), tiles.unblock(totals[1], len(y))
 
 
-def _left_out(exclude, rows: int, columns: int):
+def _renumbered(exclude, rows: int, columns: int):
     """For tile (i, j), its own number of the column that each row leaves out."""
     if exclude is None:
         return lambda i, j: None
@@ -319,20 +345,20 @@ def _multiplied(
     kind, x, y, a, b, exclude, scale, shift, *, with_y: bool, with_total: bool
 ):
     """W y, and Wᵀ x and the sum of W where asked for, from large tiles of weights W."""
-    from rl_jax.pairwise.mosaic_gpu import terms, weights
+    from rl_jax.pairwise.mosaic_gpu import weights
 
     sizes = _tile(len(x)), _tile(len(y))
     x_rows, a_rows = (tiles.blocks(v, sizes[0]) for v in (x, a))
     y_rows, b_rows = (tiles.blocks(v, sizes[1]) for v in (y, b))
-    left_out = _left_out(exclude, *sizes)
+    of_tile = _renumbered(exclude, *sizes)
 
     def body(out, i, j):
         dx, dy, total = out
         w = weights.weights(
             *(x_rows[i], y_rows[j], a_rows[i], b_rows[j], scale, shift),
             kind=kind,
-            exclude=left_out(i, j),
-            with_sums=with_total,
+            exclude=of_tile(i, j),
+            count=len(y) - j * sizes[1] if with_total else None,
         )
         if with_total:
             w, of_rows = w
@@ -348,11 +374,6 @@ def _multiplied(
         jnp.float32(0.0) if with_total else None,
     )
     dx, dy, total = tiles.loop(body, start, tiles.grid(len(x_rows), len(y_rows)))
-    if with_total:
-        # What fills y up are zeros, whose logits are what was taken away.
-        extra = y_rows.shape[0] * y_rows.shape[1] - len(y)
-        weight = terms.of(kind).weight(-shift / terms.LN_2)
-        total -= extra * weight * a.sum()
     dx = tiles.unblock(dx, len(x))
     return dx, None if dy is None else tiles.unblock(dy, len(y)), total
 

@@ -106,11 +106,11 @@ def sums(
     value = terms.of(kind).value
 
     def body(x_ref, y_ref, *refs):
-        left_ref, refs = (None, refs) if exclude is None else (refs[0], refs[1:])
+        skipped_ref, refs = (None, refs) if exclude is None else (refs[0], refs[1:])
         jobs_ref, counts_ref, constants_ref, rows_ref, columns_ref, *scratch = refs
         smem, full, free, own, own_full, own_free, of_rows, of_columns, *rest = scratch
         stream = Stream(smem, full, free, dim // smem.shape[2])
-        turn, may_sum, *left = rest
+        turn, may_sum, *skipped = rest
         turns = kernel.Turns(turn, taken=stream.chunks == 1)
         job = lax.axis_index("job")
         down_at, across_at = jobs_ref[job, 0], jobs_ref[job, 1]
@@ -135,8 +135,8 @@ def sums(
 
         def compute(me):
             factor, minus = constants_ref[0], constants_ref[1]
-            if left:
-                plgpu.barrier_wait(left[1])
+            if skipped:
+                plgpu.barrier_wait(skipped[1])
 
             @pl.loop(0, tiles)
             def _(t):
@@ -151,8 +151,6 @@ def sums(
                     return (steps - 1 - t) * ROWS  # from the diagonal upwards
 
                 def keep(found, t):
-                    # Read and written by the same lanes; the four that hold one row in
-                    # step.
                     rows = of_rows.at[me, pl.ds(place(t), ROWS)]
                     rows[...] = kernel.load(rows, BY_ROW) + found
 
@@ -173,8 +171,8 @@ def sums(
                             i < (j if itself else count_rows)
                         )
                         e = jnp.where(counted, e, 0.0)
-                    if left:
-                        rows = left[0].at[pl.ds(place(t), ROWS)]
+                    if skipped:
+                        rows = skipped[0].at[pl.ds(place(t), ROWS)]
                         e = kernel.leave_out(e, kernel.load(rows, BY_ROW) - first)
                     carry = kernel.ordered((total + e, e.sum(1)))
                     turns.change()
@@ -214,11 +212,11 @@ def sums(
             plgpu.wait_smem_to_gmem(0)
 
         def move():
-            if left:
+            if skipped:
                 for k, size in kernel.slices(cut.rows):
                     rows = pl.ds(down_at * cut.rows + k, size)
                     plgpu.copy_gmem_to_smem(
-                        left_ref.at[rows], left[0].at[pl.ds(k, size)], left[1]
+                        skipped_ref.at[rows], skipped[0].at[pl.ds(k, size)], skipped[1]
                     )
 
             def one_block(b, sent):
@@ -258,7 +256,7 @@ def sums(
             kernel.numbers(WARPGROUPS, cut.width),
             kernel.Turns.scratch(),
             plgpu.Barrier(num_barriers=WARPGROUPS),
-            *([] if exclude is None else kernel.left_out(cut.rows)),
+            *([] if exclude is None else kernel.skipped(cut.rows)),
         ),
         grid={"job": len(jobs)},
     )(

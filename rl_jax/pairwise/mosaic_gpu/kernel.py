@@ -50,7 +50,7 @@ def slices(size: int) -> list[tuple[int, int]]:
     return [(k, min(256, size - k)) for k in range(0, size, 256)]
 
 
-def left_out(rows: int) -> list:
+def skipped(rows: int) -> list:
     """What holds the columns that so many rows leave out, and who waits for it."""
     full = plgpu.Barrier(num_arrivals=len(slices(rows)))
     return [plgpu.SMEM((rows,), jnp.int32), full]

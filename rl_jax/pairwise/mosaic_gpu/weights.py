@@ -1,8 +1,9 @@
-"""A tile of weights, written out, on a Hopper GPU: gradients from D = 320 to 512.
+"""A tile of weights, written out, on a Hopper GPU: gradients that are not fused.
 
-From D = 320 on the sums of 64 rows no longer fit into the registers of a warpgroup.
-There the weights of a large tile, W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)(a_i + b_j), are
-made in one pass, 16-bit and so half as large as logits would be, and cuBLAS multiplies.
+From D = 320 on the sums of 64 rows no longer fit into the registers of a warpgroup, and
+other terms than exponentials leave no time. There the weights of a large tile,
+W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)(a_i + b_j), are made in one pass, 16-bit and so half
+as large as logits would be, and cuBLAS multiplies.
 """
 
 import chex
@@ -50,7 +51,7 @@ def weights(
     kind: terms.Kind = "exp",
     exclude: jax.Array | None = None,
     diagonal: bool = False,
-    with_sums: bool = False,
+    count: jax.Array | int | None = None,
 ):
     """W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)·(a_i + b_j), rounded as x is.
 
@@ -64,11 +65,13 @@ def weights(
       exclude: int32 [N], for each row a column to put 0 at; none where there is none of
         that number. None: none.
       diagonal: put 0 where i = j.
-      with_sums: return the sums of rows too.
+      count: leading columns over which rows are summed too; None: they are not.
 
     Returns:
-      [N, M] of the dtype of x; with sums `(W, sums)`, float32 [N], before rounding.
+      [N, M] of the dtype of x; with `count` `(W, sums)`, sums float32 [N] of what has
+      not been rounded.
     """
+    with_sums = count is not None
     (n, dim), m = x.shape, len(y)
     chex.assert_is_divisible(n, ROWS)
     chex.assert_is_divisible(m, BLOCK)
@@ -82,11 +85,12 @@ def weights(
     weight = terms.of(kind).weight
 
     def body(x_ref, y_ref, a_ref, b_ref, *refs):
-        left_ref, refs = (None, refs) if exclude is None else (refs[0], refs[1:])
+        skipped_ref, refs = (None, refs) if exclude is None else (refs[0], refs[1:])
+        count_ref, refs = (refs[0], refs[1:]) if with_sums else (None, refs)
         constants_ref, out_ref, *refs = refs
         sums_ref, scratch = (refs[0], refs[1:]) if with_sums else (None, refs)
         smem, full, free, own, share, shares, own_full, results, turn, *rest = scratch
-        of_rows, left = (rest[0], rest[1:]) if with_sums else (None, rest)
+        of_rows, skipped = (rest[0], rest[1:]) if with_sums else (None, rest)
         stream = Stream(smem, full, free, dim // chunk)
         turns = kernel.Turns(turn, taken=stream.chunks == 1)
         top = lax.axis_index("down") * tall
@@ -95,8 +99,8 @@ def weights(
         def compute(me):
             factor, minus = constants_ref[0], constants_ref[1]
             plgpu.barrier_wait(own_full)
-            if left:
-                plgpu.barrier_wait(left[1])
+            if skipped:
+                plgpu.barrier_wait(skipped[1])
             of_column = kernel.load(shares.at[me], BY_COLUMN)
             first = side + me * WIDTH
             turns.begin(me)
@@ -113,11 +117,13 @@ def weights(
                     i = kernel.index(shape, 0) + (top + t * ROWS)
                     j = kernel.index(shape, 1) + first
                     w = jnp.where(i == j, 0.0, w)
-                if left:
-                    rows = left[0].at[pl.ds(t * ROWS, ROWS)]
+                if skipped:
+                    rows = skipped[0].at[pl.ds(t * ROWS, ROWS)]
                     w = kernel.leave_out(w, kernel.load(rows, BY_ROW) - first)
                 if of_rows is not None:
-                    of_rows[me, pl.ds(t * ROWS, ROWS)] = w.sum(1)
+                    j = kernel.index(shape, 1) + first
+                    counted = jnp.where(j < count_ref[0], w, 0.0)
+                    of_rows[me, pl.ds(t * ROWS, ROWS)] = counted.sum(1)
                 turns.change()
                 out = results.at[me, lax.rem(t, jnp.int32(2))]
                 kernel.wait_for_copies(1)
@@ -142,9 +148,9 @@ def weights(
                 rows = pl.ds(top + k, size)
                 here = pl.ds(k, size)
                 plgpu.copy_gmem_to_smem(a_ref.at[rows], share.at[here], own_full)
-                if left:
+                if skipped:
                     plgpu.copy_gmem_to_smem(
-                        left_ref.at[rows], left[0].at[here], left[1]
+                        skipped_ref.at[rows], skipped[0].at[here], skipped[1]
                     )
 
             @pl.loop(0, tiles)
@@ -171,12 +177,13 @@ def weights(
             kernel.tile_of((WARPGROUPS, 2, ROWS, WIDTH), x.dtype),
             kernel.Turns.scratch(),
             *([kernel.numbers(WARPGROUPS, tall)] if with_sums else []),
-            *([] if exclude is None else kernel.left_out(tall)),
+            *([] if exclude is None else kernel.skipped(tall)),
         ),
         grid={"down": n // tall, "across": across},
     )(
         *(x, y, a, b),
         *([] if exclude is None else [exclude]),
+        *([jnp.full(1, count, jnp.int32)] if with_sums else []),
         kernel.constants(scale, shift),
     )
     return (made[0], made[1].sum((0, 1))) if with_sums else made[0]
