@@ -11,7 +11,7 @@ For self pairs only i < j is formed; each element serves both of its rows.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -106,7 +106,8 @@ def sums(
     value = terms.of(kind).value
 
     def body(x_ref, y_ref, *refs):
-        skipped_ref, refs = (None, refs) if exclude is None else (refs[0], refs[1:])
+        refs = list(refs)
+        skipped_ref: Any = None if exclude is None else refs.pop(0)
         jobs_ref, counts_ref, constants_ref, rows_ref, columns_ref, *scratch = refs
         smem, full, free, own, own_full, own_free, of_rows, of_columns, *rest = scratch
         stream = Stream(smem, full, free, dim // smem.shape[2])

@@ -6,6 +6,8 @@ W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)(a_i + b_j), are made in one pass, 16
 as large as logits would be, and cuBLAS multiplies.
 """
 
+from typing import Any
+
 import chex
 import jax
 import jax.experimental.pallas as pl
@@ -85,12 +87,13 @@ def weights(
     weight = terms.of(kind).weight
 
     def body(x_ref, y_ref, a_ref, b_ref, *refs):
-        skipped_ref, refs = (None, refs) if exclude is None else (refs[0], refs[1:])
-        count_ref, refs = (refs[0], refs[1:]) if with_sums else (None, refs)
-        constants_ref, out_ref, *refs = refs
-        sums_ref, scratch = (refs[0], refs[1:]) if with_sums else (None, refs)
-        smem, full, free, own, share, shares, own_full, results, turn, *rest = scratch
-        of_rows, skipped = (rest[0], rest[1:]) if with_sums else (None, rest)
+        refs = list(refs)
+        skipped_ref: Any = None if exclude is None else refs.pop(0)
+        count_ref: Any = refs.pop(0) if with_sums else None
+        constants_ref, out_ref = refs.pop(0), refs.pop(0)
+        sums_ref: Any = refs.pop(0) if with_sums else None
+        smem, full, free, own, share, shares, own_full, results, turn, *skipped = refs
+        of_rows: Any = skipped.pop(0) if with_sums else None
         stream = Stream(smem, full, free, dim // chunk)
         turns = kernel.Turns(turn, taken=stream.chunks == 1)
         top = lax.axis_index("down") * tall
