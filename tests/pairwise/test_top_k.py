@@ -104,11 +104,11 @@ def test_bfloat16_rows_are_multiplied_in_float32():
 
 
 def test_memory_is_far_below_the_similarity_matrix():
-    q, n = 2048, 8192
+    q, n = 2048, 65536
     shapes = [jax.ShapeDtypeStruct((rows, 32), jnp.float32) for rows in (q, n)]
     compiled = jax.jit(functools.partial(top_k, k=20)).lower(*shapes).compile()
     analysis = compiled.memory_analysis()
-    assert 0 < analysis.temp_size_in_bytes < q * n * 4 / 8
+    assert 0 < analysis.temp_size_in_bytes < q * n * 4 / 16
 
 
 @pytest.mark.parametrize(
