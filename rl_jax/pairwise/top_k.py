@@ -11,6 +11,9 @@ from jax.sharding import PartitionSpec
 from rl_jax.errors import UsageError
 from rl_jax.pairwise import sharded, tiles
 
+FEW = 32
+"""As many k as are found faster in more rows than in more columns."""
+
 
 def top_k(
     query: chex.Array,
@@ -39,7 +42,7 @@ def top_k(
       exclude: int32 [Q], for each query one bank row to leave out, -1 for none.
       bank_scale: float32 [n], what each bank row is multiplied by, without a copy of
         the bank: one over its length for cosines with unit queries. None: 1.
-      block_size: rows of query and of bank in a tile; None: on CPU 256 and 8,192.
+      block_size: rows of query and of bank in a tile; None: see `_tile`.
 
     Returns:
       `(scores, indices)`, float32 and int32 [Q, k]. Equal scores: the lower index comes
@@ -57,7 +60,7 @@ def top_k(
     count = sharded.devices()
     if count == 1 or len(query) % count:
         count = 1
-    rows, columns = _tile(len(query) // count, len(bank), block_size)
+    rows, columns = _tile(query, bank, k, block_size, count)
     sizes = {"k": k, "rows": rows, "columns": columns, "every": every}
     return _on_devices(query, bank, last, exclude, bank_scale, count=count, **sizes)
 
@@ -125,20 +128,22 @@ def _top_k(
     return scores, index
 
 
-def _tile(queries: int, bank: int, block_size: int | None) -> tuple[int, int]:
+def _tile(query, bank, k: int, block_size: int | None, count: int) -> tuple[int, int]:
     """Rows and columns of a tile.
 
-    On CPU 8 MiB, and wide: a search starts anew with every tile, and a third of it goes
-    with a quarter of the tiles; with fewer rows the products take longer.
+    On CPU 8 MiB, and wide: a search starts anew with every tile and finds most of its k
+    there. With fewer rows the products take longer, which for few k is more. The rows
+    of the bank in a tile, which are copied, are at most 8 or 16 MiB.
     """
+    queries, dim = len(query) // count, query.shape[1]
     if block_size is not None:
-        return min(block_size, queries), min(block_size, bank)
-    # On accelerators not measured.
-    limits = (256, 8192) if jax.default_backend() == "cpu" else (512, 512)
-    return tuple(
-        _even(count, limit)
-        for count, limit in zip((queries, bank), limits, strict=True)
-    )
+        return min(block_size, queries), min(block_size, len(bank))
+    rows, columns = 512, 512  # on accelerators not measured
+    if jax.default_backend() == "cpu":
+        widest, copied = (8192, 2**21) if k <= FEW else (32768, 2**22)
+        columns = min(widest, max(2048, copied // dim))
+        rows = 2**21 // columns
+    return _even(queries, rows), _even(len(bank), columns)
 
 
 def _even(count: int, limit: int) -> int:
