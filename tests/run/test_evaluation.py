@@ -1,5 +1,6 @@
 """Tiny and oddly labelled data: nothing crashes, and what is missing is said."""
 
+import html
 import shutil
 
 import numpy as np
@@ -13,10 +14,10 @@ from rl_jax.run.load import Run
 from rl_jax.run.split import columns, split
 
 
-def source(labels, *, held_out=None):
+def source(labels, *, held_out=None, side=4):
     labels = np.asarray(labels)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (len(labels), 4, 4, 1)).astype(np.uint8)
+    images = rng.integers(0, 256, (len(labels), side, side, 1)).astype(np.uint8)
     return data.arrays(images, labels, held_out=held_out)
 
 
@@ -159,8 +160,8 @@ def test_tiny_data(tmp_path, monkeypatch, images, out, shares, words):
 
 @pytest.mark.slow
 def test_every_section_of_a_run(tmp_path, monkeypatch):
-    images = source(np.arange(200) % 2)
-    images = images._replace(held_out=source(np.arange(60) % 2))
+    images = source(np.arange(200) % 2, side=8)
+    images = images._replace(held_out=source(np.arange(60) % 2, side=8))
     run = untrained(images)
     monkeypatch.setattr(evaluation, "load", lambda folder, say: run)
     result = evaluation.evaluate_run(tmp_path, say=lambda line: None)
@@ -179,5 +180,6 @@ def test_every_section_of_a_run(tmp_path, monkeypatch):
     }
     recipes.write(run.recipe, tmp_path / "run.json")
     page = report.write([tmp_path], tmp_path / "report.html").read_text()
-    for section in result["sections"].values():
-        assert section["title"] in page
+    for name, section in result["sections"].items():
+        for line in section["lines"]:
+            assert html.escape(line) in page, name

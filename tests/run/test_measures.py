@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rl_jax.run import evaluation, measures, summary
-from rl_jax.run.measures import Pair, Study
+from rl_jax.run.measures import Pair, Study, geometry
 from rl_jax.run.measures.section import number, shown
 
 CLASSES, DIM = 3, 6
@@ -229,3 +229,14 @@ def test_one_scored_label_has_no_interval():
     score = result["table"][0]["probe"]["all"]
     assert score["mean"] in (0.0, 1.0)
     assert (score["low"], score["high"]) == (None, None)
+
+
+def test_rows_of_zeros_have_no_direction():
+    a, b = np.ones((5, 2)), np.ones((5, 2))
+    a[1], b[4] = 0.0, 0.0
+    kept_a, kept_b, lines = geometry._directions(a, b)
+    assert len(kept_a) == len(kept_b) == 3
+    assert kept_a.all()
+    assert kept_b.all()
+    assert lines == ["2 of 5 examples left out: rows of zeros"]
+    assert geometry._directions(kept_a, kept_b)[2] == []

@@ -65,8 +65,8 @@ def alignment(study: Study) -> Section:
     """The alignment-uniformity plane, of two views of each scored example."""
     points, lines, problems, limit = [], [], [], 0.0
     for name, (a, b) in study.views.items():
-        few = spread(len(a), ROWS)
-        a, b = a[few], b[few]
+        a, b, left_out = _directions(a, b)
+        problems += [f"{name}: {line}" for line in left_out]
         try:
             found = _measured(_plane, a, b, names=("alignment", "uniformity"))
             limit = evaluate.alignment_uniformity(a[:2], b[:2]).limit
@@ -88,8 +88,7 @@ def alignment(study: Study) -> Section:
 def similarity(study: Study) -> Section:
     """Cosines of positives and negatives, and how decided the softmax over them is."""
     name, (a, b) = list(study.views.items())[-1]
-    few = spread(len(a), ROWS)
-    a, b = a[few], b[few]
+    a, b, left_out = _directions(a, b)
     found = evaluate.similarity_histogram(a, b)
     values: dict[str, Any] = {
         "name": name,
@@ -114,7 +113,17 @@ def similarity(study: Study) -> Section:
             f"entropy {sharp.entropy:.2f} of log K (1: all count the same), likeliest "
             f"candidate {sharp.max_softmax:.2f}"
         )
-    return Section("Cosines of pairs", lines, values)
+    return Section("Cosines of pairs", [*lines, *left_out], values)
+
+
+def _directions(a: np.ndarray, b: np.ndarray):
+    """Some rows of two views, without those that are zero in one: they have none."""
+    few = spread(len(a), ROWS)
+    a, b = a[few], b[few]
+    keep = np.any(a, axis=1) & np.any(b, axis=1)
+    zeros = int(np.sum(~keep))
+    lines = [f"{zeros:,} of {len(a):,} examples left out: rows of zeros"]
+    return a[keep], b[keep], lines if zeros else []
 
 
 def _measured(statistic: Callable, *rows: np.ndarray, names) -> dict[str, dict]:
