@@ -21,6 +21,7 @@ stood alone.
 import concurrent.futures
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 
@@ -101,6 +102,8 @@ PLAIN_ROWS = 262144
 DENSE_ROWS = {NT_XENT: 16384, CLIP: 4096, SIGLIP: 4096}
 """Rows up to which the dense form takes part: compiling it, XLA tries fusions out on
 the whole matrix, beyond this for minutes."""
+EXPS = 64
+"""Exponentials of each number, one after another, so that memory is not what counts."""
 GEMM_SHAPES = ((8192, 8192, 8192), (16384, 512, 16384), (65536, 128, 8192))
 COMPILE_SHARE = 0.4
 """Of the budget: longer nothing is waited for that is still being compiled."""
@@ -239,30 +242,29 @@ def products(result: dict, shrink: int) -> None:
         for kind, (dtype, precision) in kinds.items():
             f = jax.jit(functools.partial(jnp.dot, precision=precision))
             row = _ceiling(shrink, f, jnp.asarray(a, dtype), jnp.asarray(b, dtype))
-            rate = 2 * n * k * m / row["min"]
-            row |= {"what": "product", "kind": kind, "shape": [n, k, m], "rate": rate}
+            row |= {"what": "product", "kind": kind, "shape": [n, k, m]}
             result["ceilings"].append(row)
 
 
-def elementwise(result: dict, shrink: int, *, exps: int = 64) -> None:
+def elementwise(result: dict, shrink: int) -> None:
     """Exponentials a second, bytes moved a second, and the time of an empty launch."""
 
     def powers(x):
-        for _ in range(exps):
+        for _ in range(EXPS):
             x = jnp.exp2(x) - 1.5  # stays in [-1.2, -0.5]
         return x
 
     x = jnp.linspace(-1.0, 0.0, 2**24 // shrink**2, dtype=jnp.float32)
     big = jnp.linspace(-1.0, 0.0, 2**28 // shrink**2, dtype=jnp.float32)
     add = jax.jit(lambda x: x + 1)
-    for what, f, array, count in (
-        ("exp2", jax.jit(powers), x, exps * x.size),
-        ("copy", add, big, 2 * big.nbytes),
-        ("launch", add, jnp.zeros(8), 1),
+    for what, f, array in (
+        ("exp2", jax.jit(powers), x),
+        ("copy", add, big),
+        ("launch", add, jnp.zeros(8)),
     ):
         row = _ceiling(shrink, f, array)
         row |= {"what": what, "kind": "float32", "shape": [array.size]}
-        result["ceilings"].append(row | {"rate": count / row["min"]})
+        result["ceilings"].append(row)
 
 
 def _ceiling(shrink: int, f, *args) -> dict:
@@ -406,6 +408,9 @@ def tables(result: dict) -> list[str]:
                 *_times(timing.summary(row["seconds"])),
             ])  # fmt: skip
         out.append(results.table(header, rows, text=2))
+    for kind, reason in result.get("kernels", {}).items():
+        if reason is not None:
+            out.append(f"There are no kernels of {kind} here: {reason}.")
     if result["rows"]:
         out += ["Value and gradient of a loss:", _losses_table(result)]
         out += _errors_list(result)
@@ -480,15 +485,18 @@ def _rate_of_products(result: dict) -> float | None:
 
 
 def _best(row: dict) -> float:
-    """The rate of the fastest sample of a ceiling: others were disturbed."""
-    if row["what"] == "product":
-        return 2 * float(np.prod([float(n) for n in row["shape"]])) / row["min"]
-    return row["rate"]
+    """The rate of the fastest sample of a ceiling: others were disturbed.
+
+    Operations, exponentials, bytes (float32, read and written) or launches a second.
+    """
+    size = math.prod(row["shape"])
+    work = {"product": 2 * size, "exp2": EXPS * size, "copy": 8 * size, "launch": 1}
+    return work[row["what"]] / row["min"]
 
 
 def _rate(row: dict) -> str:
     if row["what"] == "launch":
-        return f"{1e6 / row['rate']:.1f} µs each"
+        return f"{1e6 * row['min']:.1f} µs each"
     scale, unit = {
         "product": (1e12, "TFLOP/s"),
         "exp2": (1e12, "T exp/s"),

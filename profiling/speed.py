@@ -48,9 +48,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if any(n % 2 for n in sizes["views"]):
         parser.error(f"--views must be even, got {sizes['views']}")
     tasks = [
-        subject.Task("NT-Xent", n, d) for n in sizes["views"] for d in sizes["dims"]
+        subject.Task(subject.NT_XENT, n, d)
+        for n in sizes["views"]
+        for d in sizes["dims"]
     ]
-    tasks += [subject.Task("CLIP", b, CLIP_DIM) for b in sizes["pairs"]]
+    tasks += [subject.Task(subject.CLIP, b, CLIP_DIM) for b in sizes["pairs"]]
     budget = chosen.budget or (60 if chosen.quick else 720)
     result = results.new(
         "speed",
@@ -137,7 +139,7 @@ def one_task(
 
 def jax_entries(task: subject.Task, a, b, most: float) -> dict[str, subject.Entry]:
     """The library in every precision, dense JAX, and optax where it fits."""
-    if task.loss == "NT-Xent":
+    if task.loss == subject.NT_XENT:
         ours, dense = contenders.nt_xent, contenders.dense_nt_xent
     else:
         ours, dense = contenders.clip, contenders.dense_clip
@@ -146,7 +148,7 @@ def jax_entries(task: subject.Task, a, b, most: float) -> dict[str, subject.Entr
     for precision in PRECISIONS:
         function = ours(subject.TEMPERATURE, precision=precision), precision
         functions[f"{OURS} {precision}"] = function
-    if task.loss == "NT-Xent" and 4 * task.rows**2 * task.dim < most:
+    if task.loss == subject.NT_XENT and 4 * task.rows**2 * task.dim < most:
         functions["optax"] = contenders.optax_nt_xent(subject.TEMPERATURE), "float32"
     a, b = jnp.asarray(a), jnp.asarray(b)
     return {
@@ -159,10 +161,14 @@ def torch_entries(
     task: subject.Task, torch: TorchPeer, most: float
 ) -> dict[str, subject.Entry]:
     """Dense PyTorch, eager, and pytorch-metric-learning where it fits."""
-    names = {"PyTorch": "nt_xent" if task.loss == "NT-Xent" else "clip"}
+    names = {"PyTorch": "nt_xent" if task.loss == subject.NT_XENT else "clip"}
     # It compares every positive with every negative: several arrays of N³ float32.
     fits = 16 * task.rows**3 < most
-    if task.loss == "NT-Xent" and fits and "metric_learning" in torch.info["packages"]:
+    if (
+        task.loss == subject.NT_XENT
+        and fits
+        and "metric_learning" in torch.info["packages"]
+    ):
         names["metric-learning"] = "metric_learning"
     return {
         name: subject.torch_entry(torch, loss, "float32")
@@ -277,7 +283,7 @@ def plot(figure, result: dict) -> None:
         limits = [1e3 * t.limit(_ceilings(result)) for t in tasks]
         ax.plot(sizes, limits, color="#16191d", linestyle=":", label="limit")
         ax.set(title=f"{loss}, D = {dim}", yscale="log")
-        ax.set_xlabel("N views" if loss == "NT-Xent" else "B pairs")
+        ax.set_xlabel("N views" if loss == subject.NT_XENT else "B pairs")
         results.sizes_axis(ax.xaxis, sizes)
     axes[0].set_ylabel("ms, value and gradient")
     handles, labels = axes[0].get_legend_handles_labels()

@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 one,
                 bench,
                 compiling,
-                theirs=theirs.get(compiling.config.name),
+                theirs.get(compiling.config.name),
                 seconds=chosen.seconds,
                 rounds=chosen.rounds,
             )
@@ -179,15 +179,17 @@ def ceiling(bench: Bench, tiny: bool) -> None:
     bench.result["ceiling"] = max(rates)
 
 
-def one(bench: Bench, compiling: "Compiling", **options) -> None:
+def one(
+    bench: Bench, compiling: "Compiling", theirs: "TorchStep | None", **options
+) -> None:
     """A row of the result; what could not be measured of it is named."""
-    row = compiling.measured(**options)
+    row = compiling.measured(theirs=theirs, **options)
     with _named(row["skipped"], "kernels of a step"):
         row["kernels"] = compiling.kernels()
     for name, reason in row.pop("skipped").items():
         bench.skip(f"{compiling.config.title}, {name}", reason)
     bench.result["rows"].append(row)
-    free(options.get("theirs"), compiling.config)
+    free(theirs, compiling.config)
 
 
 class Compiling:

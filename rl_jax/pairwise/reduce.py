@@ -66,6 +66,8 @@ def reduce(
         keep = jnp.arange(len(y)) < valid
         y = jnp.where(keep[:, None], y, jnp.zeros_like(y))
         bias = jnp.where(keep, 0.0, -jnp.inf)
+    if exclude is not None:
+        exclude = jnp.asarray(exclude, jnp.int32)
     factor = _scalar(name, "scale", scale)
     if offset is not None:
         offset = _scalar(name, "bias", offset)

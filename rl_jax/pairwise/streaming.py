@@ -192,7 +192,7 @@ def logits(given: Operands, x: Rows, y: Rows, *, mask_rows: bool = False) -> Til
     out = None
     if given.exclude is not None:
         size = x.parts[0].shape[1]
-        out = tiles.blocks(given.exclude.astype(jnp.int32), size, fill=-1)
+        out = tiles.blocks(given.exclude, size, fill=-1)
 
     def tile(i, j):
         s = tiles.outer(tiles.at(x.parts, i), tiles.at(y.parts, j)) * given.scale

@@ -90,7 +90,7 @@ def _top_k(
     def block(operands):
         queries, out = operands
 
-        def merge(best, wanted, *, every: bool):
+        def merge(best, wanted, *, every: bool = False):
             # Where the last tile would reach beyond the bank it starts earlier: rows
             # that it has in common with the one before do not count again.
             start = jnp.minimum(wanted, count - columns)
@@ -116,11 +116,12 @@ def _top_k(
             jnp.full((rows, k), -jnp.inf, jnp.float32),
             jnp.full((rows, k), -1, jnp.int32),
         )
-        # To look at each number of a column takes as long as the search. Where every
-        # row takes part, only the last tile has rows that do not count.
-        step = functools.partial(merge, every=every)
-        best, _ = lax.scan(step, empty, starts[:-1])
-        return merge(best, starts[-1], every=False)[0]
+        if not every:
+            return lax.scan(merge, empty, starts)[0]
+        # To look at each number of a column takes as long as the search, and only the
+        # last tile has rows that do not count.
+        best, _ = lax.scan(functools.partial(merge, every=True), empty, starts[:-1])
+        return merge(best, starts[-1])[0]
 
     queries = tuple(tiles.blocks(part, rows) for part in query)
     found = lax.map(block, (queries, tiles.blocks(exclude, rows)))

@@ -222,11 +222,10 @@ def _operands(plan: Plan, given: Operands):
 
 
 def _excluded(given: Operands):
-    """int32 numbers of columns that there are, and −1."""
+    """Numbers of columns that there are, and −1."""
     if given.exclude is None or given.y is None:
         return None
-    inside = given.exclude < len(given.y)
-    return jnp.where(inside, given.exclude, -1).astype(jnp.int32)
+    return jnp.where(given.exclude < len(given.y), given.exclude, -1)
 
 
 def _one_by_one(f: Callable) -> Callable:
