@@ -54,18 +54,24 @@ class Task(NamedTuple):
 
     @property
     def flops(self) -> float:
-        """Of streamed products: 4N²d with symmetry used, 8B²d of a rectangle."""
-        return (4 if self.loss == NT_XENT else 8) * self.rows**2 * self.dim
+        """Of streamed products: 4N²d with symmetry used, of a rectangle 8B²d.
+
+        SigLIP's are 6B²d: no sum has to be known before a pair's derivative is.
+        """
+        return {NT_XENT: 4, CLIP: 8, SIGLIP: 6}[self.loss] * self.rows**2 * self.dim
 
     @property
     def useful_flops(self) -> float:
-        """The one count by which all rates are stated: 6N²d, 8B²d of a rectangle."""
-        return (6 if self.loss == NT_XENT else 8) * self.rows**2 * self.dim
+        """The one count by which all rates are stated: 6N²d, CLIP's 8B²d."""
+        return (8 if self.loss == CLIP else 6) * self.rows**2 * self.dim
 
     @property
     def exps(self) -> float:
-        """One a pair in each of forward and backward; symmetry halves NT-Xent's."""
-        return (1 if self.loss == NT_XENT else 2) * self.rows**2
+        """One a pair in each of forward and backward; symmetry halves NT-Xent's.
+
+        SigLIP's are made once.
+        """
+        return (2 if self.loss == CLIP else 1) * self.rows**2
 
     def limit(self, ceilings: Mapping[str, float]) -> float:
         """Seconds at the machine's own rates."""

@@ -181,10 +181,10 @@ def sigmoid(
     u, v, positive = _pair(image, text, root)
     # Pairs are left out of the sweep: softplus(l) − l would cancel where l is large.
     negative = pairwise.sigmoid(
-        u, v, scale=1.0, bias=bias, exclude=jnp.arange(len(u)), precision=precision,
-        implementation=implementation,
+        u, v, scale=1.0, bias=bias, exclude=jnp.arange(len(u)), axis="all",
+        precision=precision, implementation=implementation,
     )  # fmt: skip
-    return jnp.mean(negative + jax.nn.softplus(-(positive + bias)))
+    return negative / len(u) + jnp.mean(jax.nn.softplus(-(positive + bias)))
 
 
 def sup_con(

@@ -74,7 +74,7 @@ def gradients(
         mask = plan.with_y or plan.with_total
         tile = streaming.logits(given, x, everyone[0], mask_rows=mask)
         out = streaming.no_gradients(
-            x, everyone[0] if plan.with_y else None, total=plan.with_total
+            plan, reduction, x, everyone[0] if plan.with_y else None
         )
         pairs = tiles.grid(len(x.parts[0]), len(everyone[0].parts[0]))
         out = streaming.weigh_rectangle(
@@ -93,9 +93,9 @@ def _gradients_of_self(
     plan: Plan, given: Operands, reduction: Reduction, x, side, axis: str, count: int
 ) -> Gradients:
     everyone, place = _gathered((x, side), axis), _place(x, axis, count)
-    tile = streaming.logits(given, x, everyone[0], mask_rows=plan.with_total)
-    tile = _turned(tile, place)
-    out = streaming.no_gradients(x, None, total=plan.with_total)
+    mask = plan.with_total or plan.with_value
+    tile = _turned(streaming.logits(given, x, everyone[0], mask_rows=mask), place)
+    out = streaming.no_gradients(plan, reduction, x, None)
     out = streaming.weigh_self(reduction, tile, x, side, out)
     pairs = _others(len(x.parts[0]), count)
     return streaming.weigh_rectangle(

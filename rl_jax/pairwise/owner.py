@@ -65,17 +65,17 @@ def gradients(
         own = local(plan, given, bars)
         beside = given._replace(y=_others(given.x, axis))
         rest = local(plan, beside, Cotangents(bars.rows, others))
-        return Gradients(own.x + rest.x, None, None)
+        return Gradients(own.x + rest.x, None, None, None)
     everyone = given._replace(y=_everyone(given.y, axis, shared))
     columns = bars.columns and jax.tree.map(
         lambda v: _everyone(v, axis, shared), bars.columns
     )
-    dx, dy, total = local(plan, everyone, Cotangents(bars.rows, columns))
+    dx, dy, total, value = local(plan, everyone, Cotangents(bars.rows, columns))
     if dy is not None and shared:
         dy = lax.psum_scatter(dy, axis, scatter_dimension=0, tiled=True)
     elif dy is not None:
         dy = lax.psum(dy, axis)
-    return Gradients(dx, dy, None if total is None else lax.psum(total, axis))
+    return Gradients(dx, dy, None if total is None else lax.psum(total, axis), value)
 
 
 def _rounded(plan: Plan, given: Operands) -> Operands:

@@ -10,7 +10,7 @@ from jax import lax
 
 from rl_jax.errors import UsageError
 from rl_jax.pairwise import dense, mosaic_gpu, reductions, sharded, tiles
-from rl_jax.pairwise.streaming import Cotangents, Operands, Plan
+from rl_jax.pairwise.streaming import Cotangents, Gradients, Operands, Plan
 
 Implementation = Literal["dense", "xla", "ring", "mosaic_gpu"]
 
@@ -21,11 +21,13 @@ class Config(NamedTuple):
     Attributes:
       plan: how to cut the work; its kind is "exp" where the shift is still to be found.
       ring: on several devices, pass rows around, gather them, or (None) choose.
+      every: add up all rows too, and make the gradient together with the value.
       bound: the largest possible |logit|, where it is known before tracing.
     """
 
     plan: Plan
     ring: bool | None
+    every: bool = False
     bound: float | None = None
 
 
@@ -41,6 +43,7 @@ def reduce(
     exclude: chex.Array | None,
     group: chex.Array | None,
     both: bool = False,
+    every: bool = False,
     precision: tiles.Precision | None,
     block_size: int | None,
     implementation: Implementation | None,
@@ -73,7 +76,8 @@ def reduce(
         offset = _scalar(name, "bias", offset)
     given = Operands(x, y, factor, offset, None, bias, exclude, group)
     if implementation == "dense":
-        return dense.values(given, kind=kind, both=both, precision=precision)
+        found = dense.values(given, kind=kind, both=both, precision=precision)
+        return found.sum() if every else found
     ring = None if implementation is None else implementation == "ring"
     sharded.check(name, x, y, ring)
     kernels = None if implementation is None else implementation == "mosaic_gpu"
@@ -83,13 +87,13 @@ def reduce(
     plan = Plan(kind, *sizes, precision, both=both, kernels=kernels)
     if kernels:
         _check_kernels(name, plan, given, ring)
-    keep = whole and not sharded.uses_kernels(plan, given, ring)
+    keep = whole and not every and not sharded.uses_kernels(plan, given, ring)
     plan = plan._replace(keep=keep)
     if isinstance(max_norm, int | float) and isinstance(scale, int | float):
         bound = abs(float(scale)) * float(max_norm) ** 2
-        return _compiled(Config(plan, ring, bound), given, None)
+        return _compiled(Config(plan, ring, every, bound), given, None)
     norm = None if max_norm is None else jnp.asarray(max_norm, jnp.float32)
-    return _compiled(Config(plan, ring), given, norm)
+    return _compiled(Config(plan, ring, every), given, norm)
 
 
 def _block_sizes(x, y, asked: int | None, ring: bool | None) -> list[int]:
@@ -166,20 +170,59 @@ def _sums(config: Config, given: Operands, shift: Shift):
 def _results(config: Config, sums):
     # Shifted or running, sums of exponentials have one form.
     result = reductions.of(config.plan.kind, 0.0).result
-    return tuple(map(result, sums)) if config.plan.both else result(sums)
+    if config.plan.both:
+        return tuple(map(result, sums))
+    return result(sums).sum() if config.every else result(sums)
 
 
 def _forward(config, given, norm):
     primals, norm = jax.tree.map(lambda primal: primal.value, (given, norm))
+    with_y = given.y is not None and given.y.perturbed
+    if config.every:
+        return _at_once(config, primals, with_y)
     shift = _shift(config, primals, norm)
     sums, kept = _sums(config, primals, shift)
     # Residuals are arrays, so what is static must lie in their structure.
-    with_y = () if given.y is not None and given.y.perturbed else None
+    with_y = () if with_y else None
     found = None if config.bound is not None else shift
     return _results(config, sums), (primals, found, sums, kept, with_y)
 
 
+def _at_once(config: Config, given: Operands, with_y: bool):
+    """The sum over all pairs, and its gradients for a cotangent of one."""
+    plan = config.plan._replace(
+        with_y=with_y, with_total=given.offset is not None, with_value=True
+    )
+    one = jnp.ones(len(given.x), jnp.float32)
+    bars = Cotangents(((one,), one), None)
+    found = sharded.gradients(plan, given, bars, use_ring=config.ring)
+    # Of what they are to be cast to the dtype alone is kept.
+    empty = jax.tree.map(lambda v: jnp.zeros(0, v.dtype), (given.x, given.y))
+    return found.value.sum(), (_of_operands(given, found), empty)
+
+
+def _of_operands(given: Operands, found: Gradients) -> Operands:
+    """Float32 gradients by x, y, scale and offset."""
+    # Σ_ij g_i p_ij ⟨x_i, y_j⟩ = ⟨x, dx⟩; self pairs appear in both of their rows.
+    dscale = jnp.sum(given.x.astype(jnp.float32) * found.x)
+    dscale = dscale / 2 if given.y is None else dscale
+    dy = None if found.y is None else given.scale * found.y
+    rest = None, None, None, None
+    return Operands(given.scale * found.x, dy, dscale, found.total, *rest)
+
+
+def _scaled(size, gradients: Operands, like) -> Operands:
+    gradients = jax.tree.map(lambda g: size * g, gradients)
+    x, y = (
+        None if g is None else g.astype(v.dtype)
+        for g, v in zip(gradients[:2], like, strict=True)
+    )
+    return gradients._replace(x=x, y=y)
+
+
 def _backward(config, residuals, cotangents):
+    if config.every:
+        return _scaled(_instantiate(cotangents), *residuals), None
     given, shift, sums, kept, with_y = residuals
     # Not found again where it was found: the sums were made with this very one.
     shift = _shift(config, given, None) if shift is None else shift
@@ -200,16 +243,7 @@ def _backward(config, residuals, cotangents):
         return sharded.gradients(plan, given, bars, kept, use_ring=config.ring)
 
     found = _choose(config, given, shift, run)
-    # Σ_ij g_i p_ij ⟨x_i, y_j⟩ = ⟨x, dx⟩; self pairs appear in both of their rows.
-    dscale = size * jnp.sum(given.x.astype(jnp.float32) * found.x)
-    dscale = dscale / 2 if given.y is None else dscale
-    factor = size * given.scale
-    dx = (factor * found.x).astype(given.x.dtype)
-    dy = None
-    if found.y is not None and given.y is not None:
-        dy = (factor * found.y).astype(given.y.dtype)
-    total = None if found.total is None else size * found.total
-    return Operands(dx, dy, dscale, total, None, None, None, None), None
+    return _scaled(size, _of_operands(given, found), (given.x, given.y)), None
 
 
 def _instantiate(g):

@@ -12,6 +12,7 @@ block is sent on before the present one is reduced, so that the two can overlap.
 import functools
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from rl_jax.pairwise import reductions, streaming, tiles
@@ -74,12 +75,12 @@ def gradients(
     send = functools.partial(_send, axis=axis, count=count)
     x, y = _cut(plan, given, axis)
     side = streaming.cut_side(reduction, bars.rows, plan.rows)
-    out = streaming.no_gradients(x, None, total=plan.with_total)
-    own = out.total
+    out = own = streaming.no_gradients(plan, reduction, x, None)
     if y is None:
-        tile = streaming.logits(given, x, x, mask_rows=plan.with_total)
-        out = streaming.weigh_self(reduction, tile, x, side, out)
-        own, out = out.total, out._replace(total=own)
+        mask = plan.with_total or plan.with_value
+        tile = streaming.logits(given, x, x, mask_rows=mask)
+        own = streaming.weigh_self(reduction, tile, x, side, out)
+        out = out._replace(x=own.x)
         seen, hops, visitor = send((x, side), 1), (count - 1) // 2, x
     else:
         other = bars.columns and streaming.cut_side(
@@ -100,17 +101,18 @@ def gradients(
         return (out._replace(y=send(out.y, 1)), following), None
 
     if visitor is not None:
-        out = out._replace(y=streaming.no_gradients(visitor, None, total=False).x)
+        out = out._replace(y=jnp.zeros(visitor.parts[0].shape, jnp.float32))
     (out, seen), _ = lax.scan(hop, (out, seen), None, length=hops)
     if y is None:
-        guests, visited = out.y, out.total
-        out = Gradients(out.x, None, own)
+        guests, visited = out.y, (out.total, out.value)
+        out = Gradients(out.x, None, own.total, own.value)
         if count % 2 == 0:
             out = meet(out, seen)
-        out = out._replace(x=out.x + send(guests, -hops - 1))
-        if visited is not None:
-            # A visit stands for both orders of its pairs.
-            out = out._replace(total=out.total + 2 * visited)
+        # A visit stands for both orders of its pairs.
+        total, value = jax.tree.map(
+            lambda v, w: v + 2 * w, (out.total, out.value), visited
+        )
+        out = Gradients(out.x + send(guests, -hops - 1), None, total, value)
     out = streaming.finish(out, len(given.x), None if y is None else len(given.y))
     if out.total is None:
         return out

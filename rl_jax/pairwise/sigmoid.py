@@ -1,7 +1,10 @@
 """The all-pairs sum of log(1 + e^s), on which SigLIP is."""
 
+from typing import Literal
+
 import chex
 
+from rl_jax.errors import UsageError
 from rl_jax.pairwise.reduce import Implementation, reduce
 from rl_jax.pairwise.tiles import Precision
 
@@ -15,6 +18,7 @@ def sigmoid(
     valid: chex.Numeric | None = None,
     exclude: chex.Array | None = None,
     group: chex.Array | None = None,
+    axis: Literal["rows", "all"] = "rows",
     precision: Precision | None = None,
     block_size: int | None = None,
     implementation: Implementation | None = None,
@@ -26,18 +30,27 @@ def sigmoid(
     arXiv:2303.15343). Memory, devices and derivatives as `logsumexp`; kernels for
     Hopper GPUs are for rectangles, and chosen from 2²⁸ pairs of a device on.
 
+    With axis="all" it is Σ_ij of them. Then the derivative of every pair is known when
+    its logit is, and where one is asked for, value and gradient are made in one sweep:
+    three products a pair instead of four.
+
     Args:
       x: [N, D] float32 or bfloat16 rows, as they are: nothing is normalised here.
       y: [M, D] of the same dtype; None: the rows of x, each without itself.
       scale, bias: factor and offset of the logits, floats or scalar arrays.
+      axis: "rows", or "all" for one sum over all pairs.
       valid, exclude, group, precision, block_size, implementation: as in `logsumexp`.
 
     Returns:
-      float32 [N] ≥ 0; 0 where a row has no column.
+      float32 [N] ≥ 0, 0 where a row has no column; with axis="all" a scalar.
 
     Raises:
       UsageError: as `logsumexp`.
     """
+    if axis not in ("rows", "all"):
+        raise UsageError(
+            f"pairwise.sigmoid: axis must be 'rows' or 'all', got {axis!r}"
+        )
     return reduce(
         "pairwise.sigmoid",
         x,
@@ -48,6 +61,7 @@ def sigmoid(
         valid=valid,
         exclude=exclude,
         group=group,
+        every=axis == "all",
         precision=precision,
         block_size=block_size,
         implementation=implementation,

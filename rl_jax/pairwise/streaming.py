@@ -69,11 +69,14 @@ class Gradients(NamedTuple):
       x: float32 [N, D]: W y, or for self pairs (W + Wᵀ) x.
       y: float32 [M, D]: Wᵀ x, or None.
       total: the sum of W over ordered pairs, or None: the gradient by the offset.
+      value: float32 [N], the sums of rows themselves, or None; on a ring a pair may be
+        counted in either of its rows, so that only their total has a meaning.
     """
 
     x: chex.Array
     y: chex.Array | None
     total: chex.Array | None
+    value: chex.Array | None
 
 
 class Plan(NamedTuple):
@@ -85,6 +88,8 @@ class Plan(NamedTuple):
       precision: of the products.
       both: reduce columns too.
       with_y, with_total: which gradients are wanted beside that by x.
+      with_value: make the sums together with the gradients, from the same logits, for
+        reductions whose weights do not need the sums; cotangents of rows are all 1.
       keep: hold the logits for the gradient; where they are a single tile that costs
         the memory of a tile and saves forming it again.
       kernels: leave what they support to the kernels for Hopper GPUs; None: where they
@@ -98,6 +103,7 @@ class Plan(NamedTuple):
     both: bool = False
     with_y: bool = False
     with_total: bool = False
+    with_value: bool = False
     keep: bool = False
     kernels: bool | None = False
 
@@ -141,8 +147,8 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradi
     x, y = cut_operands(plan, given)
     side = cut_side(reduction, bars.rows, plan.rows)
     if y is None:
-        out = no_gradients(x, None, total=plan.with_total)
-        tile = logits(given, x, x, mask_rows=plan.with_total)
+        out = no_gradients(plan, reduction, x, None)
+        tile = logits(given, x, x, mask_rows=plan.with_total or plan.with_value)
         tile = tile if kept is None else lambda i, j: kept
         out = weigh_self(reduction, tile, x, side, out)
         return finish(out, len(given.x), None)
@@ -150,7 +156,7 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradi
     tile = logits(given, x, y, mask_rows=plan.with_y or plan.with_total)
     tile = tile if kept is None else lambda i, j: kept
     other = bars.columns and cut_side(reduction, bars.columns, plan.columns)
-    out = no_gradients(x, y if plan.with_y else None, total=plan.with_total)
+    out = no_gradients(plan, reduction, x, y if plan.with_y else None)
     pairs = tiles.grid(len(x.parts[0]), len(y.parts[0]))
     out = weigh_rectangle(reduction, tile, pairs, (x, side), (y, other), out)
     return finish(out, len(given.x), len(given.y))
@@ -244,15 +250,19 @@ def weigh_self(reduction: Reduction, tile: Tile, x: Rows, side, out: Gradients):
     eye = _eye(size)
 
     def on(out, i, j):
-        w = reduction.weigh(tile(i, j) + eye, tiles.at(side, i), tiles.at(side, j))
+        s = tile(i, j) + eye
+        w = reduction.weigh(s, tiles.at(side, i), tiles.at(side, j))
         dx = out.x.at[i].add(tiles.weighted(w, tiles.at(x.parts, j)))
-        return Gradients(dx, None, _plus(out.total, w))
+        value = _and(reduction, out.value, i, s, 1)
+        return Gradients(dx, None, _plus(out.total, w), value)
 
     def off(out, i, j):
-        w = reduction.weigh(tile(i, j), tiles.at(side, i), tiles.at(side, j))
+        s = tile(i, j)
+        w = reduction.weigh(s, tiles.at(side, i), tiles.at(side, j))
         dx = out.x.at[i].add(tiles.weighted(w, tiles.at(x.parts, j)))
         dx = dx.at[j].add(tiles.weighted_columns(w, tiles.at(x.parts, i)))
-        return Gradients(dx, None, _plus(_plus(out.total, w), w))
+        value = _and(reduction, _and(reduction, out.value, i, s, 1), j, s, 0)
+        return Gradients(dx, None, _plus(_plus(out.total, w), w), value)
 
     out = tiles.loop(on, out, tiles.diagonal(count))
     return tiles.loop(off, out, tiles.above(count)) if count > 1 else out
@@ -281,21 +291,27 @@ def weigh_rectangle(
 
     def body(out, i, j):
         column = None if y_side is None else tiles.at(y_side, place(j))
-        w = reduction.weigh(tile(i, j), tiles.at(x_side, i), column)
+        s = tile(i, j)
+        w = reduction.weigh(s, tiles.at(x_side, i), column)
         dx = out.x.at[i].add(tiles.weighted(w, tiles.at(y.parts, place(j))))
         dy = out.y
         if dy is not None:
             dy = dy.at[j].add(tiles.weighted_columns(w, tiles.at(x.parts, i)))
-        return Gradients(dx, dy, _plus(out.total, w))
+        value = _and(reduction, out.value, i, s, 1)
+        return Gradients(dx, dy, _plus(out.total, w), value)
 
     return tiles.loop(body, out, pairs)
 
 
-def no_gradients(x: Rows, y: Rows | None, *, total: bool) -> Gradients:
-    """Zeros to add to; none for y where it is None."""
+def no_gradients(
+    plan: Plan, reduction: Reduction, x: Rows, y: Rows | None
+) -> Gradients:
+    """What to add to: of all that the plan wants, and of y where it is not None."""
     dx = jnp.zeros(x.parts[0].shape, jnp.float32)
     dy = None if y is None else jnp.zeros(y.parts[0].shape, jnp.float32)
-    return Gradients(dx, dy, jnp.zeros([], jnp.float32) if total else None)
+    total = jnp.zeros([], jnp.float32) if plan.with_total else None
+    value = reduction.empty(x.parts[0].shape[:2]) if plan.with_value else None
+    return Gradients(dx, dy, total, value)
 
 
 def finish(out: Gradients, rows: int, columns: int | None) -> Gradients:
@@ -304,7 +320,8 @@ def finish(out: Gradients, rows: int, columns: int | None) -> Gradients:
     if total is not None and columns is None:
         total = total / 2
     y = None if out.y is None else tiles.unblock(out.y, columns)
-    return Gradients(tiles.unblock(out.x, rows), y, total)
+    value = None if out.value is None else tiles.unblock(out.value, rows)
+    return Gradients(tiles.unblock(out.x, rows), y, total, value)
 
 
 def _eye(size: int) -> chex.Array:
@@ -313,3 +330,7 @@ def _eye(size: int) -> chex.Array:
 
 def _plus(total, w):
     return None if total is None else total + w.sum()
+
+
+def _and(reduction: Reduction, value, i, s, axis: int):
+    return None if value is None else reduction.add(value, i, s, axis)

@@ -256,6 +256,137 @@ def test_jit_equals_no_jit():
     assert_close(pull_back(x, y, 0.7, -2.0, bars, **options), jitted, tolerance=1e-6)
 
 
+def over_all(x, y, scale, bias, g, valid=None, exclude=None, **options):
+    """The sum over all pairs and its gradients, times g; made in one sweep."""
+
+    def function(x, y, scale, bias):
+        options["axis"] = "all"
+        return pairwise.sigmoid(
+            x, y, scale=scale, bias=bias, valid=valid, exclude=exclude, **options
+        )
+
+    value, vjp = jax.vjp(function, x, y, scale, bias)
+    return value, vjp(jnp.float32(g))
+
+
+run_over_all = jax.jit(over_all, static_argnames=STATIC)
+
+
+def expected_over_all(x, y, scale, bias, g, valid=None, exclude=None) -> Any:
+    bars = np.full(len(x), g)
+    rows, gradients = expected(x, y, scale, bias, bars, valid, exclude)
+    return rows.sum(), gradients
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "block_size", "implementation"),
+    [
+        (7, 9, None, None),
+        (97, 130, 32, "xla"),
+        (130, 97, None, "dense"),
+        (97, None, 32, None),
+        (7, None, None, None),
+        (97, None, None, "dense"),
+    ],
+)
+def test_the_sum_over_all_pairs(rows, columns, block_size, implementation):
+    options = {"block_size": block_size, "implementation": implementation}
+    x = normals(0, rows, 8)
+    for g in (1.0, -2.5):
+        if columns is None:
+            given = (x, None, 0.7, -2.0, g)
+        else:
+            y = normals(1, columns, 8)
+            every = np.int32(columns), np.full(rows, -1, np.int32)
+            actual = run_over_all(x, y, 0.7, -2.0, g, *every, **options)
+            check(actual, expected_over_all(x, y, 0.7, -2.0, g))
+            y[-1] = np.nan
+            exclude = np.random.default_rng(4).integers(-1, columns - 1, rows)
+            given = (x, y, 0.7, -2.0, g, np.int32(columns - 1), np.int32(exclude))
+        check(run_over_all(*given, **options), expected_over_all(*given))
+    value = jax.jit(
+        lambda x, y: pairwise.sigmoid(x, y, scale=0.7, bias=-2.0, axis="all", **options)
+    )(x, None if columns is None else normals(1, columns, 8))
+    y = None if columns is None else normals(1, columns, 8)
+    assert value.dtype == jnp.float32
+    assert_close(value, expected_over_all(x, y, 0.7, -2.0, 1.0)[0], tolerance=VALUE)
+
+
+def test_the_sum_over_all_pairs_of_bfloat16():
+    x, y = (jnp.asarray(normals(i, 40, 8), jnp.bfloat16) for i in (0, 1))
+    value, gradients = run_over_all(x, y, 0.7, -2.0, 3.0, block_size=16)
+    exact = expected_over_all(np.float32(x), np.float32(y), 0.7, -2.0, 3.0)
+    assert_close(value, exact[0], tolerance=VALUE)
+    assert gradients[0].dtype == gradients[1].dtype == jnp.bfloat16
+    assert_close(gradients[:2], exact[1][:2], tolerance=2**-7)
+    assert_close(gradients[2:], exact[1][2:], tolerance=2**-9)
+
+
+def test_the_sum_over_all_pairs_forms_each_logit_once():
+    """Three products of a pair: its logit, and one for either side."""
+    x, y = normals(0, 64, 8), normals(1, 64, 8)
+
+    def products(function, bars):
+        options = {"implementation": "xla", "block_size": 16}
+        program = jax.make_jaxpr(functools.partial(function, **options))
+        return str(program(x, y, 0.7, -2.0, bars)).count("dot_general[")
+
+    assert products(over_all, 1.0) == 3
+    assert products(pull_back, x[:, 0]) == 4
+
+
+def test_the_sum_over_all_pairs_has_a_second_derivative():
+    x, y = normals(0, 9, 4), normals(1, 7, 4)
+
+    def third(implementation):
+        def value(x, y, scale, bias):
+            options = {"block_size": 4, "implementation": implementation}
+            return pairwise.sigmoid(x, y, scale=scale, bias=bias, axis="all", **options)
+
+        def slope(*given):
+            gradients = jax.grad(value, argnums=(0, 1, 2, 3))(*given)
+            return sum(jnp.sum(jnp.sin(g)) for g in gradients)
+
+        return jax.grad(slope, argnums=(0, 1, 2, 3))(x, y, 0.7, -2.0)
+
+    assert_close(third("xla"), third("dense"), tolerance=1e-5, floor=1e-2)
+
+
+@functools.partial(jax.jit, static_argnames="implementation")
+def sums_of_every_shape(x, square, y, exclude, *, implementation=None):
+    """As `every_shape`, over all pairs."""
+    options = {"block_size": 5, "implementation": implementation}
+    return (
+        over_all(x, None, 0.7, -2.0, 1.5, **options),
+        over_all(x, square, 0.7, -2.0, 1.5, 40, exclude, **options),
+        over_all(x, y, 0.7, -2.0, 1.5, 50, exclude, **options),
+    )
+
+
+@pytest.mark.parametrize(
+    ("order", "implementation"),
+    [
+        ([1, 0], "ring"),
+        ([2, 0, 1], "ring"),
+        ([2, 0, 3, 1], "xla"),
+        ([5, 2, 7, 0, 3, 6, 1, 4], "ring"),
+    ],
+)
+def test_sharded_sum_over_all_pairs(order, implementation):
+    x, square, y, _, exclude = problem()
+    if len(order) == 3:
+        y = y[:63]
+    given = x, square, y, exclude
+    mesh = make_mesh(order)
+    with jax.set_mesh(mesh):
+        actual = sums_of_every_shape(*share(mesh, given), implementation=implementation)
+    masks = (40, exclude), (50, exclude)
+    for found, other, mask in zip(
+        actual, (None, square, y), ((None, None), *masks), strict=True
+    ):
+        check(found, expected_over_all(x, other, 0.7, -2.0, 1.5, *mask))
+
+
 def problem():
     """48 and 64 rows, which divide among 1, 2, 4 and 8 devices."""
     x, square, y = normals(0, 48, 8) / 2, normals(1, 48, 8) / 2, normals(2, 64, 8) / 2
@@ -319,6 +450,8 @@ def test_compiled_gradient_holds_no_matrix():
         executable = value_and_vjp.lower(x, y, 0.7, -2.0, bars).compile()
         assert temporary_bytes(executable) < size * size * 4 / 4
         assert largest_array(executable) < size * size / 4
+        executable = run_over_all.lower(x, y, 0.7, -2.0, 1.0).compile()
+        assert temporary_bytes(executable) < size * size * 4 / 4
 
 
 @pytest.mark.parametrize(
@@ -338,6 +471,7 @@ def test_compiled_gradient_holds_no_matrix():
         (normals(0, 4, 3), None, {"implementation": "triton"}, ("triton",)),
         (normals(0, 4, 3), None, {"precision": "tf32"}, ("tf32",)),
         (normals(0, 4, 3), None, {"block_size": 0}, ("0",)),
+        (normals(0, 4, 3), None, {"axis": "both"}, ("'rows' or 'all'", "both")),
         (
             normals(0, 4, 3),
             normals(0, 4, 3),

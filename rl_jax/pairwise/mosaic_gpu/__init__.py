@@ -132,16 +132,18 @@ def _trial(kind: reductions.Kind, dim: int, itself: bool) -> float:
         given = given._replace(offset=jnp.float32(-1.0), shift=None, exclude=exclude)
         plan = plan._replace(with_total=True)
     plan = plan._replace(with_y=not itself)
+    at_once = (False, True) if kind == "softplus" else (False,)
 
     def found(given):
         of, _ = sums(plan, given)
         of = of if plan.both else (of,)
         # Of sums of exponentials l, the weights are those of g / l.
         g = [s[0] if kind == "exp" else jnp.ones_like(s[0]) for s in of]
-        bars = [*zip(of, g, strict=True), None][:2]
-        return [s[0] for s in of], gradients(plan, given, Cotangents(*bars))
+        bars = Cotangents(*[*zip(of, g, strict=True), None][:2])
+        plans = [plan._replace(with_value=with_value) for with_value in at_once]
+        return [s[0] for s in of], [gradients(plan, given, bars) for plan in plans]
 
-    (rows, *columns), out = jax.jit(found)(given)
+    (rows, *columns), every = jax.jit(found)(given)
     one, two = (np.asarray(v, np.float64) for v in (x, x if itself else y))
     e = np.exp(2 * one @ two.T - (kind == "softplus"))
     if itself or kind == "softplus":
@@ -149,13 +151,20 @@ def _trial(kind: reductions.Kind, dim: int, itself: bool) -> float:
     value, weight = (e, e) if kind == "exp" else (np.log1p(e), e / (1 + e))
     # Each pair has the weight of its row and, for both directions, of its column.
     twice = 2 if kind == "exp" else 1
-    pairs = [(rows, value.sum(1), 1e-5), (out.x, twice * weight @ two, 1e-2)]
+    pairs = [(rows, value.sum(1), 1e-5)]
     if columns:
         pairs.append((columns[0], value.sum(0), 1e-5))
-    if out.y is not None:
-        pairs.append((out.y, twice * weight.T @ one, 1e-2))
-    if out.total is not None:
-        pairs.append((out.total, weight.sum(), 1e-5))
+    for out in every:
+        expected = Gradients(
+            twice * weight @ two, twice * weight.T @ one, weight.sum(), value.sum(1)
+        )
+        pairs += [
+            (f, r, allowed)
+            for f, r, allowed in zip(
+                out, expected, (1e-2, 1e-2, 1e-5, 1e-5), strict=True
+            )
+            if f is not None
+        ]
     return max(
         np.linalg.norm(np.asarray(f, np.float64) - r) / np.linalg.norm(r) / allowed
         for f, r, allowed in pairs
@@ -189,21 +198,22 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradi
         (b,) = side(*bars.columns)
     else:
         b = a if y is None else jnp.zeros(len(y), jnp.float32)
+    if plan.with_value:
+        a = b = None  # every cotangent is 1
     dim = given.x.shape[1]
     fits = x.shape[1] <= NARROW and plan.kind == "exp" and given.exclude is None
     if y is None:
         run = _one_by_one(_weighted_self if fits else _multiplied_self)
-        return Gradients(run(x, a, scale, shift)[:, :dim], None, None)
+        return Gradients(run(x, a, scale, shift)[:, :dim], None, None, None)
     if not fits:
-        tiled = functools.partial(
-            _multiplied, plan.kind, with_y=plan.with_y, with_total=plan.with_total
-        )
-        dx, dy, total = _one_by_one(tiled)(x, y, a, b, _excluded(given), scale, shift)
-        return Gradients(dx[:, :dim], None if dy is None else dy[:, :dim], total)
+        run = _one_by_one(functools.partial(_multiplied, plan))
+        out = run(x, y, a, b, _excluded(given), scale, shift)
+        dy = None if out.y is None else out.y[:, :dim]
+        return out._replace(x=out.x[:, :dim], y=dy)
     dx, dy = _one_by_one(_weighted)(x, y, a, b, scale, shift)[:, :dim], None
     if plan.with_y:
         dy = _one_by_one(_weighted)(y, x, b, a, scale, shift)[:, :dim]
-    return Gradients(dx, dy, None)
+    return Gradients(dx, dy, None, None)
 
 
 def _operands(plan: Plan, given: Operands):
@@ -324,13 +334,13 @@ def _multiplied_self(x, a, scale, shift):
     rows, share = tiles.blocks(x, size), tiles.blocks(a, size)
 
     def on(dx, i, j):
-        w = weights.weights(
+        (w,) = weights.weights(
             rows[i], rows[j], share[i], share[j], scale, shift, diagonal=True
         )
         return dx.at[i].add(tiles.product((w,), (rows[j],)))
 
     def off(dx, i, j):
-        w = weights.weights(rows[i], rows[j], share[i], share[j], scale, shift)
+        (w,) = weights.weights(rows[i], rows[j], share[i], share[j], scale, shift)
         dx = dx.at[i].add(tiles.product((w,), (rows[j],)))
         return dx.at[j].add(tiles.product((w.T,), (rows[i],)))
 
@@ -340,41 +350,48 @@ def _multiplied_self(x, a, scale, shift):
     return tiles.unblock(dx, len(x))
 
 
-def _multiplied(
-    kind, x, y, a, b, exclude, scale, shift, *, with_y: bool, with_total: bool
-):
-    """W y, and Wᵀ x and the sum of W where asked for, from large tiles of weights W."""
+def _multiplied(plan: Plan, x, y, a, b, exclude, scale, shift) -> Gradients:
+    """W y, and what else the plan wants, from large tiles of weights W."""
     from rl_jax.pairwise.mosaic_gpu import weights
 
     sizes = _tile(len(x)), _tile(len(y))
-    x_rows, a_rows = (tiles.blocks(v, sizes[0]) for v in (x, a))
-    y_rows, b_rows = (tiles.blocks(v, sizes[1]) for v in (y, b))
+    x_rows, a_rows = (v if v is None else tiles.blocks(v, sizes[0]) for v in (x, a))
+    y_rows, b_rows = (v if v is None else tiles.blocks(v, sizes[1]) for v in (y, b))
     of_tile = _renumbered(exclude, *sizes)
+    asked = (("weight", plan.with_total), ("value", plan.with_value))
+    asked = tuple(name for name, wanted in asked if wanted)
+    # What fills up the last rows of y has weights, which only these sums would notice.
+    masked = asked and len(y) % sizes[1]
 
     def body(out, i, j):
-        dx, dy, total = out
-        w = weights.weights(
-            *(x_rows[i], y_rows[j], a_rows[i], b_rows[j], scale, shift),
-            kind=kind,
+        dx, dy, sums = out
+        w, *found = weights.weights(
+            *(x_rows[i], y_rows[j]),
+            *((None, None) if a_rows is None else (a_rows[i], b_rows[j])),
+            *(scale, shift),
+            kind=plan.kind,
             exclude=of_tile(i, j),
-            count=len(y) - j * sizes[1] if with_total else None,
+            count=len(y) - j * sizes[1] if masked else None,
+            sums=asked,
         )
-        if with_total:
-            w, of_rows = w
-            total += of_rows.sum()
         dx = dx.at[i].add(tiles.product((w,), (y_rows[j],)))
         if dy is not None:
             dy = dy.at[j].add(tiles.product((w.T,), (x_rows[i],)))
-        return dx, dy, total
+        return dx, dy, [s.at[i].add(f) for s, f in zip(sums, found, strict=True)]
 
     start = (
         jnp.zeros(x_rows.shape, jnp.float32),
-        jnp.zeros(y_rows.shape, jnp.float32) if with_y else None,
-        jnp.float32(0.0) if with_total else None,
+        jnp.zeros(y_rows.shape, jnp.float32) if plan.with_y else None,
+        [jnp.zeros(x_rows.shape[:2], jnp.float32) for _ in asked],
     )
-    dx, dy, total = tiles.loop(body, start, tiles.grid(len(x_rows), len(y_rows)))
-    dx = tiles.unblock(dx, len(x))
-    return dx, None if dy is None else tiles.unblock(dy, len(y)), total
+    dx, dy, sums = tiles.loop(body, start, tiles.grid(len(x_rows), len(y_rows)))
+    of = {n: tiles.unblock(s, len(x)) for n, s in zip(asked, sums, strict=True)}
+    return Gradients(
+        tiles.unblock(dx, len(x)),
+        None if dy is None else tiles.unblock(dy, len(y)),
+        of["weight"].sum() if plan.with_total else None,
+        of.get("value"),
+    )
 
 
 def _tile(rows: int) -> int:

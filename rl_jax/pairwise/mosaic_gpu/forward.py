@@ -174,7 +174,7 @@ def sums(
                         e = jnp.where(counted, e, 0.0)
                     if skipped:
                         rows = skipped[0].at[pl.ds(place(t), ROWS)]
-                        e = kernel.leave_out(e, kernel.load(rows, BY_ROW) - first)
+                        e = kernel.leave_out(e, kernel.load(rows, BY_ROW) - first, 0.0)
                     carry = kernel.ordered((total + e, e.sum(1)))
                     turns.change()
                     return carry

@@ -156,10 +156,10 @@ def transposed(ref: Any) -> Any:
     return plgpu.transpose_ref(ref, (1, 0))
 
 
-def leave_out(tile: jax.Array, column: jax.Array) -> jax.Array:
-    """A tile with 0 where a row, [R], meets the column of that number, if it does."""
+def leave_out(tile: jax.Array, column: jax.Array, fill: float) -> jax.Array:
+    """A tile filled where a row, [R], meets the column of that number, if it does."""
     j = index(tile.shape, 1)
-    return jnp.where(j == spread(column, tile.shape, BY_ROW), 0.0, tile)
+    return jnp.where(j == spread(column, tile.shape, BY_ROW), fill, tile)
 
 
 class Turns(NamedTuple):

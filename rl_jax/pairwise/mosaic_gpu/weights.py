@@ -3,10 +3,11 @@
 From D = 320 on the sums of 64 rows no longer fit into the registers of a warpgroup, and
 other terms than exponentials leave no time. There the weights of a large tile,
 W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)(a_i + b_j), are made in one pass, 16-bit and so half
-as large as logits would be, and cuBLAS multiplies.
+as large as logits would be, and cuBLAS multiplies. Where all pairs weigh alike, a and b
+are not there, and the terms φ themselves can be summed in the same pass.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import chex
 import jax
@@ -32,12 +33,15 @@ TALL = 1024
 """Rows that stream past them."""
 
 
+Sum = Literal["weight", "value"]
+
+
 def buffers_for(tall: int, dim: int) -> int:
     """Chunks in flight: what shared memory has room for, up to six."""
     owned = BLOCK * dim * 2
     results = 2 * WARPGROUPS * ROWS * WIDTH * 2
-    # Of each row its share, what it leaves out, and a sum for each warpgroup.
-    numbers = (2 + WARPGROUPS) * tall + BLOCK
+    # Of each row what it leaves out, and two numbers for each warpgroup or its share.
+    numbers = (1 + 2 * WARPGROUPS) * tall + BLOCK
     room = kernel.SHARED_MEMORY - owned - results - 4 * numbers - 4096
     return min(room // (ROWS * kernel.chunk_of(dim) * 2), 6)
 
@@ -45,8 +49,8 @@ def buffers_for(tall: int, dim: int) -> int:
 def weights(
     x: jax.Array,
     y: jax.Array,
-    a: jax.Array,
-    b: jax.Array,
+    a: jax.Array | None,
+    b: jax.Array | None,
     scale,
     shift,
     *,
@@ -54,26 +58,26 @@ def weights(
     exclude: jax.Array | None = None,
     diagonal: bool = False,
     count: jax.Array | int | None = None,
-):
+    sums: tuple[Sum, ...] = (),
+) -> list[jax.Array]:
     """W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)·(a_i + b_j), rounded as x is.
 
     Args:
       x: [N, D] bfloat16, D a multiple of 64 up to 512, N of 64.
       y: [M, D] of the same dtype, M a multiple of 128.
-      a: float32 [N].
-      b: float32 [M].
+      a: float32 [N]; None: W_ij is φ' alone.
+      b: float32 [M]; None where a is.
       scale, shift: float32 scalars.
       kind: of φ, see `terms`.
       exclude: int32 [N], for each row a column to put 0 at; none where there is none of
         that number. None: none.
       diagonal: put 0 where i = j.
-      count: leading columns over which rows are summed too; None: they are not.
+      count: leading columns that count; at others put 0. None: all of them.
+      sums: what to add up for each row, of W before it is rounded, and of φ.
 
     Returns:
-      [N, M] of the dtype of x; with `count` `(W, sums)`, sums float32 [N] of what has
-      not been rounded.
+      [N, M] of the dtype of x, and for each of `sums` float32 [N].
     """
-    with_sums = count is not None
     (n, dim), m = x.shape, len(y)
     chex.assert_is_divisible(n, ROWS)
     chex.assert_is_divisible(m, BLOCK)
@@ -84,16 +88,20 @@ def weights(
     shape = (ROWS, WIDTH)
     tiles = tall // ROWS
     slices = kernel.slices(tall)
-    weight = terms.of(kind).weight
+    term = terms.of(kind)
+    shared = a is not None
 
-    def body(x_ref, y_ref, a_ref, b_ref, *refs):
+    def body(x_ref, y_ref, *refs):
         refs = list(refs)
+        a_ref, b_ref = (refs.pop(0), refs.pop(0)) if shared else (None, None)
         skipped_ref: Any = None if exclude is None else refs.pop(0)
-        count_ref: Any = refs.pop(0) if with_sums else None
+        count_ref: Any = None if count is None else refs.pop(0)
         constants_ref, out_ref = refs.pop(0), refs.pop(0)
-        sums_ref: Any = refs.pop(0) if with_sums else None
-        smem, full, free, own, share, shares, own_full, results, turn, *skipped = refs
-        of_rows: Any = skipped.pop(0) if with_sums else None
+        sums_ref: Any = refs.pop(0) if sums else None
+        smem, full, free, own, own_full, results, turn, *refs = refs
+        of_rows: Any = refs.pop(0) if sums else None
+        share, shares = (refs.pop(0), refs.pop(0)) if shared else (None, None)
+        skipped = refs
         stream = Stream(smem, full, free, dim // chunk)
         turns = kernel.Turns(turn, taken=stream.chunks == 1)
         top = lax.axis_index("down") * tall
@@ -104,29 +112,33 @@ def weights(
             plgpu.barrier_wait(own_full)
             if skipped:
                 plgpu.barrier_wait(skipped[1])
-            of_column = kernel.load(shares.at[me], BY_COLUMN)
+            of_column = kernel.load(shares.at[me], BY_COLUMN) if shared else None
             first = side + me * WIDTH
             turns.begin(me)
 
             @pl.loop(0, tiles)
             def _(t):
-                s = stream.times(own.at[me], t, turns.change)
-                of_row = kernel.load(share.at[pl.ds(t * ROWS, ROWS)], BY_ROW)
-                w = weight(s * factor - minus) * (
-                    kernel.spread(of_row, shape, BY_ROW)
-                    + kernel.spread(of_column, shape, BY_COLUMN)
-                )
+                here = pl.ds(t * ROWS, ROWS)
+                s = stream.times(own.at[me], t, turns.change) * factor - minus
+                # Of −inf both the term and its weight are 0.
                 if diagonal:
                     i = kernel.index(shape, 0) + (top + t * ROWS)
                     j = kernel.index(shape, 1) + first
-                    w = jnp.where(i == j, 0.0, w)
-                if skipped:
-                    rows = skipped[0].at[pl.ds(t * ROWS, ROWS)]
-                    w = kernel.leave_out(w, kernel.load(rows, BY_ROW) - first)
-                if of_rows is not None:
+                    s = jnp.where(i == j, -jnp.inf, s)
+                if count_ref is not None:
                     j = kernel.index(shape, 1) + first
-                    counted = jnp.where(j < count_ref[0], w, 0.0)
-                    of_rows[me, pl.ds(t * ROWS, ROWS)] = counted.sum(1)
+                    s = jnp.where(j < count_ref[0], s, -jnp.inf)
+                if skipped:
+                    column = kernel.load(skipped[0].at[here], BY_ROW) - first
+                    s = kernel.leave_out(s, column, -jnp.inf)
+                w = term.weight(s)
+                if shared:
+                    w *= kernel.spread(
+                        kernel.load(share.at[here], BY_ROW), shape, BY_ROW
+                    ) + kernel.spread(of_column, shape, BY_COLUMN)
+                for k, name in enumerate(sums):
+                    table = w if name == "weight" else term.value(s)
+                    of_rows[me, k, here] = table.sum(1)
                 turns.change()
                 out = results.at[me, lax.rem(t, jnp.int32(2))]
                 kernel.wait_for_copies(1)
@@ -136,21 +148,24 @@ def weights(
                 plgpu.copy_smem_to_gmem(out, out_ref.at[rows, pl.ds(first, WIDTH)])
 
             turns.end(me)
-            if sums_ref is not None:
+            if sums:
                 plgpu.commit_smem()
-                here = sums_ref.at[lax.axis_index("across"), me, pl.ds(top, tall)]
-                plgpu.copy_smem_to_gmem(of_rows.at[me], here)
+                for k in range(len(sums)):
+                    at = lax.axis_index("across"), me, k, pl.ds(top, tall)
+                    plgpu.copy_smem_to_gmem(of_rows.at[me, k], sums_ref.at[at])
             plgpu.wait_smem_to_gmem(0)
 
         def move():
             for w in range(WARPGROUPS):
                 columns = pl.ds(side + w * WIDTH, WIDTH)
                 plgpu.copy_gmem_to_smem(y_ref.at[columns], own.at[w], own_full)
-                plgpu.copy_gmem_to_smem(b_ref.at[columns], shares.at[w], own_full)
+                if shared:
+                    plgpu.copy_gmem_to_smem(b_ref.at[columns], shares.at[w], own_full)
             for k, size in slices:
                 rows = pl.ds(top + k, size)
                 here = pl.ds(k, size)
-                plgpu.copy_gmem_to_smem(a_ref.at[rows], share.at[here], own_full)
+                if shared:
+                    plgpu.copy_gmem_to_smem(a_ref.at[rows], share.at[here], own_full)
                 if skipped:
                     plgpu.copy_gmem_to_smem(
                         skipped_ref.at[rows], skipped[0].at[here], skipped[1]
@@ -166,27 +181,30 @@ def weights(
 
     across = m // BLOCK
     out = [jax.ShapeDtypeStruct((n, m), x.dtype)]
-    if with_sums:
-        out += [jax.ShapeDtypeStruct((across, WARPGROUPS, n), jnp.float32)]
-    made = kernel.launch(
+    if sums:
+        of_blocks = (across, WARPGROUPS, len(sums), n)
+        out += [jax.ShapeDtypeStruct(of_blocks, jnp.float32)]
+    # Of shares, one copy for each warpgroup, and some for the rows.
+    copies = WARPGROUPS + (WARPGROUPS + len(slices) if shared else 0)
+    w, *totals = kernel.launch(
         body,
         out=out,
         scratch=(
             *Stream.scratch(buffers_for(tall, dim), chunk, x.dtype),
             kernel.tile_of((WARPGROUPS, WIDTH, dim), x.dtype),
-            kernel.numbers(tall),
-            kernel.numbers(WARPGROUPS, WIDTH),
-            plgpu.Barrier(num_arrivals=2 * WARPGROUPS + len(slices)),
+            plgpu.Barrier(num_arrivals=copies),
             kernel.tile_of((WARPGROUPS, 2, ROWS, WIDTH), x.dtype),
             kernel.Turns.scratch(),
-            *([kernel.numbers(WARPGROUPS, tall)] if with_sums else []),
+            *([kernel.numbers(WARPGROUPS, len(sums), tall)] if sums else []),
+            *([kernel.numbers(tall), kernel.numbers(WARPGROUPS, WIDTH)] * shared),
             *([] if exclude is None else kernel.skipped(tall)),
         ),
         grid={"down": n // tall, "across": across},
     )(
-        *(x, y, a, b),
+        *(x, y),
+        *([a, b] if shared else []),
         *([] if exclude is None else [exclude]),
-        *([jnp.full(1, count, jnp.int32)] if with_sums else []),
+        *([] if count is None else [jnp.full(1, count, jnp.int32)]),
         kernel.constants(scale, shift),
     )
-    return (made[0], made[1].sum((0, 1))) if with_sums else made[0]
+    return [w, *(totals[0].sum((0, 1)) if sums else [])]
