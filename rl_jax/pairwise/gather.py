@@ -84,9 +84,7 @@ def gradients(
             total = _summed_share if shared else lax.psum
             out = out._replace(y=total(out.y, axis))
         out = streaming.finish(out, len(given.x), len(given.y))
-    if out.total is None:
-        return out
-    return out._replace(total=lax.psum(out.total, axis))
+    return streaming.across(out, axis)
 
 
 def _gradients_of_self(

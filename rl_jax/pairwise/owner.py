@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rl_jax.pairwise import reductions, tiles
+from rl_jax.pairwise import reductions, streaming, tiles
 from rl_jax.pairwise.streaming import Cotangents, Gradients, Operands, Plan
 
 
@@ -70,12 +70,13 @@ def gradients(
     columns = bars.columns and jax.tree.map(
         lambda v: _everyone(v, axis, shared), bars.columns
     )
-    dx, dy, total, value = local(plan, everyone, Cotangents(bars.rows, columns))
+    out = local(plan, everyone, Cotangents(bars.rows, columns))
+    dy = out.y
     if dy is not None and shared:
         dy = lax.psum_scatter(dy, axis, scatter_dimension=0, tiled=True)
     elif dy is not None:
         dy = lax.psum(dy, axis)
-    return Gradients(dx, dy, None if total is None else lax.psum(total, axis), value)
+    return streaming.across(out._replace(y=dy), axis)
 
 
 def _rounded(plan: Plan, given: Operands) -> Operands:

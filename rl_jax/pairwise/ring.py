@@ -114,9 +114,7 @@ def gradients(
         )
         out = Gradients(out.x + send(guests, -hops - 1), None, total, value)
     out = streaming.finish(out, len(given.x), None if y is None else len(given.y))
-    if out.total is None:
-        return out
-    return out._replace(total=lax.psum(out.total, axis))
+    return streaming.across(out, axis)
 
 
 def _cut(plan: Plan, given: Operands, axis: str):

@@ -85,7 +85,7 @@ def gradients(
         row,
         column if plan.with_y else None,
         everywhere if plan.with_total else None,
-        row if plan.with_value else None,
+        everywhere if plan.with_value else None,
     )
 
     def over(local):

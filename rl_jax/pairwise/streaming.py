@@ -17,6 +17,7 @@ from typing import NamedTuple
 import chex
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from rl_jax.pairwise import reductions, tiles
 from rl_jax.pairwise.reductions import Reduction
@@ -69,8 +70,7 @@ class Gradients(NamedTuple):
       x: float32 [N, D]: W y, or for self pairs (W + Wᵀ) x.
       y: float32 [M, D]: Wᵀ x, or None.
       total: the sum of W over ordered pairs, or None: the gradient by the offset.
-      value: float32 [N], the sums of rows themselves, or None; on a ring a pair may be
-        counted in either of its rows, so that only their total has a meaning.
+      value: the sum of φ over ordered pairs, or None.
     """
 
     x: chex.Array
@@ -88,8 +88,8 @@ class Plan(NamedTuple):
       precision: of the products.
       both: reduce columns too.
       with_y, with_total: which gradients are wanted beside that by x.
-      with_value: make the sums together with the gradients, from the same logits, for
-        reductions whose weights do not need the sums; cotangents of rows are all 1.
+      with_value: sum up the terms of all pairs too, while their logits are at hand;
+        for reductions whose weights do not need the sums. Cotangents are then all 1.
       keep: hold the logits for the gradient; where they are a single tile that costs
         the memory of a tile and saves forming it again.
       kernels: leave what they support to the kernels for Hopper GPUs; None: where they
@@ -320,8 +320,14 @@ def finish(out: Gradients, rows: int, columns: int | None) -> Gradients:
     if total is not None and columns is None:
         total = total / 2
     y = None if out.y is None else tiles.unblock(out.y, columns)
-    value = None if out.value is None else tiles.unblock(out.value, rows)
+    value = None if out.value is None else tiles.unblock(out.value, rows).sum()
     return Gradients(tiles.unblock(out.x, rows), y, total, value)
+
+
+def across(out: Gradients, axis: str) -> Gradients:
+    """The same, with scalars of all devices of a mesh axis."""
+    total, value = lax.psum((out.total, out.value), axis)
+    return out._replace(total=total, value=value)
 
 
 def _eye(size: int) -> chex.Array:

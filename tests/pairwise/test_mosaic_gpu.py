@@ -194,16 +194,16 @@ def test_weights_written_out(interpreted, diagonal):
 
 
 @pytest.mark.parametrize(
-    ("kind", "alike", "count"),
+    ("kind", "alike", "counts"),
     [
-        ("softplus", False, 156),
-        ("softplus", True, 156),
+        ("softplus", False, (100, 156)),
+        ("softplus", True, (100, 156)),
         slow("softplus", True, None),
         slow("exp", False, None),
     ],
 )
 def test_weights_of_other_terms_and_without_some_columns(
-    interpreted, kind, alike, count
+    interpreted, kind, alike, counts
 ):
     (x, x_exact), (y, y_exact) = unit(128, 64), unit(256, 64, 1)
     a, b = shares(len(x), 2), shares(len(y), 3)
@@ -212,19 +212,20 @@ def test_weights_of_other_terms_and_without_some_columns(
         *(x, y, *((None, None) if alike else map(jnp.asarray, (a, b))), SCALE, 2.0),
         kind=kind,
         exclude=jnp.asarray(exclude),
-        count=count,
+        counts=counts,
         sums=("weight", "value"),
     )
     s = logits(x_exact, y_exact)
     table = without(np.logaddexp(0, s) if kind == "softplus" else np.exp(s), exclude)
     exact = without(logistic(s) if kind == "softplus" else np.exp(s), exclude)
     exact = exact * (1 if alike else a[:, None] + b)
-    for v in (table, exact):
-        v[:, count:] = 0 if count else v[:, count:]
+    if counts:
+        for v in (table, exact):
+            v[counts[0] :] = v[:, counts[1] :] = 0
     expected = rounded(exact)
     assert relative(found, expected) < 2e-4
-    np.testing.assert_allclose(of_weights, exact.sum(1), rtol=2e-6)
-    np.testing.assert_allclose(of_values, table.sum(1), rtol=1e-6)
+    np.testing.assert_allclose(of_weights, exact.sum(), rtol=1e-6)
+    np.testing.assert_allclose(of_values, table.sum(), rtol=1e-6)
     np.testing.assert_array_equal(np.asarray(found) == 0, expected == 0)
 
 
@@ -345,7 +346,7 @@ def test_lowers_at_every_width(dim):
     exclude = jax.ShapeDtypeStruct((8192,), jnp.int32)
 
     def of_softplus(x, a, exclude):
-        options = {"kind": "softplus", "exclude": exclude, "count": 8000}
+        options = {"kind": "softplus", "exclude": exclude, "counts": (8000, 8000)}
         options["sums"] = ("weight",) if a is not None else ("weight", "value")
         return weights.weights(x, x, a, a, 1.0, 1.0, **options)
 
@@ -372,7 +373,12 @@ def test_a_cut_fits_and_its_jobs_fill_the_device(rows, dim):
         assert count * (count + 1) // 2 > 2 * kernel.PROCESSORS
     if dim <= mosaic_gpu.NARROW:
         assert backward.cut_for(rows, rows, dim).buffers >= 2
-    assert weights.buffers_for(weights.TALL, dim) >= 2
+    tile = mosaic_gpu._tile(rows)
+    cut = weights.cut_for(tile, tile, dim)
+    # A whole tile in flight, and every multiprocessor busy.
+    assert cut.buffers * kernel.chunk_of(dim) >= dim
+    blocks = (tile // cut.tall) * (tile // weights.BLOCK)
+    assert blocks / kernel.PROCESSORS / -(-blocks // kernel.PROCESSORS) > 0.96
 
 
 @pytest.mark.parametrize("dim", [100, 500])

@@ -156,7 +156,7 @@ def _trial(kind: reductions.Kind, dim: int, itself: bool) -> float:
         pairs.append((columns[0], value.sum(0), 1e-5))
     for out in every:
         expected = Gradients(
-            twice * weight @ two, twice * weight.T @ one, weight.sum(), value.sum(1)
+            twice * weight @ two, twice * weight.T @ one, weight.sum(), value.sum()
         )
         pairs += [
             (f, r, allowed)
@@ -358,39 +358,39 @@ def _multiplied(plan: Plan, x, y, a, b, exclude, scale, shift) -> Gradients:
     x_rows, a_rows = (v if v is None else tiles.blocks(v, sizes[0]) for v in (x, a))
     y_rows, b_rows = (v if v is None else tiles.blocks(v, sizes[1]) for v in (y, b))
     of_tile = _renumbered(exclude, *sizes)
-    asked = (("weight", plan.with_total), ("value", plan.with_value))
-    asked = tuple(name for name, wanted in asked if wanted)
-    # What fills up the last rows of y has weights, which only these sums would notice.
-    masked = asked and len(y) % sizes[1]
+    asked: dict[weights.Sum, bool] = {
+        "weight": plan.with_total, "value": plan.with_value,
+    }  # fmt: skip
+    sums = tuple(name for name, wanted in asked.items() if wanted)
+    # What fills up the last tiles has weights, which nothing but these sums would see.
+    ragged = sums and (len(x) % sizes[0] or len(y) % sizes[1])
 
     def body(out, i, j):
-        dx, dy, sums = out
+        dx, dy, totals = out
         w, *found = weights.weights(
             *(x_rows[i], y_rows[j]),
             *((None, None) if a_rows is None else (a_rows[i], b_rows[j])),
             *(scale, shift),
             kind=plan.kind,
             exclude=of_tile(i, j),
-            count=len(y) - j * sizes[1] if masked else None,
-            sums=asked,
+            counts=(len(x) - i * sizes[0], len(y) - j * sizes[1]) if ragged else None,
+            sums=sums,
         )
         dx = dx.at[i].add(tiles.product((w,), (y_rows[j],)))
         if dy is not None:
             dy = dy.at[j].add(tiles.product((w.T,), (x_rows[i],)))
-        return dx, dy, [s.at[i].add(f) for s, f in zip(sums, found, strict=True)]
+        return dx, dy, [t.at[i].add(f) for t, f in zip(totals, found, strict=True)]
 
     start = (
         jnp.zeros(x_rows.shape, jnp.float32),
         jnp.zeros(y_rows.shape, jnp.float32) if plan.with_y else None,
-        [jnp.zeros(x_rows.shape[:2], jnp.float32) for _ in asked],
+        [jnp.zeros(len(x_rows), jnp.float32) for _ in sums],
     )
-    dx, dy, sums = tiles.loop(body, start, tiles.grid(len(x_rows), len(y_rows)))
-    of = {n: tiles.unblock(s, len(x)) for n, s in zip(asked, sums, strict=True)}
+    dx, dy, totals = tiles.loop(body, start, tiles.grid(len(x_rows), len(y_rows)))
+    total_of = {n: t.sum() for n, t in zip(sums, totals, strict=True)}
+    dy = None if dy is None else tiles.unblock(dy, len(y))
     return Gradients(
-        tiles.unblock(dx, len(x)),
-        None if dy is None else tiles.unblock(dy, len(y)),
-        of["weight"].sum() if plan.with_total else None,
-        of.get("value"),
+        tiles.unblock(dx, len(x)), dy, total_of.get("weight"), total_of.get("value")
     )
 
 

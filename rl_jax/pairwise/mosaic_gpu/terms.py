@@ -1,8 +1,8 @@
 """What a pair adds to a sum, and its weight in the gradient, from a power of two.
 
-Let t be the logit over ln 2. Beside products a kernel has time for two special functions
-a pair, of which the hardware has powers of two and inverse roots, and for a dozen
-multiplications. Those of softplus are made of u = 2^−|t|, which lies in (0, 1]: the
+Let t be the logit over ln 2. Beside products a kernel has time for a dozen
+multiplications a pair and two of the functions that the hardware has: powers of two and
+inverse roots. Those of softplus are made of u = 2^−|t|, which lies in (0, 1]: the
 logarithm is a polynomial, the quotient the square of an inverse root.
 
   exp       e^s = 2^t, which is its own derivative

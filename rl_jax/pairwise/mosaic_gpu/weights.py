@@ -7,7 +7,7 @@ as large as logits would be, and cuBLAS multiplies. Where all pairs weigh alike,
 are not there, and the terms φ themselves can be summed in the same pass.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -29,21 +29,50 @@ WIDTH = 64
 """Columns that a warpgroup owns."""
 
 BLOCK = WIDTH * WARPGROUPS
-TALL = 1024
-"""Rows that stream past them."""
-
+TALL = 2048
+"""Rows that stream past them, at most."""
 
 Sum = Literal["weight", "value"]
 
 
-def buffers_for(tall: int, dim: int) -> int:
-    """Chunks in flight: what shared memory has room for, up to six."""
-    owned = BLOCK * dim * 2
-    results = 2 * WARPGROUPS * ROWS * WIDTH * 2
-    # Of each row what it leaves out, and two numbers for each warpgroup or its share.
-    numbers = (1 + 2 * WARPGROUPS) * tall + BLOCK
-    room = kernel.SHARED_MEMORY - owned - results - 4 * numbers - 4096
-    return min(room // (ROWS * kernel.chunk_of(dim) * 2), 6)
+class Cut(NamedTuple):
+    """How the tile is cut.
+
+    Attributes:
+      tall: rows of a block.
+      results: tiles of weights that wait to be copied out, of each warpgroup.
+      buffers: chunks of rows in flight.
+    """
+
+    tall: int
+    results: int
+    buffers: int
+
+
+def cut_for(rows: int, columns: int, dim: int, lists: int = 1) -> Cut:
+    """Blocks as high as keeps every multiprocessor busy, and all memory for rows.
+
+    Args:
+      rows, columns, dim: of the tile.
+      lists: of numbers for each row: shares, columns to leave out.
+
+    A block begins by waiting for its columns. Its warpgroups read the same rows, so one
+    is ahead of the other by no more than is in flight: with a whole tile of them, one
+    can multiply while the other makes weights.
+    """
+
+    def waves(tall):
+        return -(-(rows // tall) * (columns // BLOCK) // kernel.PROCESSORS)
+
+    heights = [t for t in range(ROWS, TALL + 1, ROWS) if rows % t == 0]
+    tall = min(heights, key=lambda t: waves(t) * (t + ROWS))
+    # Tiles of few columns are multiplied faster than one is copied out.
+    results = 2 if dim <= 256 else 1
+    waiting = results * WARPGROUPS * ROWS * WIDTH * 2
+    # Those lists, the shares of columns, sums.
+    numbers = lists * tall + BLOCK + 2 * WARPGROUPS * ROWS
+    room = kernel.SHARED_MEMORY - BLOCK * dim * 2 - waiting - 4 * numbers - 4096
+    return Cut(tall, results, min(room // (ROWS * kernel.chunk_of(dim) * 2), 8))
 
 
 def weights(
@@ -57,7 +86,7 @@ def weights(
     kind: terms.Kind = "exp",
     exclude: jax.Array | None = None,
     diagonal: bool = False,
-    count: jax.Array | int | None = None,
+    counts: tuple | None = None,
     sums: tuple[Sum, ...] = (),
 ) -> list[jax.Array]:
     """W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)·(a_i + b_j), rounded as x is.
@@ -72,34 +101,34 @@ def weights(
       exclude: int32 [N], for each row a column to put 0 at; none where there is none of
         that number. None: none.
       diagonal: put 0 where i = j.
-      count: leading columns that count; at others put 0. None: all of them.
-      sums: what to add up for each row, of W before it is rounded, and of φ.
+      counts: leading rows and columns that count, two integers; at others put 0. None:
+        all of them.
+      sums: what to add up over all pairs: W before it is rounded, and φ.
 
     Returns:
-      [N, M] of the dtype of x, and for each of `sums` float32 [N].
+      [N, M] of the dtype of x, and for each of `sums` a float32 scalar.
     """
     (n, dim), m = x.shape, len(y)
     chex.assert_is_divisible(n, ROWS)
     chex.assert_is_divisible(m, BLOCK)
-    tall = min(TALL, n)
-    while n % tall:
-        tall -= ROWS
+    shared = a is not None
+    lists = shared + (exclude is not None)
+    tall, waiting, buffers = cut_for(n, m, dim, lists)
     chunk = kernel.chunk_of(dim)
     shape = (ROWS, WIDTH)
     tiles = tall // ROWS
     slices = kernel.slices(tall)
     term = terms.of(kind)
-    shared = a is not None
 
     def body(x_ref, y_ref, *refs):
         refs = list(refs)
         a_ref, b_ref = (refs.pop(0), refs.pop(0)) if shared else (None, None)
         skipped_ref: Any = None if exclude is None else refs.pop(0)
-        count_ref: Any = None if count is None else refs.pop(0)
+        counts_ref: Any = None if counts is None else refs.pop(0)
         constants_ref, out_ref = refs.pop(0), refs.pop(0)
         sums_ref: Any = refs.pop(0) if sums else None
         smem, full, free, own, own_full, results, turn, *refs = refs
-        of_rows: Any = refs.pop(0) if sums else None
+        of_tiles: Any = refs.pop(0) if sums else None
         share, shares = (refs.pop(0), refs.pop(0)) if shared else (None, None)
         skipped = refs
         stream = Stream(smem, full, free, dim // chunk)
@@ -116,18 +145,18 @@ def weights(
             first = side + me * WIDTH
             turns.begin(me)
 
-            @pl.loop(0, tiles)
-            def _(t):
+            def one_tile(t, totals):
                 here = pl.ds(t * ROWS, ROWS)
                 s = stream.times(own.at[me], t, turns.change) * factor - minus
                 # Of −inf both the term and its weight are 0.
-                if diagonal:
+                if diagonal or counts_ref is not None:
                     i = kernel.index(shape, 0) + (top + t * ROWS)
                     j = kernel.index(shape, 1) + first
-                    s = jnp.where(i == j, -jnp.inf, s)
-                if count_ref is not None:
-                    j = kernel.index(shape, 1) + first
-                    s = jnp.where(j < count_ref[0], s, -jnp.inf)
+                    if diagonal:
+                        s = jnp.where(i == j, -jnp.inf, s)
+                    if counts_ref is not None:
+                        counted = (i < counts_ref[0]) & (j < counts_ref[1])
+                        s = jnp.where(counted, s, -jnp.inf)
                 if skipped:
                     column = kernel.load(skipped[0].at[here], BY_ROW) - first
                     s = kernel.leave_out(s, column, -jnp.inf)
@@ -136,23 +165,29 @@ def weights(
                     w *= kernel.spread(
                         kernel.load(share.at[here], BY_ROW), shape, BY_ROW
                     ) + kernel.spread(of_column, shape, BY_COLUMN)
-                for k, name in enumerate(sums):
-                    table = w if name == "weight" else term.value(s)
-                    of_rows[me, k, here] = table.sum(1)
+                tables = [w if name == "weight" else term.value(s) for name in sums]
+                totals = tuple(
+                    total + table.sum(1)
+                    for total, table in zip(totals, tables, strict=True)
+                )
                 turns.change()
-                out = results.at[me, lax.rem(t, jnp.int32(2))]
-                kernel.wait_for_copies(1)
+                out = results.at[me, lax.rem(t, jnp.int32(waiting))]
+                kernel.wait_for_copies(waiting - 1)
                 out[...] = w.astype(x.dtype)
                 plgpu.commit_smem()
                 rows = pl.ds(top + t * ROWS, ROWS)
                 plgpu.copy_smem_to_gmem(out, out_ref.at[rows, pl.ds(first, WIDTH)])
+                return totals
 
+            nothing = tuple(kernel.zero_rows() for _ in sums)
+            totals = lax.fori_loop(0, tiles, one_tile, nothing)
             turns.end(me)
-            if sums:
-                plgpu.commit_smem()
-                for k in range(len(sums)):
-                    at = lax.axis_index("across"), me, k, pl.ds(top, tall)
-                    plgpu.copy_smem_to_gmem(of_rows.at[me, k], sums_ref.at[at])
+            for k, total in enumerate(totals):
+                of_tiles[me, k] = total
+            plgpu.commit_smem()
+            for k in range(len(sums)):
+                at = lax.axis_index("down"), lax.axis_index("across"), me, k
+                plgpu.copy_smem_to_gmem(of_tiles.at[me, k], sums_ref.at[at])
             plgpu.wait_smem_to_gmem(0)
 
         def move():
@@ -182,7 +217,7 @@ def weights(
     across = m // BLOCK
     out = [jax.ShapeDtypeStruct((n, m), x.dtype)]
     if sums:
-        of_blocks = (across, WARPGROUPS, len(sums), n)
+        of_blocks = (n // tall, across, WARPGROUPS, len(sums), ROWS)
         out += [jax.ShapeDtypeStruct(of_blocks, jnp.float32)]
     # Of shares, one copy for each warpgroup, and some for the rows.
     copies = WARPGROUPS + (WARPGROUPS + len(slices) if shared else 0)
@@ -190,12 +225,12 @@ def weights(
         body,
         out=out,
         scratch=(
-            *Stream.scratch(buffers_for(tall, dim), chunk, x.dtype),
+            *Stream.scratch(buffers, chunk, x.dtype),
             kernel.tile_of((WARPGROUPS, WIDTH, dim), x.dtype),
             plgpu.Barrier(num_arrivals=copies),
-            kernel.tile_of((WARPGROUPS, 2, ROWS, WIDTH), x.dtype),
+            kernel.tile_of((WARPGROUPS, waiting, ROWS, WIDTH), x.dtype),
             kernel.Turns.scratch(),
-            *([kernel.numbers(WARPGROUPS, len(sums), tall)] if sums else []),
+            *([kernel.numbers(WARPGROUPS, len(sums), ROWS)] if sums else []),
             *([kernel.numbers(tall), kernel.numbers(WARPGROUPS, WIDTH)] * shared),
             *([] if exclude is None else kernel.skipped(tall)),
         ),
@@ -204,7 +239,7 @@ def weights(
         *(x, y),
         *([a, b] if shared else []),
         *([] if exclude is None else [exclude]),
-        *([] if count is None else [jnp.full(1, count, jnp.int32)]),
+        *([] if counts is None else [jnp.stack([jnp.int32(c) for c in counts])]),
         kernel.constants(scale, shift),
     )
-    return [w, *(totals[0].sum((0, 1)) if sums else [])]
+    return [w, *(totals[0].sum((0, 1, 2, 4)) if sums else [])]
