@@ -1,7 +1,7 @@
 """One GPU: its ceilings, and the losses over all pairs beside their peers.
 
     python -m profiling.gpu [--budget SECONDS] [--torch-python PYTHON] [--no-torch]
-        [--no-steps] [--tiny]
+        [--no-steps] [--dim D ...] [--tiny]
 
 Sections in order of what should not be lost: ceilings, a check against float64,
 NT-Xent, CLIP and SigLIP up to 64k rows, NT-Xent up to 1M pairs, training steps of
@@ -127,14 +127,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_torch()
     session.add_arguments(parser)
     parser.add_argument("--no-steps", action="store_true", help="losses alone")
+    parser.add_sizes("--dim", "losses of rows of so many columns alone")
     chosen = parser.parse_args(argv)
-    bench = session.begin(parser, chosen, "gpu", temperature=TEMPERATURE)
+    sizes = TINY if chosen.tiny else SIZES
+    known = sorted({task.dim for task in [*sizes["small"], *sizes["large"]]})
+    if not set(chosen.dim or known) <= set(known):
+        parser.error(f"--dim: expected some of {known}, got {chosen.dim}")
+    sizes = {
+        name: [task for task in tasks if task.dim in (chosen.dim or known)]
+        for name, tasks in sizes.items()
+    }
+    bench = session.begin(
+        parser, chosen, "gpu", temperature=TEMPERATURE, dims=chosen.dim
+    )
     bench.result |= {"ceilings": [], "training": []}
     with contextlib.ExitStack() as stack:
         torch = None
         if not chosen.no_torch:
             torch = start_torch(chosen.torch_python, bench.result, stack)
-        sizes = TINY if chosen.tiny else SIZES
         measure(bench, torch, sizes, tiny=chosen.tiny, steps=not chosen.no_steps)
     results.finish(bench.result, bench.out)
 

@@ -28,7 +28,7 @@ def sigmoid(
     rows_i = Σ_j log(1 + exp(scale·⟨x_i, y_j⟩ + bias)): the loss of a logistic
     regression that should call every pair negative (Zhai et al. 2023,
     arXiv:2303.15343). Memory, devices and derivatives as `logsumexp`; kernels for
-    Hopper GPUs are for rectangles, and chosen from 2²⁸ pairs of a device on.
+    Hopper GPUs are for rectangles.
 
     With axis="all" it is Σ_ij of them. Then the derivative of every pair is known when
     its logit is, and where one is asked for, value and gradient are made in one sweep:

@@ -106,6 +106,19 @@ def without(table, exclude):
     return np.where(np.arange(table.shape[1]) == exclude[:, None], 0.0, table)
 
 
+@pytest.mark.parametrize(("rows", "dim", "buffers"), [(512, 192, 4), slow(640, 512, 3)])
+def test_rows_that_stream_past_a_block(interpreted, rows, dim, buffers):
+    """More tiles than there are buffers, in turns for one warpgroup and the other."""
+    (x, x_exact), (y, y_exact) = unit(rows, dim), unit(128, dim, 1)
+    cut = weights.Cut(tall=rows, results=1, buffers=buffers)
+    found, total = weights.weights(
+        x, y, None, None, SCALE, SCALE, sums=("value",), cut=cut
+    )
+    e = exponentials(x_exact, y_exact)
+    assert relative(found, rounded(e)) < 2e-4
+    np.testing.assert_allclose(total, e.sum(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["softplus", slow("exp")])
 @pytest.mark.parametrize(("rows", "columns", "dim"), [(90, 70, 64), slow(70, 300, 320)])
 def test_sums_of_other_terms_and_without_some_columns(
@@ -131,12 +144,14 @@ def test_terms(t):
     np.testing.assert_allclose(found.weight(given), exact[1], rtol=2e-6, atol=1e-16)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("itself", [True, False])
-def test_several_jobs_and_blocks_of_columns(interpreted, itself):
-    cut = forward.Cut(rows=256, columns=512, width=128, buffers=2)
+@pytest.mark.parametrize(
+    ("itself", "dim"), [slow(True, 64), slow(False, 64), slow(True, 320), (False, 320)]
+)
+def test_several_jobs_and_blocks_of_columns(interpreted, itself, dim):
+    cut = forward.Cut(rows=256, columns=512, buffers=3)
     cut = cut._replace(columns=256) if itself else cut
-    (x, x_exact), (y, y_exact) = unit(520, 64), unit(600, 64, 1)
+    rows = 520 if dim == 64 else 300
+    (x, x_exact), (y, y_exact) = unit(rows, dim), unit(600, dim, 1)
     found = forward.sums(x, None if itself else y, SCALE, SCALE, cut=cut)
     e = exponentials(x_exact, None if itself else y_exact)
     expected = e.sum(1) if itself else (e.sum(1), e.sum(0))
@@ -305,7 +320,7 @@ def test_strips_and_tiles_number_columns_anew(interpreted, monkeypatch):
 def test_several_jobs_leave_columns_out(interpreted):
     (x, x_exact), (y, y_exact) = unit(300, 64), unit(600, 64, 1)
     exclude = left_out(300, 600)
-    cut = forward.Cut(rows=128, columns=512, width=128, buffers=2)
+    cut = forward.Cut(rows=128, columns=512, buffers=2)
     options = {"kind": "softplus", "exclude": jnp.asarray(exclude), "cut": cut}
     of_rows, of_columns = forward.sums(x, y, SCALE, 2.0, **options)
     table = without(np.logaddexp(0, logits(x_exact, y_exact)), exclude)
@@ -367,7 +382,7 @@ def test_a_cut_fits_and_its_jobs_fill_the_device(rows, dim):
     cut = forward.cut_for(rows, rows, dim, itself=True)
     assert cut.buffers >= 2
     assert cut.rows == cut.columns
-    assert cut.columns % (cut.width * kernel.WARPGROUPS) == 0
+    assert cut.columns % forward.block_of(dim) == 0
     if rows > 4096:
         count = -(-rows // cut.rows)
         assert count * (count + 1) // 2 > 2 * kernel.PROCESSORS
@@ -375,9 +390,8 @@ def test_a_cut_fits_and_its_jobs_fill_the_device(rows, dim):
         assert backward.cut_for(rows, rows, dim).buffers >= 2
     tile = mosaic_gpu._tile(rows)
     cut = weights.cut_for(tile, tile, dim)
-    # A whole tile in flight, and every multiprocessor busy.
-    assert cut.buffers * kernel.chunk_of(dim) >= dim
-    blocks = (tile // cut.tall) * (tile // weights.BLOCK)
+    assert cut.buffers >= 6
+    blocks = (tile // cut.tall) * (tile // weights.WIDTH)
     assert blocks / kernel.PROCESSORS / -(-blocks // kernel.PROCESSORS) > 0.96
 
 
