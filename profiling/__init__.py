@@ -15,5 +15,6 @@ NAMES = (
     "experiments",
     "gpu",
     "step",
+    "kernels",
 )
 """The benchmarks, each a module of this folder with `main(argv)`."""

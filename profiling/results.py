@@ -158,11 +158,19 @@ def draw(result: dict, plot: Callable, path: pathlib.Path) -> None:
 
 
 def sizes_axis(axis, sizes: Iterable[int]) -> None:
-    """A logarithmic axis with a tick at each size, written 2k, 64k, 1M."""
+    """A logarithmic axis, a tick at each size, named 2k, 64k, 1M where there is room.
+
+    Names as wide as a seventh of the axis do not overlap.
+    """
     sizes = sorted(set(sizes))
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    step = -(-len(sizes) // 7)
-    axis.set_ticks(sizes[::step], [size_name(n) for n in sizes[::step]])
+    apart = (sizes[-1] / sizes[0]) ** (1 / 8)
+    names, last = [], 0.0
+    for size in sizes:
+        named = size > last * apart
+        names.append(size_name(size) if named else "")
+        last = size if named else last
+    axis.set_ticks(sizes, names)
     axis.set_ticks([], minor=True)
 
 

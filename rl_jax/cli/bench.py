@@ -19,6 +19,7 @@ NAMES = {
     "experiments": "seconds of each experiment, with and without what was compiled",
     "gpu": "one GPU: its ceilings, the loss, a SimCLR step",
     "step": "the SimCLR step part by part, on an accelerator, beside PyTorch",
+    "kernels": "kernels for Hopper GPUs one by one, and a loss by its kernels",
     "convolution": "small convolutions as XLA has them and as products",
     "diagnostics": "what the diagnostics add to a training step",
 }

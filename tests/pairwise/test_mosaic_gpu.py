@@ -106,9 +106,9 @@ def without(table, exclude):
     return np.where(np.arange(table.shape[1]) == exclude[:, None], 0.0, table)
 
 
-@pytest.mark.parametrize(("rows", "dim", "buffers"), [(512, 192, 4), slow(640, 512, 3)])
+@pytest.mark.parametrize(("rows", "dim", "buffers"), [(512, 192, 2), slow(640, 512, 3)])
 def test_rows_that_stream_past_a_block(interpreted, rows, dim, buffers):
-    """More tiles than there are buffers, in turns for one warpgroup and the other."""
+    """More of them than there are buffers."""
     (x, x_exact), (y, y_exact) = unit(rows, dim), unit(128, dim, 1)
     cut = weights.Cut(tall=rows, results=1, buffers=buffers)
     found, total = weights.weights(
@@ -148,7 +148,8 @@ def test_terms(t):
     ("itself", "dim"), [slow(True, 64), slow(False, 64), slow(True, 320), (False, 320)]
 )
 def test_several_jobs_and_blocks_of_columns(interpreted, itself, dim):
-    cut = forward.Cut(rows=256, columns=512, buffers=3)
+    width = 128 if dim == 64 else 64
+    cut = forward.Cut(rows=256, columns=512, width=width, buffers=3)
     cut = cut._replace(columns=256) if itself else cut
     rows = 520 if dim == 64 else 300
     (x, x_exact), (y, y_exact) = unit(rows, dim), unit(600, dim, 1)
@@ -296,7 +297,7 @@ def test_numbers_of_columns_that_there_are_not(interpreted):
 @pytest.mark.slow
 def test_strips_and_tiles_number_columns_anew(interpreted, monkeypatch):
     monkeypatch.setattr(mosaic_gpu, "STRIP", 128)
-    monkeypatch.setattr(mosaic_gpu, "_tile", lambda rows: 128)
+    monkeypatch.setattr(mosaic_gpu, "_tile", lambda rows, most: 128)
     (x, x_exact), (y, y_exact) = unit(200, 64), unit(290, 64, 1)
     exclude = left_out(200, 290)
 
@@ -320,7 +321,7 @@ def test_strips_and_tiles_number_columns_anew(interpreted, monkeypatch):
 def test_several_jobs_leave_columns_out(interpreted):
     (x, x_exact), (y, y_exact) = unit(300, 64), unit(600, 64, 1)
     exclude = left_out(300, 600)
-    cut = forward.Cut(rows=128, columns=512, buffers=2)
+    cut = forward.Cut(rows=128, columns=512, width=128, buffers=2)
     options = {"kind": "softplus", "exclude": jnp.asarray(exclude), "cut": cut}
     of_rows, of_columns = forward.sums(x, y, SCALE, 2.0, **options)
     table = without(np.logaddexp(0, logits(x_exact, y_exact)), exclude)
@@ -382,17 +383,34 @@ def test_a_cut_fits_and_its_jobs_fill_the_device(rows, dim):
     cut = forward.cut_for(rows, rows, dim, itself=True)
     assert cut.buffers >= 2
     assert cut.rows == cut.columns
-    assert cut.columns % forward.block_of(dim) == 0
+    assert cut.columns % (cut.width * kernel.WARPGROUPS) == 0
     if rows > 4096:
         count = -(-rows // cut.rows)
         assert count * (count + 1) // 2 > 2 * kernel.PROCESSORS
     if dim <= mosaic_gpu.NARROW:
         assert backward.cut_for(rows, rows, dim).buffers >= 2
-    tile = mosaic_gpu._tile(rows)
+    tile = mosaic_gpu._tile(rows, mosaic_gpu.LARGE_TILE)
     cut = weights.cut_for(tile, tile, dim)
-    assert cut.buffers >= 6
-    blocks = (tile // cut.tall) * (tile // weights.WIDTH)
+    # A whole tile in flight, and every multiprocessor busy.
+    assert cut.buffers * kernel.chunk_of(dim) >= dim
+    blocks = (tile // cut.tall) * (tile // weights.BLOCK)
     assert blocks / kernel.PROCESSORS / -(-blocks // kernel.PROCESSORS) > 0.96
+
+
+@pytest.mark.parametrize(
+    ("rows", "itself", "of_rectangles"),
+    [
+        (100, 128, 128),
+        (5000, 5120, 5120),
+        (16384, 8192, 8192),
+        (32768, 8192, 8192),
+        (65536, 8192, 16384),
+        (70000, 8192, 14336),
+    ],
+)
+def test_tiles_of_weights(rows, itself, of_rectangles):
+    assert mosaic_gpu._tile(rows, mosaic_gpu.TILE) == itself
+    assert mosaic_gpu._tile(rows, mosaic_gpu.LARGE_TILE) == of_rectangles
 
 
 @pytest.mark.parametrize("dim", [100, 500])

@@ -92,7 +92,7 @@ def weighted(
 
     def body(x_ref, y_ref, a_ref, b_ref, constants_ref, out_ref, *scratch):
         own, tiles, share, shares, own_full, full, free, turn = scratch
-        turns = kernel.Turns(turn)
+        turns = kernel.Turns(turn, taken=True)
         block, part = lax.axis_index("block"), lax.axis_index("part")
         first, start, inside = part * steps, jnp.int32(0), False
         if itself:

@@ -7,10 +7,6 @@ into a value for each row, kept in shared memory for the length of the job, and 
 by element into one tile, whose rows are summed when the block of columns changes. So no
 atomic is needed, and the sums do not depend on who was first.
 
-Up to D = 256 each warpgroup has 128 columns of its own, and both read the same rows. Of
-longer rows there is room for 128 columns only: both read them, each for every second
-tile. Products of 64 columns at a time would wait for shared memory.
-
 For self pairs only i < j is formed; each element serves both of its rows.
 """
 
@@ -34,81 +30,40 @@ class Cut(NamedTuple):
 
     Attributes:
       rows, columns: of a job.
+      width: columns that a warpgroup owns at a time.
       buffers: chunks of rows in flight.
     """
 
     rows: int
     columns: int
+    width: int
     buffers: int
 
 
-WIDTH = 128
-"""Columns that a warpgroup multiplies with at a time."""
-
-START = 3
-"""Tiles that could be multiplied while a block waits for its columns."""
-
-LARGEST = 2048
-"""Rows and columns of a job, at most."""
-
-
-def shares_columns(dim: int) -> bool:
-    """Whether both warpgroups read the same columns, each for rows of its own."""
-    return dim > 256
-
-
-def block_of(dim: int) -> int:
-    """Columns of a block."""
-    return WIDTH if shares_columns(dim) else WIDTH * WARPGROUPS
-
-
-def chunk_of(dim: int) -> int:
-    """Columns of a chunk of rows."""
-    return 64 if shares_columns(dim) else dim
-
-
 def cut_for(rows: int, columns: int, dim: int, *, itself: bool) -> Cut:
-    """Large jobs, but enough of them for every multiprocessor.
+    """Jobs as large as leaves every multiprocessor three of them.
 
-    What a job starts and ends with is lost time; what the last ones leave idle too. Of
-    self pairs jobs are squares. Of others those are taken that take least time: a block
-    of columns has to wait for them, and is done in as many steps as there are tiles.
+    What a job starts and ends with is lost time; what the last ones leave idle too.
     """
-    block = block_of(dim)
-    if itself:
-        tall = LARGEST
-        while tall > 256 and _self_jobs(rows, tall) < 3 * kernel.PROCESSORS:
-            tall //= 2
-        wide = tall
-    else:
-        step = ROWS * WARPGROUPS
-        down, across = -(-rows // step) * step, -(-columns // block) * block
-        sizes = [2**k for k in range(11, 7, -1)]
-        choices = [(min(r, down), min(c, across)) for r in sizes for c in sizes]
-        # The larger ones, which come first, have fewer partial sums.
-        tall, wide = choices[0]
-        for r, c in choices[1:]:
-            if _time(rows, columns, r, c, block) < 0.95 * _time(
-                rows, columns, tall, wide, block
-            ):
-                tall, wide = r, c
-    owned = block * dim * 2
-    room = kernel.SHARED_MEMORY - owned - 4 * WARPGROUPS * (tall + WIDTH) - 4096
+    width = 128 if dim <= 256 else 64
+    block = width * WARPGROUPS
+    side = 2048
+    while side > 256 and _jobs(rows, columns, side, itself) < 3 * kernel.PROCESSORS:
+        side //= 2
+    tall, wide = side, side
+    if not itself:
+        tall = min(side, -(-rows // ROWS) * ROWS)
+        wide = min(side, -(-columns // block) * block)
+    owned = WARPGROUPS * width * dim * 2
+    room = kernel.SHARED_MEMORY - owned - 4 * WARPGROUPS * (tall + width) - 4096
     room -= 4 * tall  # the columns that rows leave out
-    most = 8 if shares_columns(dim) else 4
-    return Cut(tall, wide, min(room // (ROWS * chunk_of(dim) * 2), most))
+    buffers = min(room // (ROWS * kernel.chunk_of(dim) * 2), 4)
+    return Cut(tall, wide, width, buffers)
 
 
-def _self_jobs(rows: int, side: int) -> int:
+def _jobs(rows: int, columns: int, side: int, itself: bool) -> int:
     count = -(-rows // side)
-    return count * (count + 1) // 2
-
-
-def _time(rows: int, columns: int, tall: int, wide: int, block: int) -> int:
-    """In steps of one tile by one block."""
-    jobs = -(-rows // tall) * -(-columns // wide)
-    waves = -(-jobs // kernel.PROCESSORS)
-    return waves * -(-wide // block) * (tall // ROWS + START)
+    return count * (count + 1) // 2 if itself else count * -(-columns // side)
 
 
 def sums(
@@ -144,12 +99,10 @@ def sums(
     cut = cut or cut_for(n, m, dim, itself=itself)
     down, across = -(-n // cut.rows), -(-m // cut.columns)
     jobs = _order(down, across, itself)
-    block, chunk, sharing = block_of(dim), chunk_of(dim), shares_columns(dim)
+    block = cut.width * WARPGROUPS
     tiles, blocks = cut.rows // ROWS, cut.columns // block
-    # Of the tiles of a job a warpgroup takes every one, or those that are its own.
-    stride = WARPGROUPS if sharing else 1
     counts = (n, m) if counts is None else counts
-    shape = (ROWS, WIDTH)
+    shape = (ROWS, cut.width)
     value = terms.of(kind).value
 
     def body(x_ref, y_ref, *refs):
@@ -157,9 +110,9 @@ def sums(
         skipped_ref: Any = None if exclude is None else refs.pop(0)
         jobs_ref, counts_ref, constants_ref, rows_ref, columns_ref, *scratch = refs
         smem, full, free, own, own_full, own_free, of_rows, of_columns, *rest = scratch
-        stream = Stream(smem, full, free, dim // chunk, sharing)
+        stream = Stream(smem, full, free, dim // smem.shape[2])
         turn, may_sum, *skipped = rest
-        turns = kernel.Turns(turn)
+        turns = kernel.Turns(turn, taken=stream.chunks == 1)
         job = lax.axis_index("job")
         down_at, across_at = jobs_ref[job, 0], jobs_ref[job, 1]
         count_rows, count_columns = counts_ref[0], counts_ref[1]
@@ -190,17 +143,13 @@ def sums(
             def _(t):
                 of_rows[me, pl.ds(t * ROWS, ROWS)] = kernel.zero_rows()
 
-            mine = me if sharing else jnp.int32(0)
-
             def one_block(b, sent):
-                first = across_at * cut.columns + b * block
-                first += 0 if sharing else me * WIDTH
+                first = across_at * cut.columns + b * block + me * cut.width
                 steps = count(b)
                 plgpu.barrier_wait(own_full)
 
                 def place(t):
-                    # From the diagonal upwards.
-                    return (steps - 1 - t * stride - mine) * ROWS
+                    return (steps - 1 - t) * ROWS  # from the diagonal upwards
 
                 def keep(found, t):
                     rows = of_rows.at[me, pl.ds(place(t), ROWS)]
@@ -214,8 +163,7 @@ def sums(
                         keep(found, jnp.maximum(t - 1, 0))
                         turns.change()
 
-                    columns = own if sharing else own.at[me]
-                    s = stream.times(columns, sent + t * stride + mine, between)
+                    s = stream.times(own.at[me], sent + t, between)
                     e = value(s * factor - minus)
                     if mask:
                         i = kernel.index(shape, 0) + (down_at * cut.rows + place(t))
@@ -232,15 +180,14 @@ def sums(
                     return carry
 
                 turns.begin(me)
-                carry = kernel.zeros(shape), kernel.zero_rows()
-                bound, own_steps = masked(steps) // stride, steps // stride
+                carry, bound = (kernel.zeros(shape), kernel.zero_rows()), masked(steps)
                 carry = lax.fori_loop(
                     0, bound, functools.partial(one_tile, True), carry
                 )
                 total, found = lax.fori_loop(
-                    bound, own_steps, functools.partial(one_tile, False), carry
+                    bound, steps, functools.partial(one_tile, False), carry
                 )
-                keep(found, own_steps - 1)
+                keep(found, steps - 1)
                 turns.end(me)
                 plgpu.barrier_arrive(own_free)
                 kernel.wait_for_copies()
@@ -253,8 +200,9 @@ def sums(
                 of_columns[me] = total.sum(0)
                 plgpu.barrier_arrive(may_sum.at[1 - me])
                 plgpu.commit_smem()
-                here = columns_ref.at[down_at, mine, pl.ds(first, WIDTH)]
-                plgpu.copy_smem_to_gmem(of_columns.at[me], here)
+                plgpu.copy_smem_to_gmem(
+                    of_columns.at[me], columns_ref.at[down_at, pl.ds(first, cut.width)]
+                )
                 return sent + steps
 
             lax.fori_loop(0, blocks, one_block, jnp.int32(0))
@@ -274,12 +222,10 @@ def sums(
 
             def one_block(b, sent):
                 pl.when(b > 0)(lambda: plgpu.barrier_wait(own_free))
-                for w in range(block // WIDTH):
-                    columns = across_at * cut.columns + b * block + w * WIDTH
+                for w in range(WARPGROUPS):
+                    first = across_at * cut.columns + b * block + w * cut.width
                     plgpu.copy_gmem_to_smem(
-                        y_ref.at[pl.ds(columns, WIDTH)],
-                        own if sharing else own.at[w],
-                        own_full,
+                        y_ref.at[pl.ds(first, cut.width)], own.at[w], own_full
                     )
                 steps = count(b)
 
@@ -300,17 +246,15 @@ def sums(
         body,
         out=[
             jax.ShapeDtypeStruct((across, WARPGROUPS, down * cut.rows), jnp.float32),
-            jax.ShapeDtypeStruct((down, stride, across * cut.columns), jnp.float32),
+            jax.ShapeDtypeStruct((down, across * cut.columns), jnp.float32),
         ],
         scratch=(
-            *Stream.scratch(cut.buffers, chunk, x.dtype, in_turns=sharing),
-            kernel.tile_of(
-                (WIDTH, dim) if sharing else (WARPGROUPS, WIDTH, dim), x.dtype
-            ),
-            plgpu.Barrier(num_arrivals=block // WIDTH),
+            *Stream.scratch(cut.buffers, kernel.chunk_of(dim), x.dtype),
+            kernel.tile_of((WARPGROUPS, cut.width, dim), x.dtype),
+            plgpu.Barrier(num_arrivals=WARPGROUPS),
             plgpu.Barrier(num_arrivals=WARPGROUPS),
             kernel.numbers(WARPGROUPS, cut.rows),
-            kernel.numbers(WARPGROUPS, WIDTH),
+            kernel.numbers(WARPGROUPS, cut.width),
             kernel.Turns.scratch(),
             plgpu.Barrier(num_barriers=WARPGROUPS),
             *([] if exclude is None else kernel.skipped(cut.rows)),
@@ -325,13 +269,13 @@ def sums(
         kernel.constants(scale, shift),
     )
     if not itself:
-        return rows.sum((0, 1))[:n], columns.sum((0, 1))[:m]
+        return rows.sum((0, 1))[:n], columns.sum(0)[:m]
     # What lies below the diagonal was written by nobody.
     done = np.triu(np.ones((down, across), bool))
     rows = rows.reshape(across, WARPGROUPS, down, cut.rows)
     rows = jnp.where(done.T[:, None, :, None], rows, 0.0).sum((0, 1))
-    columns = columns.reshape(down, stride, across, cut.columns)
-    columns = jnp.where(done[:, None, :, None], columns, 0.0).sum((0, 1))
+    columns = columns.reshape(down, across, cut.columns)
+    columns = jnp.where(done[:, :, None], columns, 0.0).sum(0)
     return (rows + columns).reshape(-1)[:n]
 
 

@@ -163,19 +163,20 @@ def leave_out(tile: jax.Array, column: jax.Array, fill: float) -> jax.Array:
 
 
 class Turns(NamedTuple):
-    """The two computing warpgroups take turns at the tensor cores.
+    """The two computing warpgroups take turns at the tensor cores, or do not.
 
     Who has queued its products lets the other one queue its own, and exponentiates
     meanwhile. The second one starts half a step later, and the first one waits for it
-    at the end. Tiles that both of them read come in one chunk: of several, the first
-    one would wait for a buffer that the second one, whose turn it is not, has yet to
-    read.
+    at the end. Where a tile comes in several chunks they go as they come: the first one
+    would wait for a buffer that the second one, whose turn it is not, has yet to read.
 
     Attributes:
       barrier: met by both.
+      taken: whether they do.
     """
 
     barrier: Any
+    taken: bool
 
     @staticmethod
     def scratch() -> Any:
@@ -184,8 +185,9 @@ class Turns(NamedTuple):
 
     def change(self) -> None:
         """Waits until the other one gets here too."""
-        plgpu.barrier_arrive(self.barrier)
-        plgpu.barrier_wait(self.barrier)
+        if self.taken:
+            plgpu.barrier_arrive(self.barrier)
+            plgpu.barrier_wait(self.barrier)
 
     def begin(self, me: jax.Array) -> None:
         """Before the first step of a loop."""
@@ -217,46 +219,29 @@ def drain(free: Any, filled: Any, buffers: int) -> None:
 class Stream(NamedTuple):
     """Tiles of 64 rows, chunk by chunk of their columns, through a few buffers.
 
-    Each tile is for both warpgroups, or the tiles are for one and the other in turns.
-    Who waits for a barrier has to do so each time that it is met; so where a buffer is
-    for one warpgroup and then for the other, what says that it is full is not the
-    buffer's but that of its reader.
-
     Attributes:
       smem: [buffers, 64, chunk].
-      full: barriers, of each buffer or, in turns, as many of each warpgroup.
-      free: barriers of each buffer.
+      full, free: barriers of each buffer.
       chunks: of a tile.
-      in_turns: tiles are for one warpgroup each.
     """
 
     smem: Any
     full: Any
     free: Any
     chunks: int
-    in_turns: bool
 
     @staticmethod
-    def scratch(buffers: int, chunk: int, dtype: Any, *, in_turns: bool) -> tuple:
+    def scratch(buffers: int, chunk: int, dtype: Any) -> tuple:
         """Memory and barriers of a stream."""
-        owners, readers = (WARPGROUPS, 1) if in_turns else (1, WARPGROUPS)
         return (
             tile_of((buffers, ROWS, chunk), dtype),
-            plgpu.Barrier(num_barriers=owners * buffers),
-            plgpu.Barrier(num_barriers=buffers, num_arrivals=readers),
+            plgpu.Barrier(num_barriers=buffers),
+            plgpu.Barrier(num_barriers=buffers, num_arrivals=WARPGROUPS),
         )
 
     def _slot(self, tile, chunk: int):
         buffers = jnp.int32(self.smem.shape[0])
         return lax.rem(tile * self.chunks + chunk, buffers)
-
-    def _full(self, tile, chunk: int):
-        """The barrier that is met when a chunk is there."""
-        if not self.in_turns:
-            return self.full.at[self._slot(tile, chunk)]
-        groups = jnp.int32(WARPGROUPS)
-        reader, number = lax.rem(tile, groups), lax.div(tile, groups)
-        return self.full.at[reader * self.smem.shape[0] + self._slot(number, chunk)]
 
     def send(self, x_ref: Any, row, tile) -> None:
         """Copies 64 rows of x into the buffers, as the `tile`-th tile sent."""
@@ -270,7 +255,7 @@ class Stream(NamedTuple):
 
             rows, columns = pl.ds(row, ROWS), pl.ds(k * width, width)
             plgpu.copy_gmem_to_smem(
-                x_ref.at[rows, columns], self.smem.at[slot], self._full(tile, k)
+                x_ref.at[rows, columns], self.smem.at[slot], self.full.at[slot]
             )
 
     def finish(self, tiles) -> None:
@@ -288,10 +273,9 @@ class Stream(NamedTuple):
         _, _, width = self.smem.shape
 
         def part(k):
-            plgpu.barrier_wait(self._full(tile, k))
-            return self.smem.at[self._slot(tile, k)], other.at[
-                :, pl.ds(k * width, width)
-            ]
+            slot = self._slot(tile, k)
+            plgpu.barrier_wait(self.full.at[slot])
+            return self.smem.at[slot], other.at[:, pl.ds(k * width, width)]
 
         def release(k):
             plgpu.barrier_arrive(self.free.at[self._slot(tile, k)])
@@ -321,6 +305,13 @@ class Stream(NamedTuple):
         s = pl.run_scoped(product, plgpu.WGMMAAccumulatorRef(shape, jnp.float32))
         release(self.chunks - 1)
         return s
+
+
+def chunk_of(dim: int) -> int:
+    """Columns of a chunk: all up to 256, then as many as divide D."""
+    if dim <= 256:
+        return dim
+    return 128 if dim % 128 == 0 else 64
 
 
 def padded(x: jax.Array, size: int) -> jax.Array:

@@ -25,13 +25,10 @@ from rl_jax.pairwise.mosaic_gpu.kernel import (
     Stream,
 )
 
-WIDTH = 128
-"""Columns that a block owns: its warpgroups read them all, each for rows of its own."""
+WIDTH = 64
+"""Columns that a warpgroup owns."""
 
-CHUNK = 64
-"""Columns of a chunk of rows."""
-
-STEP = ROWS * WARPGROUPS
+BLOCK = WIDTH * WARPGROUPS
 TALL = 2048
 """Rows that stream past them, at most."""
 
@@ -55,7 +52,9 @@ class Cut(NamedTuple):
 def cut_for(rows: int, columns: int, dim: int, lists: int = 1) -> Cut:
     """Blocks as high as keeps every multiprocessor busy, and all memory for rows.
 
-    A block begins by waiting for its columns, which is time lost.
+    A block begins by waiting for its columns. Its warpgroups read the same rows, so one
+    is ahead of the other by no more than is in flight: with a whole tile of them, one
+    can multiply while the other makes weights.
 
     Args:
       rows, columns, dim: of the tile.
@@ -63,17 +62,17 @@ def cut_for(rows: int, columns: int, dim: int, lists: int = 1) -> Cut:
     """
 
     def waves(tall):
-        return -(-(rows // tall) * (columns // WIDTH) // kernel.PROCESSORS)
+        return -(-(rows // tall) * (columns // BLOCK) // kernel.PROCESSORS)
 
-    heights = [t for t in range(STEP, TALL + 1, STEP) if rows % t == 0]
+    heights = [t for t in range(ROWS, TALL + 1, ROWS) if rows % t == 0]
     tall = min(heights, key=lambda t: waves(t) * (t + ROWS))
     # Tiles of few columns are multiplied faster than one is copied out.
     results = 2 if dim <= 256 else 1
     waiting = results * WARPGROUPS * ROWS * WIDTH * 2
     # Those lists, the shares of columns, sums.
-    numbers = lists * tall + WIDTH + 2 * WARPGROUPS * ROWS
-    room = kernel.SHARED_MEMORY - WIDTH * dim * 2 - waiting - 4 * numbers - 4096
-    return Cut(tall, results, min(room // (ROWS * CHUNK * 2), 12))
+    numbers = lists * tall + BLOCK + 2 * WARPGROUPS * ROWS
+    room = kernel.SHARED_MEMORY - BLOCK * dim * 2 - waiting - 4 * numbers - 4096
+    return Cut(tall, results, min(room // (ROWS * kernel.chunk_of(dim) * 2), 8))
 
 
 def weights(
@@ -94,7 +93,7 @@ def weights(
     """W_ij = φ'(scale·⟨x_i, y_j⟩ − shift)·(a_i + b_j), rounded as x is.
 
     Args:
-      x: [N, D] bfloat16, D a multiple of 64 up to 512, N of 128.
+      x: [N, D] bfloat16, D a multiple of 64 up to 512, N of 64.
       y: [M, D] of the same dtype, M a multiple of 128.
       a: float32 [N]; None: W_ij is φ' alone.
       b: float32 [M]; None where a is.
@@ -112,11 +111,12 @@ def weights(
       [N, M] of the dtype of x, and for each of `sums` a float32 scalar.
     """
     (n, dim), m = x.shape, len(y)
-    chex.assert_is_divisible(n, STEP)
-    chex.assert_is_divisible(m, WIDTH)
+    chex.assert_is_divisible(n, ROWS)
+    chex.assert_is_divisible(m, BLOCK)
     shared = a is not None
     cut = cut or cut_for(n, m, dim, shared + (exclude is not None))
     tall = cut.tall
+    chunk = kernel.chunk_of(dim)
     shape = (ROWS, WIDTH)
     tiles = tall // ROWS
     slices = kernel.slices(tall)
@@ -124,32 +124,34 @@ def weights(
 
     def body(x_ref, y_ref, *refs):
         refs = list(refs)
-        a_ref, b_ref = (refs.pop(0), refs.pop(0)) if shared else (None, None)
+        a_ref: Any = refs.pop(0) if shared else None
+        b_ref: Any = refs.pop(0) if shared else None
         skipped_ref: Any = None if exclude is None else refs.pop(0)
         counts_ref: Any = None if counts is None else refs.pop(0)
         constants_ref, out_ref = refs.pop(0), refs.pop(0)
         sums_ref: Any = refs.pop(0) if sums else None
         smem, full, free, own, own_full, results, turn, *refs = refs
         of_tiles: Any = refs.pop(0) if sums else None
-        share, shares = (refs.pop(0), refs.pop(0)) if shared else (None, None)
+        share: Any = refs.pop(0) if shared else None
+        shares: Any = refs.pop(0) if shared else None
         skipped = refs
-        stream = Stream(smem, full, free, dim // CHUNK, True)
-        turns = kernel.Turns(turn)
+        stream = Stream(smem, full, free, dim // chunk)
+        turns = kernel.Turns(turn, taken=stream.chunks == 1)
         top = lax.axis_index("down") * tall
-        first = lax.axis_index("across") * WIDTH
+        side = lax.axis_index("across") * BLOCK
 
         def compute(me):
             factor, minus = constants_ref[0], constants_ref[1]
             plgpu.barrier_wait(own_full)
             if skipped:
                 plgpu.barrier_wait(skipped[1])
-            of_column = kernel.load(shares, BY_COLUMN) if shared else None
+            of_column = kernel.load(shares.at[me], BY_COLUMN) if shared else None
+            first = side + me * WIDTH
             turns.begin(me)
 
-            def one_tile(k, totals):
-                t = WARPGROUPS * k + me
+            def one_tile(t, totals):
                 here = pl.ds(t * ROWS, ROWS)
-                s = stream.times(own, t, turns.change) * factor - minus
+                s = stream.times(own.at[me], t, turns.change) * factor - minus
                 # Of −inf both the term and its weight are 0.
                 if diagonal or counts_ref is not None:
                     i = kernel.index(shape, 0) + (top + t * ROWS)
@@ -173,7 +175,7 @@ def weights(
                     for total, table in zip(totals, tables, strict=True)
                 )
                 turns.change()
-                out = results.at[me, lax.rem(k, jnp.int32(cut.results))]
+                out = results.at[me, lax.rem(t, jnp.int32(cut.results))]
                 kernel.wait_for_copies(cut.results - 1)
                 out[...] = w.astype(x.dtype)
                 plgpu.commit_smem()
@@ -182,7 +184,7 @@ def weights(
                 return totals
 
             nothing = tuple(kernel.zero_rows() for _ in sums)
-            totals = lax.fori_loop(0, tiles // WARPGROUPS, one_tile, nothing)
+            totals = lax.fori_loop(0, tiles, one_tile, nothing)
             turns.end(me)
             for k, total in enumerate(totals):
                 of_tiles[me, k] = total
@@ -193,10 +195,11 @@ def weights(
             plgpu.wait_smem_to_gmem(0)
 
         def move():
-            columns = pl.ds(first, WIDTH)
-            plgpu.copy_gmem_to_smem(y_ref.at[columns], own, own_full)
-            if shared:
-                plgpu.copy_gmem_to_smem(b_ref.at[columns], shares, own_full)
+            for w in range(WARPGROUPS):
+                columns = pl.ds(side + w * WIDTH, WIDTH)
+                plgpu.copy_gmem_to_smem(y_ref.at[columns], own.at[w], own_full)
+                if shared:
+                    plgpu.copy_gmem_to_smem(b_ref.at[columns], shares.at[w], own_full)
             for k, size in slices:
                 rows = pl.ds(top + k, size)
                 here = pl.ds(k, size)
@@ -215,23 +218,24 @@ def weights(
 
         kernel.roles(compute, move)
 
-    across = m // WIDTH
+    across = m // BLOCK
     out = [jax.ShapeDtypeStruct((n, m), x.dtype)]
     if sums:
         of_blocks = (n // tall, across, WARPGROUPS, len(sums), ROWS)
         out += [jax.ShapeDtypeStruct(of_blocks, jnp.float32)]
-    copies = 1 + (1 + len(slices) if shared else 0)
+    # Of shares, one copy for each warpgroup, and some for the rows.
+    copies = WARPGROUPS + (WARPGROUPS + len(slices) if shared else 0)
     w, *totals = kernel.launch(
         body,
         out=out,
         scratch=(
-            *Stream.scratch(cut.buffers, CHUNK, x.dtype, in_turns=True),
-            kernel.tile_of((WIDTH, dim), x.dtype),
+            *Stream.scratch(cut.buffers, chunk, x.dtype),
+            kernel.tile_of((WARPGROUPS, WIDTH, dim), x.dtype),
             plgpu.Barrier(num_arrivals=copies),
             kernel.tile_of((WARPGROUPS, cut.results, ROWS, WIDTH), x.dtype),
             kernel.Turns.scratch(),
             *([kernel.numbers(WARPGROUPS, len(sums), ROWS)] if sums else []),
-            *([kernel.numbers(tall), kernel.numbers(WIDTH)] * shared),
+            *([kernel.numbers(tall), kernel.numbers(WARPGROUPS, WIDTH)] * shared),
             *([] if exclude is None else kernel.skipped(tall)),
         ),
         grid={"down": n // tall, "across": across},
