@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_torch()
     session.add_arguments(parser)
     parser.add_argument("--no-steps", action="store_true", help="losses alone")
-    parser.add_sizes("--dim", "losses of rows of so many columns alone")
+    parser.add_sizes("--dim", "of the losses only those of so many columns")
     chosen = parser.parse_args(argv)
     sizes = TINY if chosen.tiny else SIZES
     known = sorted({task.dim for task in [*sizes["small"], *sizes["large"]]})

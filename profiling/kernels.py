@@ -5,7 +5,8 @@
 Value and gradient of CLIP, SigLIP and NT-Xent at D = 512 with their longest kernels,
 the kernels alone beside the products that follow them, tiles of other sizes, and the
 sizes from which SigLIP's kernels are faster than XLA. Each program is compiled by
-itself. Prints lines, and writes them to `kernels.txt`; two minutes.
+itself, and its value and gradients are held against XLA's path. Prints lines, and
+writes them to `kernels.txt`; three minutes.
 """
 
 import functools
@@ -21,7 +22,7 @@ from profiling import arguments, contenders, inputs, results, timing
 from profiling import step as steps
 from profiling.subject import TEMPERATURE
 from rl_jax.pairwise import mosaic_gpu, tiles
-from rl_jax.pairwise.mosaic_gpu import forward, weights
+from rl_jax.pairwise.mosaic_gpu import forward, parts, weights
 
 DIM = 512
 LONGEST = 9
@@ -38,22 +39,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     lines = Lines(results.new("kernels")["machine"])
     reasons = {kind: mosaic_gpu.available(kind) for kind in ("exp", "softplus")}
     lines.say(f"why there are no kernels: {reasons}")
+    there = not any(reasons.values())
+    options = {"implementation": "mosaic_gpu" if there else None}
     large, tile = (256, 256) if chosen.tiny else (65536, 8192)
     for name, rows in (("clip", large), ("siglip", large), ("nt_xent", large // 2)):
-        loss(lines, name, rows)
-    alone(lines, tile, kernels=not any(reasons.values()))
-    usual = mosaic_gpu.LARGE_TILE
-    for size in (8192, 16384):
-        mosaic_gpu.LARGE_TILE = size
-        jax.clear_caches()
-        for name in ("clip", "siglip"):
-            loss(lines, name, large, note=f", tiles of {size}")
-    mosaic_gpu.LARGE_TILE = usual
+        loss(lines, name, rows, **options)
+    alone(lines, tile, kernels=there)
+    usual = parts.LARGE_TILE
+    parts.LARGE_TILE = parts.TILE
+    jax.clear_caches()
+    for name in ("clip", "siglip"):
+        loss(lines, name, large, note=f", tiles of {parts.TILE}", **options)
+    parts.LARGE_TILE = usual
     jax.clear_caches()
     for rows in (64, 128) if chosen.tiny else (4096, 8192, 16384):
         loss(lines, "siglip", rows, note=", XLA", implementation="xla")
-        loss(lines, "siglip", rows)
-    loss(lines, "clip", large // 4)
+        loss(lines, "siglip", rows, **options)
+    for name, rows in (("clip", large // 4), ("nt_xent", large // 8)):
+        loss(lines, name, rows, **options)
     path = results.folder(chosen.out) / "kernels.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines.said) + "\n")
@@ -77,18 +80,37 @@ class Lines:
 
 
 def loss(lines: Lines, name: str, rows: int, *, note: str = "", **options) -> None:
-    """A loss of `rows` pairs, compiled by itself: its time and its longest kernels."""
+    """A loss of `rows` pairs, compiled by itself: errors, time, longest kernels.
+
+    It is held against XLA's path with the same 16-bit products.
+    """
     a, b = (jnp.asarray(v) for v in inputs.pairs(rows, DIM))
-    make = getattr(contenders, name)(TEMPERATURE, precision="bf16", **options)
-    program = contenders.value_and_grad(make).lower(a, b).compile()
+
+    def compiled(**options):
+        made = getattr(contenders, name)(TEMPERATURE, precision="bf16", **options)
+        return contenders.value_and_grad(made).lower(a, b).compile()
+
+    program = compiled(**options)
     run = timing.jax_contender(program, a, b, queued=True)
     planned = results.size_text(program.memory_analysis().temp_size_in_bytes)
-    lines.say(f"{name} {rows} x {DIM}{note}: {timed(run)}, {planned}iB planned")
+    lines.say(
+        f"{name} {rows} x {DIM}{note}: {timed(run)}, {planned}iB planned, "
+        f"off by {errors(program(a, b), compiled(implementation='xla')(a, b))}"
+    )
     if jax.default_backend() == "cpu":
         return
     for row in steps.kernels(run, program.as_text(), 1)[:LONGEST]:
         where = f"{row['name'][:60]} {row['op'][-50:]}"
         lines.say(f"    {row['ms']:.3f} ms in {row['count']:.0f}: {where}")
+
+
+def errors(found, right) -> str:
+    """Relative errors of a value and of its gradients, the larger one."""
+    value, *gradients = (
+        float(jnp.linalg.norm(f - r) / jnp.linalg.norm(r))
+        for f, r in zip(*map(jax.tree.leaves, (found, right)), strict=True)
+    )
+    return f"{value:.0e} and {max(gradients):.0e}"
 
 
 def alone(lines: Lines, size: int, *, kernels: bool) -> None:

@@ -160,17 +160,17 @@ def draw(result: dict, plot: Callable, path: pathlib.Path) -> None:
 def sizes_axis(axis, sizes: Iterable[int]) -> None:
     """A logarithmic axis, a tick at each size, named 2k, 64k, 1M where there is room.
 
-    Names as wide as a seventh of the axis do not overlap.
+    The largest has its name; others have one that lie a tenth of the sizes away.
     """
     sizes = sorted(set(sizes))
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    apart = (sizes[-1] / sizes[0]) ** (1 / 8)
-    names, last = [], 0.0
-    for size in sizes:
-        named = size > last * apart
+    apart = (sizes[-1] / sizes[0]) ** 0.1
+    names, last = [], float("inf")
+    for size in reversed(sizes):
+        named = size * apart <= last
         names.append(size_name(size) if named else "")
         last = size if named else last
-    axis.set_ticks(sizes, names)
+    axis.set_ticks(sizes, names[::-1])
     axis.set_ticks([], minor=True)
 
 

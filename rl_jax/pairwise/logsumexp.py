@@ -53,8 +53,8 @@ def logsumexp(
         for Hopper GPUs (H100, H200): 16-bit operands, D ≤ 512, no valid and no group;
         logits too large for a constant shift go the way of "xla". No second derivative,
         and block_size is theirs. None chooses those where they run, a device has 2²⁴
-        pairs and the program is of one process; else "xla", and "ring" where more than
-        1 GiB would be gathered.
+        pairs (2²⁸ with exclude) and the program is of one process; else "xla", and
+        "ring" where more than 1 GiB would be gathered.
       max_norm: a bound on the norm of every row, where one is known (1 for unit rows).
         It saves the search for it and, where both it and `scale` are Python numbers,
         one of two code paths. Not differentiated.

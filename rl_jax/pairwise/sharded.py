@@ -135,7 +135,7 @@ def uses_kernels(plan: Plan, given: Operands, use_ring: bool | None) -> bool:
         return True
     # What a trial finds may differ from host to host, and programs must not.
     alone = jax.process_count() == 1
-    large = mosaic_gpu.worthwhile(given, devices())
+    large = mosaic_gpu.worthwhile(plan, given, devices())
     return alone and large and mosaic_gpu.available(plan.kind) is None
 
 

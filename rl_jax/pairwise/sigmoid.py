@@ -28,11 +28,11 @@ def sigmoid(
     rows_i = Σ_j log(1 + exp(scale·⟨x_i, y_j⟩ + bias)): the loss of a logistic
     regression that should call every pair negative (Zhai et al. 2023,
     arXiv:2303.15343). Memory, devices and derivatives as `logsumexp`; kernels for
-    Hopper GPUs are for rectangles.
+    Hopper GPUs are for rectangles, and chosen from 2²⁸ pairs of a device on.
 
     With axis="all" it is Σ_ij of them. Then the derivative of every pair is known when
     its logit is, and where one is asked for, value and gradient are made in one sweep:
-    three products a pair instead of four.
+    three products a pair instead of four, by the kernels from 2²⁴ pairs on.
 
     Args:
       x: [N, D] float32 or bfloat16 rows, as they are: nothing is normalised here.

@@ -335,12 +335,30 @@ def test_the_sum_over_all_pairs_forms_each_logit_once():
     assert products(pull_back, x[:, 0]) == 4
 
 
-def test_the_sum_over_all_pairs_has_a_second_derivative():
+@pytest.mark.parametrize(("wanted", "products"), [(0, 2), (1, 3), (2, 2), (3, 2)])
+def test_the_sum_over_all_pairs_by_one_operand(wanted, products):
+    """Where y has no gradient, it is not made."""
+    x, y = normals(0, 40, 8), normals(1, 24, 8)
+
+    def value(x, y, scale, bias):
+        options = {"axis": "all", "implementation": "xla", "block_size": 16}
+        return pairwise.sigmoid(x, y, scale=scale, bias=bias, **options)
+
+    slope = jax.grad(value, argnums=wanted)
+    expected = expected_over_all(x, y, 0.7, -2.0, 1.0)[1][wanted]
+    assert_close(slope(x, y, 0.7, -2.0), expected, tolerance=GRADIENT, floor=1e-3)
+    program = str(jax.make_jaxpr(slope)(x, y, 0.7, -2.0))
+    assert program.count("dot_general[") == products
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_sum_over_all_pairs_has_a_second_derivative(masked):
     x, y = normals(0, 9, 4), normals(1, 7, 4)
+    masks = {"valid": 5, "exclude": np.arange(9, dtype=np.int32) - 1} if masked else {}
 
     def third(implementation):
         def value(x, y, scale, bias):
-            options = {"block_size": 4, "implementation": implementation}
+            options = {"block_size": 4, "implementation": implementation} | masks
             return pairwise.sigmoid(x, y, scale=scale, bias=bias, axis="all", **options)
 
         def slope(*given):

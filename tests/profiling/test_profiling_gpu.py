@@ -43,6 +43,27 @@ def test_needs_a_gpu(capsys):
     assert "there is no accelerator here" in capsys.readouterr().err
 
 
+def test_rows_of_some_widths_alone(tmp_path, monkeypatch, capsys):
+    tasks = [gpu.Task(gpu.NT_XENT, 32, dim) for dim in (8, 16, 24)]
+    monkeypatch.setattr(gpu, "TINY", {"small": tasks, "large": tasks[:1]})
+    measured = []
+    monkeypatch.setattr(
+        gpu, "measure", lambda bench, torch, sizes, **_: measured.append(sizes)
+    )
+    options = ["--tiny", "--no-torch", "--out", str(tmp_path)]
+    gpu.main([*options, "--dim", "24", "16"])
+    gpu.main(options)
+    assert measured == [
+        {"small": tasks[1:], "large": []},
+        {"small": tasks, "large": tasks[:1]},
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        gpu.main([*options, "--dim", "8", "7"])
+    assert stopped.value.code == 2
+    error = "--dim: expected some of [8, 16, 24], got [8, 7]"
+    assert error in capsys.readouterr().err
+
+
 def test_a_run_that_was_cut_off_early_has_a_page_and_a_plot(tmp_path):
     result = results.new("gpu") | {"skipped": [], "training": [], "ceilings": []}
     path = results.save(result, tmp_path)

@@ -1,6 +1,7 @@
 """The lines of the kernels' benchmark, as far as a CPU has them."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from profiling import kernels
@@ -23,7 +24,7 @@ def test_a_loss_has_a_line_with_its_time_and_its_plan(capsys):
     assert head.startswith("cpu; ")
     assert loss.startswith("siglip 64 x 512, a trial: ")
     assert " ms (least " in loss
-    assert "iB planned  [" in loss
+    assert "iB planned, off by 0e+00 and 0e+00  [" in loss
     assert [line.split(",")[0] for line in products] == ["product W y", "product Wᵀ y"]
     assert lines.said == [head, loss, *products]
 
@@ -34,4 +35,11 @@ def test_tiny(tmp_path, capsys):
     out = capsys.readouterr()
     assert (tmp_path / "kernels.txt").read_text() == out.out
     assert f"written: {tmp_path / 'kernels.txt'}" in out.err
-    assert "tiles of 16384" in out.out
+    assert "tiles of 8192" in out.out
+
+
+def test_errors_are_those_of_the_value_and_of_the_worst_gradient():
+    one, two = jnp.ones(4), 2 * jnp.ones(4)
+    right = jnp.float32(2.0), (one, two)
+    found = jnp.float32(2.02), (1.5 * one, 1.1 * two)
+    assert kernels.errors(found, right) == "1e-02 and 5e-01"

@@ -7,6 +7,7 @@ the rest goes the other way.
 
   sums      `forward.py`: over rows and columns in one sweep, half of it for self pairs
   gradients `backward.py` of exponentials up to D = 256; else `weights.py` and cuBLAS
+  parts     `parts.py`: what one call of a kernel is too small for
   terms     `terms.py`: what a pair adds, an exponential or log(1 + e^s)
 
 Compute capability 9.0 (H100, H200), 16-bit operands, float32 sums, the same result each
@@ -37,21 +38,14 @@ WIDE = 512
 FEWEST_PAIRS = 2**24
 """4,096², the fewest for which they were measured to be faster."""
 
-TILE = 8192
-"""Rows and columns of a tile of weights: 128 MiB. Of larger ones a larger part of the
-tiles on the diagonal of self pairs would be in vain."""
-
-LARGE_TILE = 16384
-"""Those of a rectangle of more than four tiles a side: 512 MiB, 6 % less time."""
+FEWEST_PAIRS_OTHERWISE = 2**28
+"""16,384²: where columns are left out, or softplus is summed, in a sweep of its own."""
 
 ALIGNED = 64
 """Columns that rows are filled up to a multiple of: 128 bytes."""
 
 TRIAL_DIMS = (64, 512)
 """One for each way to the gradient."""
-
-STRIP = 2**17
-"""Rows and columns of one call for sums, whose partial sums then take 100 MiB."""
 
 
 def supports(plan: Plan, given: Operands, devices: int = 1) -> str | None:
@@ -77,10 +71,12 @@ def supports(plan: Plan, given: Operands, devices: int = 1) -> str | None:
     return None
 
 
-def worthwhile(given: Operands, devices: int = 1) -> bool:
+def worthwhile(plan: Plan, given: Operands, devices: int = 1) -> bool:
     """Whether a device has so many pairs that XLA's path is slower."""
     columns = len(given.x if given.y is None else given.y)
-    return len(given.x) // devices * columns >= FEWEST_PAIRS
+    plain = plan.kind == "exp" and given.exclude is None
+    fewest = FEWEST_PAIRS if plain or plan.with_value else FEWEST_PAIRS_OTHERWISE
+    return len(given.x) // devices * columns >= fewest
 
 
 @functools.cache
@@ -107,23 +103,28 @@ def available(kind: reductions.Kind) -> str | None:
 
 def _try(kind: reductions.Kind) -> str | None:
     """Runs every kernel on a little, and says what is wrong with it."""
+    # 190 columns do not fill their tiles, 256 do, and are not counted.
+    shapes = {
+        "exp": ((200, None), (200, 190)), "softplus": ((200, 190), (256, 256)),
+    }  # fmt: skip
     for dim in TRIAL_DIMS:
-        for itself in (True, False) if kind == "exp" else (False,):
-            error = _trial(kind, dim, itself)
+        for rows, columns in shapes[kind]:
+            error = _trial(kind, dim, rows, columns)
             if not error < 1:
-                pairs = "self pairs" if itself else "a rectangle"
+                pairs = "self pairs" if columns is None else "a rectangle"
                 return (
                     f"a trial of {pairs} at D = {dim} was {error:.0e} times too far off"
                 )
     return None
 
 
-def _trial(kind: reductions.Kind, dim: int, itself: bool) -> float:
+def _trial(kind: reductions.Kind, dim: int, rows: int, columns: int | None) -> float:
     """The largest error of sums and gradients, over what is allowed."""
+    itself = columns is None
     rng = np.random.default_rng(0)
     x, y = (
-        jnp.asarray(rng.normal(size=(rows, dim)) / dim**0.5, jnp.bfloat16)
-        for rows in (200, 190)
+        jnp.asarray(rng.normal(size=(n, dim)) / dim**0.5, jnp.bfloat16)
+        for n in (rows, columns or rows)
     )
     plan = Plan(kind, len(x), len(y), None, both=kind == "exp" and not itself)
     given = Operands(x, y, jnp.float32(2.0), None, 0.0, None, None, None)
@@ -145,7 +146,7 @@ def _trial(kind: reductions.Kind, dim: int, itself: bool) -> float:
         plans = [plan._replace(with_value=with_value) for with_value in at_once]
         return [s[0] for s in of], [gradients(plan, given, bars) for plan in plans]
 
-    (rows, *columns), every = jax.jit(found)(given)
+    (of_rows, *of_columns), every = jax.jit(found)(given)
     one, two = (np.asarray(v, np.float64) for v in (x, x if itself else y))
     e = np.exp(2 * one @ two.T - (kind == "softplus"))
     if itself or kind == "softplus":
@@ -153,9 +154,9 @@ def _trial(kind: reductions.Kind, dim: int, itself: bool) -> float:
     value, weight = (e, e) if kind == "exp" else (np.log1p(e), e / (1 + e))
     # Each pair has the weight of its row and, for both directions, of its column.
     twice = 2 if kind == "exp" else 1
-    pairs = [(rows, value.sum(1), 1e-5)]
-    if columns:
-        pairs.append((columns[0], value.sum(0), 1e-5))
+    pairs = [(of_rows, value.sum(1), 1e-5)]
+    if of_columns:
+        pairs.append((of_columns[0], value.sum(0), 1e-5))
     for out in every:
         expected = Gradients(
             twice * weight @ two, twice * weight.T @ one, weight.sum(), value.sum()
@@ -175,8 +176,10 @@ def _trial(kind: reductions.Kind, dim: int, itself: bool) -> float:
 
 def sums(plan: Plan, given: Operands):
     """As `streaming.sums`, keeping nothing."""
+    from rl_jax.pairwise.mosaic_gpu import parts
+
     x, y, scale, shift = _operands(plan, given)
-    run = _one_by_one(functools.partial(_sums, plan.kind))
+    run = _one_by_one(functools.partial(parts.sums, plan.kind))
     found = run(x, y, _excluded(given), scale, shift)
     rows, columns = (found, None) if y is None else found
 
@@ -192,6 +195,8 @@ def sums(plan: Plan, given: Operands):
 
 def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradients:
     """As `streaming.gradients`; nothing was kept."""
+    from rl_jax.pairwise.mosaic_gpu import backward, parts
+
     assert kept is None
     x, y, scale, shift = _operands(plan, given)
     side = reductions.of(plan.kind, given.shift).side
@@ -204,17 +209,21 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradi
         a = b = None  # every cotangent is 1
     dim = given.x.shape[1]
     fits = x.shape[1] <= NARROW and plan.kind == "exp" and given.exclude is None
+    weighted = _one_by_one(backward.weighted)
     if y is None:
-        run = _one_by_one(_weighted_self if fits else _multiplied_self)
-        return Gradients(run(x, a, scale, shift)[:, :dim], None, None, None)
+        if fits:
+            dx = weighted(x, None, a, None, scale, shift)
+        else:
+            dx = _one_by_one(parts.multiplied_self)(x, a, scale, shift)
+        return Gradients(dx[:, :dim], None, None, None)
     if not fits:
-        run = _one_by_one(functools.partial(_multiplied, plan))
+        run = _one_by_one(functools.partial(parts.multiplied, plan))
         out = run(x, y, a, b, _excluded(given), scale, shift)
         dy = None if out.y is None else out.y[:, :dim]
         return out._replace(x=out.x[:, :dim], y=dy)
-    dx, dy = _one_by_one(_weighted)(x, y, a, b, scale, shift)[:, :dim], None
+    dx, dy = weighted(x, y, a, b, scale, shift)[:, :dim], None
     if plan.with_y:
-        dy = _one_by_one(_weighted)(y, x, b, a, scale, shift)[:, :dim]
+        dy = weighted(y, x, b, a, scale, shift)[:, :dim]
     return Gradients(dx, dy, None, None)
 
 
@@ -255,153 +264,3 @@ def _one_by_one(f: Callable) -> Callable:
         )
 
     return kernels
-
-
-def _sums(kind, x, y, exclude, scale, shift):
-    """Strip by strip, for partial sums grow with both sides."""
-    from rl_jax.pairwise.mosaic_gpu import forward
-
-    make = functools.partial(forward.sums, kind=kind)
-    if max(len(x), 0 if y is None else len(y)) <= STRIP:
-        return make(x, y, scale, shift, exclude=exclude)
-    rows, count = _strips(x)
-    if y is None:
-
-        def on(total, i, j):
-            counts = (count(i), count(i))
-            return total.at[i].add(make(rows[i], None, scale, shift, counts=counts))
-
-        def off(total, i, j):
-            counts = (count(i), count(j))
-            one, two = make(rows[i], rows[j], scale, shift, counts=counts)
-            return total.at[i].add(one).at[j].add(two)
-
-        total = jnp.zeros(rows.shape[:2], jnp.float32)
-        total = tiles.loop(on, total, tiles.diagonal(len(rows)))
-        if len(rows) > 1:
-            total = tiles.loop(off, total, tiles.above(len(rows)))
-        return tiles.unblock(total, len(x))
-    columns, column_count = _strips(y)
-    of_tile = _renumbered(exclude, rows.shape[1], columns.shape[1])
-
-    def body(totals, i, j):
-        one, two = make(
-            *(rows[i], columns[j], scale, shift),
-            exclude=of_tile(i, j),
-            counts=(count(i), column_count(j)),
-        )
-        return totals[0].at[i].add(one), totals[1].at[j].add(two)
-
-    totals = (
-        jnp.zeros(rows.shape[:2], jnp.float32),
-        jnp.zeros(columns.shape[:2], jnp.float32),
-    )
-    totals = tiles.loop(body, totals, tiles.grid(len(rows), len(columns)))
-    return tiles.unblock(totals[0], len(x)), tiles.unblock(totals[1], len(y))
-
-
-def _renumbered(exclude, rows: int, columns: int):
-    """For tile (i, j), its own number of the column that each row leaves out."""
-    if exclude is None:
-        return lambda i, j: None
-    blocks = tiles.blocks(exclude, rows, fill=-1)
-    # Numbers below 0 meet no column of a tile, nor do those beyond it.
-    return lambda i, j: jnp.where(blocks[i] < 0, -1, blocks[i] - j * columns)
-
-
-def _strips(x):
-    """Rows cut into strips of one size, and how many of strip i are rows of x."""
-    count = -(-len(x) // STRIP)
-    size = -(-len(x) // count)
-    return tiles.blocks(x, size), lambda i: jnp.minimum(len(x) - i * size, size)
-
-
-def _weighted_self(x, a, scale, shift):
-    from rl_jax.pairwise.mosaic_gpu import backward
-
-    return backward.weighted(x, None, a, None, scale, shift)
-
-
-def _weighted(x, y, a, b, scale, shift):
-    from rl_jax.pairwise.mosaic_gpu import backward
-
-    return backward.weighted(x, y, a, b, scale, shift)
-
-
-def _multiplied_self(x, a, scale, shift):
-    """Large tiles of weights on and above the diagonal; each serves both its sides."""
-    from rl_jax.pairwise.mosaic_gpu import weights
-
-    size = _tile(len(x), TILE)
-    rows, share = tiles.blocks(x, size), tiles.blocks(a, size)
-
-    def on(dx, i, j):
-        (w,) = weights.weights(
-            rows[i], rows[j], share[i], share[j], scale, shift, diagonal=True
-        )
-        return dx.at[i].add(tiles.product((w,), (rows[j],)))
-
-    def off(dx, i, j):
-        (w,) = weights.weights(rows[i], rows[j], share[i], share[j], scale, shift)
-        dx = dx.at[i].add(tiles.product((w,), (rows[j],)))
-        return dx.at[j].add(tiles.product((w.T,), (rows[i],)))
-
-    dx = tiles.loop(on, jnp.zeros(rows.shape, jnp.float32), tiles.diagonal(len(rows)))
-    if len(rows) > 1:
-        dx = tiles.loop(off, dx, tiles.above(len(rows)))
-    return tiles.unblock(dx, len(x))
-
-
-def _multiplied(plan: Plan, x, y, a, b, exclude, scale, shift) -> Gradients:
-    """W y, and what else the plan wants, from large tiles of weights W."""
-    from rl_jax.pairwise.mosaic_gpu import weights
-
-    sizes = _tile(len(x), LARGE_TILE), _tile(len(y), LARGE_TILE)
-    x_rows, y_rows = tiles.blocks(x, sizes[0]), tiles.blocks(y, sizes[1])
-    # Without shares all pairs weigh alike.
-    shared = a is not None
-    a_rows, b_rows = (
-        (tiles.blocks(a, sizes[0]), tiles.blocks(b, sizes[1])) if shared else ([], [])
-    )
-    of_tile = _renumbered(exclude, *sizes)
-    asked: dict[weights.Sum, bool] = {
-        "weight": plan.with_total, "value": plan.with_value,
-    }  # fmt: skip
-    sums = tuple(name for name, wanted in asked.items() if wanted)
-    # What fills up the last tiles has weights, which nothing but these sums would see.
-    ragged = sums and (len(x) % sizes[0] or len(y) % sizes[1])
-
-    def body(out, i, j):
-        dx, dy, totals = out
-        w, *found = weights.weights(
-            *(x_rows[i], y_rows[j]),
-            *((a_rows[i], b_rows[j]) if shared else (None, None)),
-            *(scale, shift),
-            kind=plan.kind,
-            exclude=of_tile(i, j),
-            counts=(len(x) - i * sizes[0], len(y) - j * sizes[1]) if ragged else None,
-            sums=sums,
-        )
-        dx = dx.at[i].add(tiles.product((w,), (y_rows[j],)))
-        if dy is not None:
-            dy = dy.at[j].add(tiles.product((w.T,), (x_rows[i],)))
-        return dx, dy, [t.at[i].add(f) for t, f in zip(totals, found, strict=True)]
-
-    start = (
-        jnp.zeros(x_rows.shape, jnp.float32),
-        jnp.zeros(y_rows.shape, jnp.float32) if plan.with_y else None,
-        [jnp.zeros(len(x_rows), jnp.float32) for _ in sums],
-    )
-    dx, dy, totals = tiles.loop(body, start, tiles.grid(len(x_rows), len(y_rows)))
-    total_of = {n: t.sum() for n, t in zip(sums, totals, strict=True)}
-    dy = None if dy is None else tiles.unblock(dy, len(y))
-    return Gradients(
-        tiles.unblock(dx, len(x)), dy, total_of.get("weight"), total_of.get("value")
-    )
-
-
-def _tile(rows: int, most: int) -> int:
-    """Rows of a tile: all alike, and a multiple of what the kernel cuts them to."""
-    count = max(-(-rows // most), min(-(-rows // TILE), 4))
-    step = 512 if rows > 512 else 128
-    return -(-rows // (count * step)) * step

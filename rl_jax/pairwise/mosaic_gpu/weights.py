@@ -53,8 +53,8 @@ def cut_for(rows: int, columns: int, dim: int, lists: int = 1) -> Cut:
     """Blocks as high as keeps every multiprocessor busy, and all memory for rows.
 
     A block begins by waiting for its columns. Its warpgroups read the same rows, so one
-    is ahead of the other by no more than is in flight: with a whole tile of them, one
-    can multiply while the other makes weights.
+    is ahead of the other by no more than is in flight: with a whole tile of them, for
+    which there is room beside one list, one can multiply while the other makes weights.
 
     Args:
       rows, columns, dim: of the tile.
