@@ -16,6 +16,8 @@ from rl_jax.types import Augment
 
 pytestmark = pytest.mark.core
 CASES = cases.every()
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""Unoptimised machine code: programs run a few times here, compiling is what counts."""
 
 
 def test_every_method_is_here():
@@ -36,12 +38,12 @@ class Trained:
         self.method = self.pieces["method"]
         self.augment: Augment = case.augment
         self.init = functools.partial(train.init_train_state, **self.pieces)
-        self.start = jax.jit(self.init)(jax.random.key(0), case.batch(0))
-        self.step = jax.jit(functools.partial(train.train_step, **self.pieces))
+        self.start = jit(self.init)(jax.random.key(0), case.batch(0))
+        self.step = jit(functools.partial(train.train_step, **self.pieces))
         self.after, self.metrics = self.step(self.start, case.batch(0))
         self.after, self.metrics = self.step(self.after, case.batch(1))
-        self.batch = jax.jit(self.augment.views)(jax.random.key(7), case.batch(2))
-        self._slopes = jax.jit(self._value_and_slopes)
+        self.batch = jit(self.augment.views)(jax.random.key(7), case.batch(2))
+        self._slopes = jit(self._value_and_slopes)
         self.value, *self.slopes = self.slopes_at(self.after.params)
 
     def slopes_at(self, params):
@@ -123,7 +125,7 @@ def test_a_small_step_lowers_the_loss(case):
 
 def test_encode(case):
     """Finite [B, D] representations, the same twice; `h` is among them."""
-    encode = jax.jit(case.method.encode)
+    encode = jit(case.method.encode)
     out = encode(case.after.params, case.after.state, case.batch)
     assert "h" in out
     for name, value in out.items():
@@ -150,7 +152,7 @@ def test_eight_devices_equal_one(case):
     mesh = train.data_mesh(jax.devices()[:8])
     everywhere = NamedSharding(mesh, PartitionSpec())
     rows = NamedSharding(mesh, PartitionSpec("data"))
-    step = jax.jit(functools.partial(train.train_step, **case.pieces))
+    step = jit(functools.partial(train.train_step, **case.pieces))
     with jax.set_mesh(mesh):
         state = jax.device_put(case.after, everywhere)
         many, many_metrics = step(state, jax.device_put(case.case.batch(4), rows))
