@@ -5,8 +5,8 @@
 Value and gradient of CLIP, SigLIP and NT-Xent at D = 512 with their longest kernels,
 the kernels alone beside the products that follow them, tiles of other sizes, and the
 sizes from which SigLIP's kernels are faster than XLA. Each program is compiled by
-itself, and its value and gradients are held against XLA's path. Prints lines, and
-writes them to `kernels.txt`; three minutes.
+itself, and held against float64 or XLA's path first. Prints lines, and writes them to
+`kernels.txt`; three minutes.
 """
 
 import functools
@@ -18,15 +18,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from profiling import arguments, contenders, inputs, results, timing
+from profiling import (
+    arguments,
+    contenders,
+    inputs,
+    results,
+    session,
+    subject,
+    timing,
+)
 from profiling import step as steps
-from profiling.subject import TEMPERATURE
+from profiling.subject import CLIP, NT_XENT, SIGLIP, TEMPERATURE, Task
 from rl_jax.pairwise import mosaic_gpu, tiles
 from rl_jax.pairwise.mosaic_gpu import forward, parts, weights
 
 DIM = 512
 LONGEST = 9
 SCALE = 8.0
+LOSSES = {
+    CLIP: contenders.clip, SIGLIP: contenders.siglip, NT_XENT: contenders.nt_xent,
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,29 +45,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments.Parser("kernels", __doc__.split("\n")[0])
     parser.add_argument("--tiny", action="store_true", help="a trial, also on CPU")
     chosen = parser.parse_args(argv)
-    if jax.default_backend() == "cpu" and not chosen.tiny:
-        parser.error("there is no accelerator here; --tiny tries the script out")
+    session.need_accelerator(parser, chosen)
     lines = Lines(results.new("kernels")["machine"])
     reasons = {kind: mosaic_gpu.available(kind) for kind in ("exp", "softplus")}
     lines.say(f"why there are no kernels: {reasons}")
     there = not any(reasons.values())
     options = {"implementation": "mosaic_gpu" if there else None}
     large, tile = (256, 256) if chosen.tiny else (65536, 8192)
-    for name, rows in (("clip", large), ("siglip", large), ("nt_xent", large // 2)):
-        loss(lines, name, rows, **options)
+    for name in (CLIP, SIGLIP, NT_XENT):
+        loss(lines, Task(name, large, DIM), **options)
     alone(lines, tile, kernels=there)
     usual = parts.LARGE_TILE
     parts.LARGE_TILE = parts.TILE
     jax.clear_caches()
-    for name in ("clip", "siglip"):
-        loss(lines, name, large, note=f", tiles of {parts.TILE}", **options)
+    for name in (CLIP, SIGLIP):
+        loss(lines, Task(name, large, DIM), f", tiles of {parts.TILE}", **options)
     parts.LARGE_TILE = usual
     jax.clear_caches()
     for rows in (64, 128) if chosen.tiny else (4096, 8192, 16384):
-        loss(lines, "siglip", rows, note=", XLA", implementation="xla")
-        loss(lines, "siglip", rows, **options)
-    for name, rows in (("clip", large // 4), ("nt_xent", large // 8)):
-        loss(lines, name, rows, **options)
+        loss(lines, Task(SIGLIP, rows, DIM), ", XLA", implementation="xla")
+        loss(lines, Task(SIGLIP, rows, DIM), **options)
+    for name in (CLIP, NT_XENT):
+        loss(lines, Task(name, large // 4, DIM), **options)
     path = results.folder(chosen.out) / "kernels.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines.said) + "\n")
@@ -79,38 +89,40 @@ class Lines:
         print(line, flush=True)
 
 
-def loss(lines: Lines, name: str, rows: int, *, note: str = "", **options) -> None:
-    """A loss of `rows` pairs, compiled by itself: errors, time, longest kernels.
+def loss(lines: Lines, task: Task, note: str = "", **options) -> None:
+    """A loss compiled by itself: its errors, and if it is right time and kernels.
 
-    It is held against XLA's path with the same 16-bit products.
+    Up to 4,096 rows float64 decides, beyond XLA's path with the same 16-bit products.
     """
-    a, b = (jnp.asarray(v) for v in inputs.pairs(rows, DIM))
+    a, b = inputs.pairs(task.pairs, task.dim)
 
-    def compiled(**options):
-        made = getattr(contenders, name)(TEMPERATURE, precision="bf16", **options)
-        return contenders.value_and_grad(made).lower(a, b).compile()
+    def entry(**options):
+        made = LOSSES[task.loss](TEMPERATURE, precision="bf16", **options)
+        program = contenders.value_and_grad(made).lower(a, b).compile()
+        given = jnp.asarray(a), jnp.asarray(b)
+        return program, subject.jax_entry(
+            made, *given, "bf16", queued=True, compiled=program
+        )
 
-    program = compiled(**options)
-    run = timing.jax_contender(program, a, b, queued=True)
-    planned = results.size_text(program.memory_analysis().temp_size_in_bytes)
+    right = subject.exact(task, a, b)
+    if right is None:
+        _, xla = entry(implementation="xla")
+        _, right = subject.checked(task, "XLA", xla, None)
+    program, ours = entry(**options)
+    row, _ = subject.checked(task, task.title, ours, right)
+    if row["error"]:
+        lines.say(f"{task.title}{note}: {row['error']}")
+        return
     lines.say(
-        f"{name} {rows} x {DIM}{note}: {timed(run)}, {planned}iB planned, "
-        f"off by {errors(program(a, b), compiled(implementation='xla')(a, b))}"
+        f"{task.title}{note}: {timed(ours.run)}, "
+        f"{results.size_text(row['temp_bytes'])}iB planned, "
+        f"off by {row['value_error']:.0e} and {row['gradient_error']:.0e}"
     )
     if jax.default_backend() == "cpu":
         return
-    for row in steps.kernels(run, program.as_text(), 1)[:LONGEST]:
-        where = f"{row['name'][:60]} {row['op'][-50:]}"
-        lines.say(f"    {row['ms']:.3f} ms in {row['count']:.0f}: {where}")
-
-
-def errors(found, right) -> str:
-    """Relative errors of a value and of its gradients, the larger one."""
-    value, *gradients = (
-        float(jnp.linalg.norm(f - r) / jnp.linalg.norm(r))
-        for f, r in zip(*map(jax.tree.leaves, (found, right)), strict=True)
-    )
-    return f"{value:.0e} and {max(gradients):.0e}"
+    for found in steps.kernels(ours.run, program.as_text(), 1)[:LONGEST]:
+        where = f"{found['name'][:60]} {found['op'][-50:]}"
+        lines.say(f"    {found['ms']:.3f} ms in {found['count']:.0f}: {where}")
 
 
 def alone(lines: Lines, size: int, *, kernels: bool) -> None:

@@ -160,11 +160,11 @@ def draw(result: dict, plot: Callable, path: pathlib.Path) -> None:
 def sizes_axis(axis, sizes: Iterable[int]) -> None:
     """A logarithmic axis, a tick at each size, named 2k, 64k, 1M where there is room.
 
-    The largest has its name; others have one that lie a tenth of the sizes away.
+    The largest has its name; others have one that lie an eighth of the range away.
     """
     sizes = sorted(set(sizes))
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    apart = (sizes[-1] / sizes[0]) ** 0.1
+    apart = (sizes[-1] / sizes[0]) ** (1 / 8)
     names, last = [], float("inf")
     for size in reversed(sizes):
         named = size * apart <= last

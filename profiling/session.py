@@ -65,8 +65,7 @@ def begin(
     """
     # PyTorch's process needs its share of the card; jax reads this at its first array.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if jax.default_backend() == "cpu" and not chosen.tiny:
-        parser.error("there is no accelerator here; --tiny tries the script out")
+    need_accelerator(parser, chosen)
     out = chosen.out
     if out is None and os.environ.get("OUT"):
         out = pathlib.Path(os.environ["OUT"])
@@ -78,6 +77,14 @@ def begin(
             "A trial of the script on tiny sizes: figures of no use."
         )
     return Bench(result, results.folder(out), chosen.budget)
+
+
+def need_accelerator(
+    parser: argparse.ArgumentParser, chosen: argparse.Namespace
+) -> None:
+    """Ends the program where there is none and `--tiny` was not asked for."""
+    if jax.default_backend() == "cpu" and not chosen.tiny:
+        parser.error("there is no accelerator here; --tiny tries the script out")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -291,24 +291,17 @@ def expected_over_all(x, y, scale, bias, g, valid=None, exclude=None) -> Any:
 )
 def test_the_sum_over_all_pairs(rows, columns, block_size, implementation):
     options = {"block_size": block_size, "implementation": implementation}
-    x = normals(0, rows, 8)
+    x, y = normals(0, rows, 8), None if columns is None else normals(1, columns, 8)
+    masks = ()
+    if y is not None:
+        exclude = np.random.default_rng(4).integers(-1, columns - 1, rows)
+        masks = np.int32(columns - 1), np.int32(exclude)
     for g in (1.0, -2.5):
-        if columns is None:
-            given = (x, None, 0.7, -2.0, g)
-        else:
-            y = normals(1, columns, 8)
-            every = np.int32(columns), np.full(rows, -1, np.int32)
-            actual = run_over_all(x, y, 0.7, -2.0, g, *every, **options)
-            check(actual, expected_over_all(x, y, 0.7, -2.0, g))
-            y[-1] = np.nan
-            exclude = np.random.default_rng(4).integers(-1, columns - 1, rows)
-            given = (x, y, 0.7, -2.0, g, np.int32(columns - 1), np.int32(exclude))
+        given = x, y, 0.7, -2.0, g, *masks
         check(run_over_all(*given, **options), expected_over_all(*given))
-    value = jax.jit(
-        lambda x, y: pairwise.sigmoid(x, y, scale=0.7, bias=-2.0, axis="all", **options)
-    )(x, None if columns is None else normals(1, columns, 8))
-    y = None if columns is None else normals(1, columns, 8)
-    assert value.dtype == jnp.float32
+    # The value alone, which goes another way, and of all columns.
+    value = pairwise.sigmoid(x, y, scale=0.7, bias=-2.0, axis="all", **options)
+    assert (value.shape, value.dtype) == ((), jnp.float32)
     assert_close(value, expected_over_all(x, y, 0.7, -2.0, 1.0)[0], tolerance=VALUE)
 
 

@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import pytest
 
 from profiling import gpu, results
@@ -32,15 +31,6 @@ def test_what_the_budget_does_not_allow_is_skipped(tmp_path):
     (skipped,) = cut.result["skipped"]
     assert skipped["what"] == "long"
     assert skipped["reason"].startswith("needs about 20 s, ")
-
-
-def test_needs_a_gpu(capsys):
-    if jax.default_backend() != "cpu":
-        pytest.skip("there is one")
-    with pytest.raises(SystemExit) as stopped:
-        gpu.main([])
-    assert stopped.value.code == 2
-    assert "there is no accelerator here" in capsys.readouterr().err
 
 
 def test_rows_of_some_widths_alone(tmp_path, monkeypatch, capsys):

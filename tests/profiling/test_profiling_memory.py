@@ -71,5 +71,20 @@ def test_significant(number, text):
     assert results.significant(number) == text
 
 
+@pytest.mark.parametrize(
+    ("powers", "named"),
+    [
+        ((12, 14, 16), ["4k", "16k", "64k"]),
+        ((12, 14, 16, 17, 18, 20, 21), ["4k", "16k", "64k", "", "256k", "", "2M"]),
+    ],
+)
+def test_sizes_are_named_where_there_is_room(powers, named):
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    axis = figure.subplots().xaxis
+    results.sizes_axis(axis, [2**k for k in powers])
+    assert [label.get_text() for label in axis.get_ticklabels()] == named
+    assert list(axis.get_ticklocs()) == [2**k for k in powers]
+
+
 def test_size_names():
     assert [results.size_name(n) for n in (512, 2048, 2**21)] == ["512", "2k", "2M"]

@@ -49,15 +49,6 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path, monkeypatch):
     assert list(row["seconds"]) == [step.FORWARD]
 
 
-def test_needs_an_accelerator(capsys):
-    if jax.default_backend() != "cpu":
-        pytest.skip("there is one")
-    with pytest.raises(SystemExit) as stopped:
-        step.main([])
-    assert stopped.value.code == 2
-    assert "there is no accelerator here" in capsys.readouterr().err
-
-
 def test_parts_of_a_step():
     seconds = {
         step.STEP: 10.0,

@@ -36,7 +36,7 @@ WIDE = 512
 """Columns up to which 128 rows and a few tiles fit into shared memory."""
 
 FEWEST_PAIRS = 2**24
-"""4,096², the fewest for which they were measured to be faster."""
+"""4,096², the fewest measured: there as fast as XLA's path, or faster."""
 
 FEWEST_PAIRS_OTHERWISE = 2**28
 """16,384²: where columns are left out, or softplus is summed, in a sweep of its own."""
@@ -199,14 +199,7 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradi
 
     assert kept is None
     x, y, scale, shift = _operands(plan, given)
-    side = reductions.of(plan.kind, given.shift).side
-    (a,) = side(*bars.rows)
-    if bars.columns is not None:
-        (b,) = side(*bars.columns)
-    else:
-        b = a if y is None else jnp.zeros(len(y), jnp.float32)
-    if plan.with_value:
-        a = b = None  # every cotangent is 1
+    a, b = _shares(plan, given, bars)
     dim = given.x.shape[1]
     fits = x.shape[1] <= NARROW and plan.kind == "exp" and given.exclude is None
     weighted = _one_by_one(backward.weighted)
@@ -225,6 +218,17 @@ def gradients(plan: Plan, given: Operands, bars: Cotangents, kept=None) -> Gradi
     if plan.with_y:
         dy = weighted(y, x, b, a, scale, shift)[:, :dim]
     return Gradients(dx, dy, None, None)
+
+
+def _shares(plan: Plan, given: Operands, bars: Cotangents):
+    """What a row and a column give to a weight; None where all pairs weigh alike."""
+    if plan.with_value:
+        return None, None
+    side = reductions.of(plan.kind, given.shift).side
+    (a,) = side(*bars.rows)
+    if bars.columns is not None:
+        return a, side(*bars.columns)[0]
+    return a, None if given.y is None else jnp.zeros(len(given.y), jnp.float32)
 
 
 def _operands(plan: Plan, given: Operands):

@@ -116,9 +116,9 @@ def multiplied(plan: Plan, x, y, a, b, exclude, scale, shift) -> Gradients:
     asked: dict[weights.Sum, bool] = {
         "weight": plan.with_total, "value": plan.with_value,
     }  # fmt: skip
-    wanted = tuple(name for name, given in asked.items() if given)
+    wanted = tuple(name for name in asked if asked[name])
     # What fills up the last tiles has weights, which nothing but these sums would see.
-    ragged = wanted and (len(x) % sizes[0] or len(y) % sizes[1])
+    ragged = bool(wanted and (len(x) % sizes[0] or len(y) % sizes[1]))
 
     def body(out, i, j):
         dx, dy, totals = out
