@@ -24,8 +24,8 @@ experiments: $(VENV)/.installed ## compute every claim of the text, write a page
 test: $(VENV)/.installed ## the quick tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
-test-all: $(VENV)/.installed ## every test, the long ones too
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+test-all: $(VENV)/.installed ## every test, the long ones too, compiled as for a user
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --optimized
 
 core: $(VENV)/.installed ## contract, losses, pairwise and resume only
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'core and not slow'

@@ -154,7 +154,7 @@ def test_map_is_linear_cka_of_each_pair(debiased):
     np.testing.assert_allclose(found, target, rtol=0, atol=EXACT)
     own = evaluate.cka_map(a, **options)
     assert own.diagonal() == pytest.approx(1, abs=1e-12)
-    np.testing.assert_allclose(own, evaluate.cka_map(a, a, **options), atol=1e-9)
+    np.testing.assert_allclose(own, evaluate.cka_map(a, a, **options), atol=EXACT)
     np.testing.assert_allclose(own, own.T, atol=1e-9)
 
 

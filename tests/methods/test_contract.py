@@ -10,14 +10,13 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from reference.machine import quick_jit as jit
 
 from rl_jax import methods, train
 from rl_jax.types import Augment
 
 pytestmark = pytest.mark.core
 CASES = cases.every()
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""Unoptimised machine code: programs run a few times here, compiling is what counts."""
 
 
 def test_every_method_is_here():

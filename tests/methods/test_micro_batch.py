@@ -12,6 +12,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 from reference import assert_close as assert_close_to
+from reference.machine import quick_jit
 
 from rl_jax import methods, networks, train
 from rl_jax.errors import UsageError
@@ -65,9 +66,9 @@ def batch(size=B, seed=1):
 
 def step(method, data):
     """Value, Aux and gradients at the method's own start."""
-    params, state = method.init(RNG, data)
+    params, state = quick_jit(method.init)(RNG, data)
     f = jax.value_and_grad(method.loss, has_aux=True)
-    return jax.jit(f)(params, state, data, RNG)
+    return quick_jit(f)(params, state, data, RNG)
 
 
 @pytest.mark.parametrize("loop", [False, True], ids=["unrolled", "scan"])
@@ -132,11 +133,11 @@ def test_moving_targets_take_it_too(name):
         nets.append(networks.prediction_head(hidden=8, out=6))
     one, cached = (make(*nets, micro_batch=m) for m in (None, MICRO))
     params, state = one.init(RNG, batch())
-    state = jax.jit(one.loss)(params, state, batch(), RNG)[1].state
+    state = quick_jit(one.loss)(params, state, batch(), RNG)[1].state
 
     def second(method):
         f = jax.value_and_grad(method.loss, has_aux=True)
-        return jax.jit(f)(params, state, batch(seed=2), RNG)
+        return quick_jit(f)(params, state, batch(seed=2), RNG)
 
     assert_close_to(second(cached), second(one), tolerance=1e-5, floor=0.05)
 
@@ -145,9 +146,9 @@ def test_probe_learns_and_leaves_the_encoder_alone():
     cached = methods.simclr(mlp(), HEAD, micro_batch=MICRO)
     probed = methods.with_probe(cached, num_classes=4)
     (value, _), grads = step(cached, batch())
-    params, state = probed.init(RNG, batch())
-    params["method"] = cached.init(RNG, batch())[0]
-    f = jax.jit(jax.value_and_grad(probed.loss, has_aux=True))
+    params, state = quick_jit(probed.init)(RNG, batch())
+    params["method"] = quick_jit(cached.init)(RNG, batch())[0]
+    f = quick_jit(jax.value_and_grad(probed.loss, has_aux=True))
     (value_probed, aux), more = f(params, state, batch(), RNG)
     assert value == value_probed
     chex.assert_trees_all_equal(more["method"], grads)
@@ -250,9 +251,9 @@ def test_eight_devices_equal_one_and_no_row_moves(make, loop):
 
     with jax.set_mesh(mesh):
         data = jax.device_put(batch(), rows)
-        f = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
+        f = quick_jit(jax.value_and_grad(method.loss, has_aux=True))
         (value, aux), grads = f(params, state, data, RNG)
-        alone = jax.jit(jax.grad(encoder_alone))
+        alone = quick_jit(jax.grad(encoder_alone))
         compiled = alone.lower(params["encoder"], data["views"]).compile()
     assert_close(value, value_one, tolerance=1e-5)
     assert_close(grads, grads_one, tolerance=1e-5)

@@ -1,10 +1,18 @@
-"""Meshes of virtual devices, and what a compiled function holds."""
+"""Meshes of virtual devices, quick compilation, what a compiled function holds."""
 
+import functools
 import math
 import re
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_opt_preset": "CPU_OPT_PRESET_FAST_COMPILE",
+}
+quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
+"""For programs that run once: in a hurry also under `--optimized`."""
 
 
 def make_mesh(order):
