@@ -22,9 +22,18 @@ def ema(old: chex.ArrayTree, new: chex.ArrayTree, decay: chex.Numeric):
 
     Returns:
       A tree like `old`.
+
+    Raises:
+      UsageError: for floats of 16 bits or fewer, in which small steps are lost.
     """
 
     def move(o, n):
+        if jnp.issubdtype(o.dtype, jnp.floating) and jnp.finfo(o.dtype).bits < 32:
+            raise UsageError(
+                f"ema: an average of {o.dtype} stands still, for its small steps are "
+                "lost in rounding; keep parameters and statistics in float32 and "
+                "compute in 16 bits (`param_dtype` and `dtype` of flax)"
+            )
         return n + jnp.asarray(decay, o.dtype) * (o - n)
 
     return jax.tree.map(move, old, new)

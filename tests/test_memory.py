@@ -22,6 +22,13 @@ def test_ema_is_exact_at_its_ends():
     assert jnp.array_equal(ema(a, a, 0.996), a)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_ema_refuses_floats_that_lose_its_steps(dtype):
+    one = {"w": jnp.ones(3, dtype), "count": jnp.zeros(3, jnp.int32)}
+    with pytest.raises(UsageError, match=f"an average of {jnp.dtype(dtype)} stands"):
+        ema(one, one, 0.99)
+
+
 def test_cosine_decay():
     at = lambda t: float(cosine_decay(t, start=0.99, total_steps=100))  # noqa: E731
     assert at(0) == pytest.approx(0.99, abs=1e-7)

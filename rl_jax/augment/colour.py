@@ -234,7 +234,7 @@ def _one_step(
     All but the hue are one formula: a blend of the pixel with black, with the mean of
     the image or with its own grey. So few steps compute little that is not chosen.
     """
-    grey = _luma(parts) if _three(parts) else parts[0]
+    grey = _luma(parts) if _three(parts) else sum(parts) / len(parts)
     others = {
         "brightness": 0.0,
         "contrast": grey.mean(keepdims=True) if "contrast" in amounts else 0.0,

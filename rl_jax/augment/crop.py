@@ -123,7 +123,8 @@ def crop_box(
 
     area / (H W) ~ U(scale), log(width / height) ~ U(log ratio), position uniform. As in
     torchvision, the first of ten draws that fits into the image is taken, else the
-    largest box of an allowed ratio. Unlike there, boxes are not rounded to pixels.
+    largest box of an allowed ratio, in the middle. Unlike there, boxes are not rounded
+    to pixels.
 
     Args:
       rng: key.
@@ -157,7 +158,8 @@ def crop_box(
         jnp.array(largest, jnp.float32),
     )
     room = jnp.array([height, width], jnp.float32) - extent
-    return jnp.concatenate([draws[-2:] * room, extent])
+    place = jnp.where(fits.any(), draws[-2:], 0.5)
+    return jnp.concatenate([place * room, extent])
 
 
 def random_resized_crop(

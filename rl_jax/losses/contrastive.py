@@ -30,7 +30,9 @@ def nt_xent(
     Args:
       a, b: [B, D] embeddings of the two views; normalised here, in float32.
       temperature: τ > 0, a float or a scalar array; differentiable.
-      precision, implementation: of the products, see `pairwise.logsumexp`.
+      precision, implementation: of the products, see `pairwise.logsumexp`. Positives
+        are float32 products in any case, so that with "bf16" the loss of aligned views
+        can be below 0, by some 2⁻⁹/τ.
 
     Returns:
       Scalar float32 in [0, log(2B − 1) + 2/τ]; log(2B − 1) when all views are equal.
@@ -75,7 +77,7 @@ def info_nce(
       valid: count of leading rows of `negatives` that take part, None for all.
       in_batch: whether the other keys of the batch are candidates; None: only where
         there are no `negatives`.
-      precision, implementation: of the products, see `pairwise.logsumexp`.
+      precision, implementation: of the products, as in `nt_xent`.
 
     Returns:
       Scalar float32 ≥ 0; log(number of candidates) − it is a lower bound on the mutual
@@ -132,7 +134,7 @@ def clip(
       image, text: [B, D], pairs in the same row; normalised here, in float32.
       logit_scale: s > 0, the factor itself (1/τ; the authors train its logarithm and
         hold it ≤ 100), a float or a scalar array; differentiable.
-      precision, implementation: of the products, see `pairwise.logsumexp`.
+      precision, implementation: of the products, as in `nt_xent`.
 
     Returns:
       Scalar float32 ≥ 0; log B when all embeddings are equal.
@@ -315,6 +317,8 @@ def _pair(a: chex.Array, b: chex.Array, root: chex.Numeric):
     """Unit rows of a and b times `root`, and the inner product of each pair of them.
 
     The products are taken from the inputs, so that the rows are kept once, not twice.
+    They are float32 ones for every precision: an error of rounding in them would be one
+    of the loss, while those in a sum of exponentials cancel.
     """
     (a, inverse_a), (b, inverse_b) = with_inverse_norm(a), with_inverse_norm(b)
     by_a, by_b = inverse_a * root, inverse_b * root

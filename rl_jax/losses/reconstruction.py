@@ -1,6 +1,9 @@
 """What autoencoders pay: for the error of a reconstruction, and for dense codes."""
 
+import math
+
 import chex
+import jax
 import jax.numpy as jnp
 
 from rl_jax.errors import UsageError
@@ -48,16 +51,20 @@ def l1(z: chex.Array) -> chex.Array:
     return jnp.sum(jnp.abs(jnp.asarray(z, jnp.float32))) / len(z)
 
 
-def kl_sparsity(z: chex.Array, *, rho: float) -> chex.Array:
+def kl_sparsity(z: chex.Array, *, rho: float, logits: bool = False) -> chex.Array:
     """Divergence of the mean activations from ρ (Ng 2011, Stanford CS294A notes).
 
     Σ_j KL(ρ ‖ r_j) = Σ_j ρ log(ρ/r_j) + (1 − ρ) log((1 − ρ)/(1 − r_j)), with
     r_j = 1/B Σ_i z_ij the share of examples that unit j is on for. It is one number
-    of the whole batch, not a mean over it, and finite: r is kept 1e-6 away from 0, 1.
+    of the whole batch, not a mean over it.
 
     Args:
-      z: [B, d] activations in [0, 1], such as those of a sigmoid.
+      z: [B, d] activations in [0, 1]. r is kept 1e-6 away from 0 and 1, in the
+        derivative too, so that a unit which is never on is still pulled.
       rho: ρ in (0, 1), the mean activation wished for.
+      logits: z are numbers whose sigmoids are the activations. Their gradient does not
+        vanish where that of the sigmoid does: summed over the batch it is r_j − ρ where
+        all z_ij are equal.
 
     Returns:
       Scalar float32 ≥ 0 up to rounding, in nats.
@@ -68,9 +75,19 @@ def kl_sparsity(z: chex.Array, *, rho: float) -> chex.Array:
     _check_codes("kl_sparsity", z)
     if not 0 < rho < 1:
         raise UsageError(f"kl_sparsity: rho must be in (0, 1), got {rho}")
-    mean = jnp.clip(jnp.mean(jnp.asarray(z, jnp.float32), axis=0), 1e-6, 1 - 1e-6)
-    on = rho * jnp.log(rho / mean)
-    off = (1 - rho) * (jnp.log1p(-rho) - jnp.log1p(-mean))
+    z = jnp.asarray(z, jnp.float32)
+    if logits:
+        log_on, log_off = (
+            jax.nn.logsumexp(jax.nn.log_sigmoid(x), axis=0) - math.log(len(z))
+            for x in (z, -z)
+        )
+    else:
+        mean = jnp.mean(z, axis=0)
+        kept = jnp.clip(mean, 1e-6, 1 - 1e-6)
+        mean = jax.lax.stop_gradient(kept) + (mean - jax.lax.stop_gradient(mean))
+        log_on, log_off = jnp.log(mean), jnp.log1p(-mean)
+    on = rho * (math.log(rho) - log_on)
+    off = (1 - rho) * (math.log1p(-rho) - log_off)
     return jnp.sum(on + off)
 
 

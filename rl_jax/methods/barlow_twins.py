@@ -20,7 +20,8 @@ def barlow_twins(
 
     The [d, d] cross-correlation c of z_a and z_b over the batch is drawn to the
     identity: Σ_i (1 − c_ii)² + λ Σ_{i≠j} c_ij². It gains from a wide z: the authors
-    have a projector of three layers, 8192 wide.
+    have a projector of three layers, 8192 wide. Batch statistics of the network are
+    those of both views; the authors pass each by itself.
 
     Args:
       encoder: f, images to representations h.

@@ -6,6 +6,7 @@ import math
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
@@ -76,7 +77,7 @@ def bert(
         most = math.ceil(mask_probability * len(tokens))
         places = jnp.argsort(jnp.where(word, noise, 2.0))[:most]
         count = jnp.sum(word)
-        chosen = jnp.maximum(jnp.round(mask_probability * count), 1)
+        chosen = jnp.asarray(numbers_chosen(len(tokens), mask_probability))[count]
         counts = jnp.arange(most) < jnp.minimum(chosen, count)
 
         kind = jax.random.uniform(rng_kind, places.shape)
@@ -132,6 +133,15 @@ def bert(
         return {"h": h} | networks.layers_of(encoder, params["encoder"], state, tokens)
 
     return Method(init, loss, encode)
+
+
+def numbers_chosen(length: int, probability: float) -> np.ndarray:
+    """max(1, round(p n)) for n = 0 … length words, int32 [length + 1].
+
+    In float64 and half to even, as the authors round: float32 puts some halves on the
+    other side.
+    """
+    return np.maximum(np.round(probability * np.arange(length + 1)), 1).astype(np.int32)
 
 
 def _tokens(batch: Batch) -> chex.Array:

@@ -49,6 +49,7 @@ def byol(
     τ_t = 1 − (1 − τ₀)(cos(πt/T) + 1)/2. The sum of both directions, as the authors have
     it. The target moves at the start of a step with the decay of the step before, which
     is the authors' update after that step.
+    Batch statistics are those of both views; the authors pass each by itself.
 
     Args:
       encoder: f, images to representations h.

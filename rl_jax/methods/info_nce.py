@@ -44,8 +44,9 @@ def info_nce(
       temporal: two windows of a `sequence` [B, T, F], x the earlier. The steps between
         them are drawn from `gap`, and then the start of x from all that leave room for
         both, for each example of each step anew.
-      paired: `image` and `pair`, two arrays of one shape. Modalities that need a
-        network each have `clip`.
+      paired: `image` and `pair`, two arrays of one shape and dtype. No augmentation
+        sees `pair`: bring both in the units that f expects, and leave them as they are
+        (`presets.none`). Modalities that need a network each have `clip`.
 
     Args:
       encoder: f, images or windows [N, window, F] to representations h.
@@ -103,6 +104,11 @@ def info_nce(
                 raise UsageError(
                     f"info_nce: image and pair must have one shape, got {x.shape}, "
                     f"{y.shape}; use clip where they are of different kinds"
+                )
+            if x.dtype != y.dtype:
+                raise UsageError(
+                    f"info_nce: image and pair must have one dtype, got {x.dtype}, "
+                    f"{y.dtype}; an augmentation changes image alone, use none"
                 )
             return batch | {"views": jnp.stack([x, y], axis=1)}
         return batch

@@ -43,7 +43,8 @@ def ivae(
 
     Raises:
       UsageError: for values out of range, a batch without u, or a decoder of another
-        size than the images.
+        size than the images. A u out of range, which no shape tells, makes the loss
+        NaN.
     """
     arguments.at_least("ivae", 1, num_segments=num_segments)
 
@@ -64,7 +65,11 @@ def ivae(
 
     def apply(params, batch):
         u, prior = segment(batch), params["prior"]
-        return prior["mean"][u], prior["log_variance"][u]
+        known = ((u >= 0) & (u < num_segments))[:, None]
+        return tuple(
+            jnp.where(known, prior[name][u], jnp.nan)
+            for name in ("mean", "log_variance")
+        )
 
     return evidence_bound(
         encoder,

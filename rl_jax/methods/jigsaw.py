@@ -88,8 +88,8 @@ def standardise(tile: chex.Array) -> chex.Array:
     """Mean 0 and variance 1 over the values of each tile [n, h, w, C]."""
     axes = (1, 2, 3)
     mean = tile.mean(axes, keepdims=True)
-    # A blank tile must not become noise of variance 1.
-    return (tile - mean) * jax.lax.rsqrt(tile.var(axes, keepdims=True) + 1e-2)
+    # A blank tile must not become noise of variance 1: its rounding to 8 bits.
+    return (tile - mean) * jax.lax.rsqrt(tile.var(axes, keepdims=True) + 1e-5)
 
 
 def checked_gap(image: chex.Array, grid: int, gap: int | None) -> int:

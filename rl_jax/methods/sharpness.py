@@ -45,7 +45,8 @@ def sharpness(
     query = normalize(query[:rows])
     if own is None:
         candidates = normalize(candidates)
-    logits = scale * (query @ candidates.T)
+    # Not in the 16 or 19 bits that a GPU or TPU may take by default.
+    logits = scale * jnp.matmul(query, candidates.T, precision="highest")
     place = jnp.arange(len(candidates))[None]
     count = jnp.asarray(len(candidates) if valid is None else valid, jnp.float32)
     if valid is not None:

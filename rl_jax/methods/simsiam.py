@@ -21,6 +21,7 @@ def simsiam(
 
     ½ D(q(z_a), sg z_b) + ½ D(q(z_b), sg z_a), D the negative cosine: BYOL whose target
     is the network itself. Only the stop-gradient keeps it from collapsing.
+    Batch statistics are those of both views; the authors pass each by itself.
 
     Args:
       encoder: f, images to representations h.

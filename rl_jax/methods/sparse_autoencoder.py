@@ -126,14 +126,15 @@ def sparse_autoencoder(
         a, encoder_state = encoder.apply(
             params["encoder"], state.encoder, x, train=True
         )
-        z, on = code(jnp.asarray(a, jnp.float32))
+        a = jnp.asarray(a, jnp.float32)
+        z, on = code(a)
         out = decode(params, z, x)
         error = losses.squared_distance(x, out)
         value = error
         if penalty == "l1":
             value += weight * losses.l1(z)
         elif penalty == "kl":
-            value += weight * losses.kl_sparsity(z, rho=rho)
+            value += weight * losses.kl_sparsity(a, rho=rho, logits=True)
         silent = jnp.where(jnp.any(on, axis=0), 0, state.silent + 1)
         metrics = {
             "error": error,

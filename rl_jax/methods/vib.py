@@ -64,7 +64,8 @@ def vib(
         distortion, accuracy = cross_entropy(logits, label)
         known = label >= 0
         weight = known / jnp.maximum(known.sum(), 1)
-        rates = posterior.rates(weight @ gaussian_kl(q.mean, q.log_variance))
+        kl = gaussian_kl(q.mean, q.log_variance)
+        rates = posterior.rates(jnp.sum(weight[:, None] * kl, axis=0))
         metrics = rates | {"distortion": distortion, "accuracy": accuracy}
         value = distortion + beta * rates["rate"]
         return value, Aux(new, metrics, posterior.features(q))

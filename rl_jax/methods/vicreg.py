@@ -21,7 +21,8 @@ def vicreg(
 
     λ·mean (z_a − z_b)² + μ·(hinge of each dimension's standard deviation at 1)
     + ν·(squared covariances of different dimensions), see `losses.vicreg`. The authors
-    have a projector of three layers, 8192 wide.
+    have a projector of three layers, 8192 wide. Batch statistics of the network are
+    those of both views; the authors pass each by itself.
 
     Args:
       encoder: f, images to representations h.

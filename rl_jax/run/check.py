@@ -58,6 +58,7 @@ def trace(
       UsageError: theirs, or for a state that the device could not hold.
     """
     method, augment = parts.method, parts.augment
+    _check_range(recipe, parts)
     step = functools.partial(
         train.train_step, method=method, augment=augment, optimizer=parts.optimizer
     )
@@ -81,6 +82,27 @@ def trace(
         jax.eval_shape(step, state, batch)
         found = jax.eval_shape(encode, state.params, state.state, batch)
     return {name: x.shape[1] for name, x in found.items() if len(x.shape) == 2}
+
+
+OF_UNIT_RANGE = {"error": "cross_entropy", "likelihood": "bernoulli"}
+"""Arguments of methods whose loss has no lower bound for values beyond [0, 1]."""
+
+
+def _check_range(recipe: Recipe, parts: Parts) -> None:
+    """Refuses to score standardised images as if they were probabilities."""
+    for name, value in OF_UNIT_RANGE.items():
+        if recipe.method.arguments.get(name) != value or not parts.source.image_shape:
+            continue
+        shape, dtype = data.shapes(parts.source)["image"]
+        ends = np.zeros((2, *shape), dtype)
+        ends[1] = 255 if dtype == np.uint8 else 1
+        seen = np.asarray(parts.augment.clean(ends))
+        if seen.min() < 0 or seen.max() > 1:
+            raise UsageError(
+                f"{recipe.method.factory}: {name}={value} is of images in [0, 1], but "
+                f"the augmentation {recipe.augment.factory} makes them "
+                f"{seen.min():.2f} to {seen.max():.2f}; use --augment plain"
+            )
 
 
 def data_change(

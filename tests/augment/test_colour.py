@@ -84,6 +84,18 @@ def test_one_channel_has_brightness_and_contrast_but_no_colour():
     assert not np.allclose(light, grey)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4])
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_contrast_is_about_the_mean_of_all_channels(channels, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    image = RNG.random((9, 7, channels), dtype=np.float32)
+    rng = jax.random.key(2)
+    got = augment.colour_jitter(rng, image, contrast=0.9)
+    factor = 0.1 + 1.8 * jax.random.uniform(rng, (3,))[1]
+    expected = augment.adjust_contrast(image, factor)
+    np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
 STRENGTHS = {"brightness": 0.4, "contrast": 0.5, "saturation": 0.6, "hue": 0.1}
 
 

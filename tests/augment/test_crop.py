@@ -97,7 +97,10 @@ def test_crop_box_stays_inside_and_keeps_its_ratio_when_draws_do_not_fit():
     assert ratio.min() >= 3 / 4 - 1e-4
     assert ratio.max() <= 4 / 3 + 1e-4
     # Nothing of 0.9 of the area fits into a strip: the largest allowed box remains.
-    _, _, height, width = draw_boxes(8, height=10, width=200, scale=(0.9, 1.0))
+    # In the middle, as torchvision has it.
+    top, left, height, width = draw_boxes(8, height=10, width=200, scale=(0.9, 1.0))
+    np.testing.assert_allclose(top, 0, atol=1e-4)
+    np.testing.assert_allclose(left, 100 - 20 / 3, rtol=1e-6)
     np.testing.assert_allclose(height, 10, rtol=1e-6)
     np.testing.assert_allclose(width, 40 / 3, rtol=1e-6)
     _, _, height, width = draw_boxes(8, height=200, width=10, scale=(0.9, 1.0))

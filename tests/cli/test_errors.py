@@ -144,6 +144,17 @@ VIEWS = "expected two views of each image, [B, 2, ...], got (8, {}, 8, 8, 1)"
     ("method", "flags", "words"),
     [
         ("moco", ["--queue-size", "4"], "8 rows do not fit a queue of 4"),
+        (
+            "vae",
+            ["--likelihood", "bernoulli", "--augment", "digits"],
+            "likelihood=bernoulli is of images in [0, 1], but the augmentation digits "
+            "makes them -0.81 to 1.85; use --augment plain",
+        ),
+        (
+            "autoencoder",
+            ["--error", "cross_entropy", "--augment", "digits"],
+            "autoencoder: error=cross_entropy is of images in [0, 1]",
+        ),
         ("moco", ["--queue-size", "8", "--symmetric"], "16 rows do not fit"),
         ("moco", ["--queue-size", "100000000000"], "make the networks or the queue"),
         ("moco", ["--temperature", "nan"], "must be > 0 and finite, got nan"),

@@ -1,5 +1,6 @@
 """Error of reconstructions and penalties of codes against NumPy float64."""
 
+import functools
 import math
 
 import chex
@@ -136,7 +137,22 @@ def test_sparsity_is_of_the_means():
         value, grad = jax.value_and_grad(sparsity)(jnp.full((4, 2), constant))
         assert np.isfinite(value)
         assert value > 1
-        assert np.isfinite(grad).all()
+        # Pulled back to where it ought to be.
+        assert (grad < 0 if constant == 0 else grad > 0).all()
+
+
+def test_sparsity_of_logits():
+    """That of their sigmoids, with a gradient where those are flat."""
+    a = normals(3, 16, 5)
+    of_logits = functools.partial(losses.kl_sparsity, rho=RHO, logits=True)
+    value, grad = jax.value_and_grad(of_logits)(a)
+    plain = jax.value_and_grad(lambda a: sparsity(jax.nn.sigmoid(a)))(a)
+    assert_close(value, plain[0], tolerance=VALUE)
+    assert_close(grad, plain[1], tolerance=1e-5)
+    for constant in (-40.0, -14.0, 20.0):
+        grad = jax.grad(of_logits)(jnp.full((4, 2), constant))
+        share = 1 / (1 + np.exp(-constant))
+        np.testing.assert_allclose(grad.sum(0), share - RHO, rtol=1e-5)
 
 
 def test_refused():

@@ -169,6 +169,11 @@ def test_refuses_values_out_of_range(arguments, message):
         ("temporal", {"sequence": None}, "the batch must have `sequence`, got"),
         ("paired", {"pair": jnp.zeros((B, 4))}, r"one shape, got \(6, 5\), \(6, 4\)"),
         (
+            "paired",
+            {"pair": jnp.zeros((B, 5), jnp.uint8)},
+            "one dtype, got float32, uint8; an augmentation changes image alone",
+        ),
+        (
             "temporal",
             {"sequence": jnp.zeros((B, 23, 2))},
             "two windows of 8 steps and a gap of up to 8 need 24 steps, got sequences "

@@ -64,6 +64,14 @@ def test_loss_written_out():
     np.testing.assert_allclose(encoded["z"], mean, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("u", [-1, S])
+def test_a_segment_there_is_not_is_loud(u):
+    method, given = small(), batch() | {"u": jnp.full(B, u, jnp.int32)}
+    params, state = method.init(jax.random.key(0), batch())
+    value, _ = jax.jit(method.loss)(params, state, given, jax.random.key(0))
+    assert np.isnan(value)
+
+
 def test_images_are_flattened_and_restored():
     method = small()
     data = batch(shape=(2, 2, 1))

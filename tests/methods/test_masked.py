@@ -8,6 +8,7 @@ from reference import loop
 
 from rl_jax import losses, methods, networks
 from rl_jax.errors import UsageError
+from rl_jax.methods.bert import numbers_chosen
 from rl_jax.methods.mae import patches_left_in, random_orders
 from rl_jax.types import MASK
 
@@ -179,6 +180,13 @@ def test_bert_hides_80_10_10():
     # One of the 20 words put in at random is the word itself.
     assert abs(changed / total - 0.1 * 19 / 20) < 0.03
     assert ((new == MASK).sum(1) <= chosen).all()
+
+
+@pytest.mark.parametrize("probability", [0.15, 0.3, 1.0])
+def test_as_many_words_are_chosen_as_the_authors_choose(probability):
+    found = numbers_chosen(2048, probability)
+    expected = [max(1, int(round(n * probability))) for n in range(2049)]
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_only_chosen_words_count_and_none_is_finite():

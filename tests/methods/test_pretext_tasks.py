@@ -11,6 +11,7 @@ from pretext_loop import accuracy, digits, fit, shuffled
 from rl_jax import methods, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods.context import task as context
+from rl_jax.methods.jigsaw import standardise
 from rl_jax.methods.jigsaw import task as jigsaw
 from rl_jax.methods.permutations import permutation_set
 from rl_jax.methods.pretext import pretext
@@ -63,6 +64,15 @@ def test_rotations_are_quarter_turns():
         assert sorted(np.asarray(answer[b])) == [0, 1, 2, 3]
         for part, turns in zip(parts[b, :, 0], answer[b], strict=True):
             np.testing.assert_array_equal(part, np.rot90(image[b], int(turns)))
+
+
+def test_tiles_do_not_tell_their_contrast():
+    """Variance 1 down to a hundredth of the range; blank ones stay blank."""
+    tiles = np.random.default_rng(0).normal(size=(3, 6, 6, 3)).astype(np.float32)
+    tiles = 0.4 + tiles * np.array([0.2, 0.02, 0.0], np.float32)[:, None, None, None]
+    found = np.asarray(standardise(tiles))
+    np.testing.assert_allclose(found.mean((1, 2, 3)), 0, atol=1e-3)
+    np.testing.assert_allclose(found.var((1, 2, 3)), [1, 1, 0], atol=0.05)
 
 
 def test_the_answer_of_a_jigsaw_puts_the_tiles_back():
