@@ -201,7 +201,9 @@ def fit_temperature(logits: chex.Array, labels: chex.Array) -> Temperature:
         return (softmax(np.exp(log_beta) * margin, axis=1) * margin).sum(1).mean()
 
     limit = np.log(HOTTEST)
-    if slope(limit) <= 0:
+    if not margin.any():
+        log_beta = -limit
+    elif slope(limit) <= 0:
         log_beta = limit
     elif slope(-limit) >= 0:
         log_beta = -limit

@@ -53,7 +53,8 @@ def wilson_interval(
     lies in [0, 1] and has a width also where all are right.
 
     Args:
-      right: how many of the examples are right, in [0, n]; a number or an array.
+      right: how many of the examples are right, a whole number in [0, n], or an array
+        of such.
       n: how many there are, ≥ 1; independent of each other.
       confidence: in (0, 1).
 
@@ -72,6 +73,11 @@ def wilson_interval(
         raise UsageError(
             f"wilson_interval: right must be in [0, n], got {right.tolist()} of "
             f"{n.tolist()}"
+        )
+    if (right % 1).any():
+        raise UsageError(
+            f"wilson_interval: right counts examples, got {right.tolist()}; multiply "
+            "a share by n"
         )
     p, z = right / n, ndtri((1 + confidence) / 2)
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)

@@ -10,7 +10,7 @@ import numpy as np
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.labels import class_labels
-from rl_jax.losses.normalize import with_inverse_norm
+from rl_jax.losses.normalize import SHORTEST, with_inverse_norm
 from rl_jax.pairwise.top_k import top_k
 
 
@@ -46,7 +46,8 @@ def knn(
       UsageError: shapes that do not fit together, NaN, labels < 0 or arguments out of
         range.
     """
-    return _knn("knn", features, labels, queries, k, temperature, num_classes)
+    found = _knn("knn", features, labels, queries, k, temperature, num_classes)
+    return jnp.asarray(found, jnp.int32)
 
 
 def knn_accuracy(
@@ -93,17 +94,22 @@ def _knn(name, features, labels, queries, k, temperature, num_classes):
         raise UsageError(
             f"{name}: labels must be in [0, {num_classes}), got up to {high}"
         )
-    return predict(
-        bank, labels, rows, temperature, k=min(k, n), num_classes=num_classes
+    # Votes are counted for the classes that there are, whatever their numbers.
+    classes, compact = np.unique(np.asarray(labels), return_inverse=True)
+    found = predict(
+        *(bank, compact.astype(np.int32), rows, temperature),
+        k=min(k, n),
+        num_classes=len(classes),
     )
+    return classes[np.asarray(found)]
 
 
 @functools.partial(jax.jit, static_argnames=("k", "num_classes"))
 def predict(features, labels, queries, temperature, *, k: int, num_classes: int):
     """`knn` of checked arguments, compiled: int32 [Q]."""
     # Neither is copied: products are scaled by the lengths of both rows.
-    _, bank_inverse = with_inverse_norm(features)
-    _, inverse = with_inverse_norm(queries)
+    _, bank_inverse = with_inverse_norm(features, eps=SHORTEST)
+    _, inverse = with_inverse_norm(queries, eps=SHORTEST)
     scores, index = top_k(queries, features, k=k, bank_scale=bank_inverse[:, 0])
     scores = scores * inverse
     # Relative to the nearest, so that no temperature overflows.

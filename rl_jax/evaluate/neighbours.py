@@ -1,5 +1,7 @@
 """Nearest neighbours within one set, for looking at."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,10 +9,10 @@ import numpy as np
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
-from rl_jax.losses.normalize import normalize
+from rl_jax.losses.normalize import SHORTEST, normalize
 from rl_jax.pairwise.top_k import top_k
 
-_normalize = jax.jit(normalize)
+_normalize = jax.jit(functools.partial(normalize, eps=SHORTEST))
 
 
 def nearest(features: chex.Array, queries_index: chex.Array, *, k: int) -> np.ndarray:

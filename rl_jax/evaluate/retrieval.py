@@ -1,5 +1,6 @@
 """Texts of images and images of texts, found among all of a set."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,10 +11,10 @@ import numpy as np
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
-from rl_jax.losses.normalize import normalize
+from rl_jax.losses.normalize import SHORTEST, normalize
 from rl_jax.pairwise.top_k import top_k
 
-_normalize = jax.jit(normalize)
+_normalize = jax.jit(functools.partial(normalize, eps=SHORTEST))
 
 
 class Recall(NamedTuple):

@@ -10,11 +10,11 @@ import numpy as np
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
-from rl_jax.losses.normalize import normalize
+from rl_jax.losses.normalize import SHORTEST, normalize
 from rl_jax.pairwise import logsumexp, tiles
 from rl_jax.pairwise.top_k import top_k
 
-_normalize = jax.jit(normalize)
+_normalize = jax.jit(functools.partial(normalize, eps=SHORTEST))
 
 
 class SimilarityHistogram(NamedTuple):

@@ -258,7 +258,7 @@ def alignment(a: chex.Array, b: chex.Array, *, alpha: float = 2.0) -> chex.Array
     if alpha == 2:
         return jnp.mean(square)
     # The root has no gradient at 0: equal rows count as 0 with gradient 0.
-    apart = square > 0
+    apart = square != 0
     return jnp.mean(jnp.where(apart, jnp.where(apart, square, 1.0) ** (alpha / 2), 0.0))
 
 
@@ -346,6 +346,10 @@ def _root(
     else:
         what, value = "temperature", temperature
     assert value is not None
+    if jnp.ndim(value):
+        raise UsageError(
+            f"{name}: {what} must be a scalar, got shape {jnp.shape(value)}"
+        )
     if not isinstance(value, jax.core.Tracer) and not (0 < value < jnp.inf):
         raise UsageError(f"{name}: {what} must be > 0, got {value}")
     if isinstance(value, int | float):

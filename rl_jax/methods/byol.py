@@ -82,7 +82,7 @@ def byol(
 
     def init(rng, batch):
         rng_tower, rng_predictor = jax.random.split(rng)
-        x = batch["views"][:, 0]
+        x = tower.views_of(batch)[:, 0]
         params, state = tower.init(encoder, projector, rng_tower, x)
         out, _ = jax.eval_shape(
             functools.partial(forward, train=False), params, state, x
@@ -101,7 +101,7 @@ def byol(
             state.target, state.target_state, online, state.online, decay=tau
         )
 
-        x = tower.flatten_views(batch["views"])
+        x = tower.flatten_views(tower.views_of(batch))
         out, online_state = forward(online, state.online, x, train=True)
         p, head_state = predictor.apply(
             params["predictor"], state.predictor, out["z"], train=True

@@ -138,7 +138,7 @@ def mae(
             mean, deviation = losses.patch_statistics(own)
             pixels = pixels * deviation + mean
         rows = jnp.arange(image.shape[0])[:, None]
-        values = patches.values.astype(jnp.float32).at[rows, removed].set(pixels)
+        values = jnp.asarray(patches.values, jnp.float32).at[rows, removed].set(pixels)
         image = networks.unpatchify(values, patch, image.shape[1:])
         out = {"h": jnp.mean(tokens, axis=1), "reconstruction": image}
         return out | networks.layers_of(

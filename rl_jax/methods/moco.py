@@ -103,7 +103,7 @@ def moco(
     see = functools.partial(momentum.forward, forward, statistics=target_statistics)
 
     def init(rng, batch):
-        x = batch["views"][:, 0]
+        x = tower.views_of(batch)[:, 0]
         params, state = tower.init(encoder, projector, rng, x)
         out, _ = jax.eval_shape(
             functools.partial(forward, train=False), params, state, x
@@ -113,8 +113,9 @@ def moco(
 
     def loss(params, state, batch, rng):
         del rng
-        tower.check_views(batch["views"])
-        views = [batch["views"][:, 0], batch["views"][:, 1]]
+        views = tower.views_of(batch)
+        tower.check_views(views)
+        views = [views[:, 0], views[:, 1]]
         online, queries, keys = state.online, [], []
         for x in views if symmetric else views[:1]:
             out, online = forward(params, online, x, train=True)

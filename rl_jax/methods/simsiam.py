@@ -46,11 +46,11 @@ def simsiam(
     )
 
     def init(rng, batch):
-        return everything.init(rng, batch["views"][:, 0])
+        return everything.init(rng, tower.views_of(batch)[:, 0])
 
     def loss(params, state, batch, rng):
         del rng
-        x = tower.flatten_views(batch["views"])
+        x = tower.flatten_views(tower.views_of(batch))
         out, new_state = tower.apply(encoder, projector, params, state, x, train=True)
         p, head_state = predictor.apply(
             params["predictor"], state["predictor"], out["z"], train=True

@@ -66,7 +66,7 @@ def apply_crops(
     Raises:
       UsageError: for other than two large views, or an encoder made for one size only.
     """
-    check_views(batch["views"])
+    check_views(views_of(batch))
     sizes = [batch[name] for name in ("views", "local_views") if name in batch]
     encoder_state, parts = state["encoder"], []
     for views in sizes:
@@ -81,6 +81,20 @@ def apply_crops(
     )
     out = {"h": h, "z": split_views(z, h.shape[1])}
     return out, {"encoder": encoder_state, "projector": projector_state}
+
+
+def views_of(batch: Batch) -> chex.Array:
+    """The views of a batch, [B, V, ...].
+
+    Raises:
+      UsageError: without any.
+    """
+    if "views" not in batch:
+        raise UsageError(
+            f"the batch must have `views`, got {sorted(batch)}; use an augmentation "
+            "that draws them"
+        )
+    return batch["views"]
 
 
 def check_views(views: chex.Array) -> None:

@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.errors import ScopeParamShapeError
+from flax.errors import InvalidRngError, ScopeParamShapeError
 
 from rl_jax.errors import UsageError
 from rl_jax.networks.layers import layers_of, told
@@ -20,7 +20,8 @@ def from_linen(module: nn.Module) -> Network:
 
     Args:
       module: called as `module(x, train=bool)`, x an array or a tuple of them; noise,
-        if any, comes from the rng stream `dropout`. An attribute `split` is the number
+        if any, comes from the rng stream `dropout`, of the `rng` that `apply` is given.
+        The methods of this library give none. An attribute `split` is the number
         of groups of rows that its BatchNorm layers keep apart, and becomes the
         network's. Its layers are what it notes by `networks.tell`.
 
@@ -69,6 +70,11 @@ def _run(module: nn.Module, params, state, x, **how):
             f"{type(module).__name__}: its parameters were made for inputs of "
             f"another shape than {tuple(x.shape)}; give it that shape, or use a "
             "network that takes any size (convnet, resnet)"
+        ) from None
+    except InvalidRngError:
+        raise UsageError(
+            f"{type(module).__name__}: it draws noise in training (dropout?), but no "
+            "rng was given; methods give none to their networks, so leave the noise out"
         ) from None
 
 

@@ -88,7 +88,7 @@ def moments(
 
 def _kernel(x: chex.Array, size: int, gamma: chex.Numeric | None, shift):
     """The function `(i, j) -> [T, T]` that forms one tile of a kernel matrix."""
-    x = x.astype(jnp.float32)
+    x = jnp.asarray(x, jnp.float32)
     if gamma is not None:
         # Distances do not see the mean; without it less is lost in their difference.
         x = x - x.mean(0, keepdims=True)

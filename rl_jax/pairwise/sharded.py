@@ -32,11 +32,18 @@ def devices() -> int:
 
 
 def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None):
-    """Refuses rows that the devices cannot share evenly.
+    """Refuses rows that the devices cannot share evenly, or that JAX will not let them.
 
     Raises:
-      UsageError: naming both numbers.
+      UsageError: naming both numbers, or the kind of the mesh's axis.
     """
+    for rows in (x, y):
+        if rows is not None and _is_explicit(rows):
+            raise UsageError(
+                f"{name}: the rows are shared out over an axis of an explicit mesh, "
+                "whose products JAX leaves to the caller; make the mesh with "
+                "axis_types=(jax.sharding.AxisType.Auto,), as train.data_mesh() does"
+            )
     count = devices()
     if len(x) % count:
         raise UsageError(
@@ -48,6 +55,14 @@ def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None)
             f"{name}: a ring shares out y too, but its {len(y)} rows are not divisible "
             f"by {count} devices; use a multiple of {count}, or implementation='xla'"
         )
+
+
+def _is_explicit(x: chex.Array) -> bool:
+    """Whether the type of an array says that its rows lie on several devices."""
+    sharding = jax.typeof(x).sharding
+    rows = sharding.spec[0] if len(sharding.spec) else None
+    explicit = AxisType.Explicit in sharding.mesh.axis_types
+    return explicit and rows is not None
 
 
 def sums(plan: Plan, given: Operands, *, use_ring: bool | None):

@@ -7,6 +7,7 @@ back to the step before with one line of reason.
 """
 
 import json
+import operator
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rl_jax.errors import CheckpointError, RunError, UsageError
@@ -99,6 +101,8 @@ class Checkpoints:
         read_only: bool = False,
     ):
         self._directory = pathlib.Path(directory).absolute()
+        if keep < 1:
+            raise UsageError(f"checkpoints: keep must be at least 1, got {keep}")
         self._keep = keep
         self._say = say
         self._read_only = read_only
@@ -116,6 +120,7 @@ class Checkpoints:
         """Steps that have a folder, ascending; whether it is sound shows on restore."""
         if not self._directory.is_dir():
             return []
+        self.wait()
         names = [p.name for p in self._directory.iterdir() if p.is_dir()]
         return sorted(int(name) for name in names if name.isdigit())
 
@@ -141,9 +146,24 @@ class Checkpoints:
 
         A failure (full disk, folder not writable) is said and training goes on;
         `finish` raises it if no later save succeeds.
+
+        Args:
+          step: ≥ 0, an integer of any kind.
+          state: the tree to write.
+
+        Raises:
+          UsageError: for another step, or where it was opened to read only.
         """
         import orbax.checkpoint as ocp
 
+        step = operator.index(step)
+        if self._read_only:
+            raise UsageError(f"{self._directory}: opened to read only, not to save")
+        if step < 0:
+            raise UsageError(f"checkpoints: step must be >= 0, got {step}")
+        state = jax.tree.map(
+            lambda x: x if hasattr(x, "dtype") else np.asarray(x), state
+        )
         size = sum(_raw(x).nbytes for x in jax.tree.leaves(state))
         try:
             self.wait()

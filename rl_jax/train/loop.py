@@ -275,7 +275,8 @@ def _non_finite(checked: int, step: int, lost: int, row: dict) -> NonFiniteError
     return NonFiniteError(
         f"loss, gradient or update not finite in {lost} of the steps {checked + 1} to "
         f"{step} (at {step}: {named}); their updates were skipped and the state saved "
-        "without them; start a new run with a lower learning rate or higher temperature"
+        "without them; start a new run with a lower learning rate or higher "
+        "temperature, and see that all labels are below the number of classes"
     )
 
 

@@ -30,11 +30,17 @@ def batched(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Refuses a batch that the devices cannot share evenly.
+    """Refuses a batch that the devices cannot share evenly, and meshes of another kind.
 
     Raises:
-      UsageError: naming the nearest sizes that work.
+      UsageError: naming the nearest sizes that work, or the mesh there should be.
     """
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    if kinds.get("data") != AxisType.Auto:
+        raise UsageError(
+            f"expected a mesh with an automatic axis `data`, got {kinds}; use "
+            "train.data_mesh()"
+        )
     count = mesh.shape["data"]
     if batch_size % count:
         below = batch_size // count * count

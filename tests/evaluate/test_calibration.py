@@ -132,6 +132,7 @@ def test_temperature_without_a_minimum_stops_at_the_limits():
     assert cold.after == pytest.approx(np.log(3), abs=0.01)
     flat = evaluate.fit_temperature(np.ones((30, 3)), labels)
     assert flat.after == flat.before == pytest.approx(np.log(3))
+    assert flat.temperature == pytest.approx(1e3)
 
 
 GOOD = np.full((4, 2), 0.5)

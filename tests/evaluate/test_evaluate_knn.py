@@ -84,3 +84,27 @@ def test_a_missing_test_label_is_named():
     x, y, q, labels = problem(0)
     with pytest.raises(UsageError, match=r"query_labels must be int \[40\]"):
         evaluate.knn_accuracy(x, y, q, labels[:-1])
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype"), [(1e-10, "f4"), (1e10, "f4"), (1e-4, "f2")]
+)
+def test_short_and_long_rows_have_the_same_neighbours(scale, dtype):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(60, 8)).astype(dtype)
+    y = rng.integers(0, 3, 40)
+    moved = (x * np.asarray(scale, dtype)).astype(dtype)
+    # What float16 makes of short rows is their own.
+    plain = moved.astype("f4") / np.float32(scale)
+    found = evaluate.knn(moved[:40], y, moved[40:], k=3)
+    np.testing.assert_array_equal(found, evaluate.knn(plain[:40], y, plain[40:], k=3))
+
+
+def test_labels_may_have_any_numbers():
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(60, 8)).astype("f4"), rng.integers(0, 3, 60)
+    found = [
+        evaluate.knn_accuracy(x[:40], y[:40] * scale, x[40:], y[40:] * scale)
+        for scale in (1, 10**9, 2**31)
+    ]
+    assert found[0] == found[1] == found[2]

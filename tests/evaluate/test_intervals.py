@@ -138,6 +138,7 @@ GOOD = np.arange(6.0)
             r"right must be in \[0, n\], got 11",
         ),
         (lambda: evaluate.wilson_interval(0, 0), "n must be >= 1, got 0"),
+        (lambda: evaluate.wilson_interval(0.95, 9), "multiply a share by n"),
         (lambda: evaluate.wilson_interval(np.nan, 3), "right must be in"),
         (lambda: evaluate.wilson_interval(1, 2, confidence=1), r"in \(0, 1\), got 1"),
         (lambda: evaluate.bootstrap_interval(GOOD * np.nan), "values must be finite"),

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import assert_close
@@ -92,3 +93,21 @@ def test_unknown_names_are_refused(name, option):
     with pytest.raises(UsageError, match=f"{option} must be .*tf64") as error:
         jax.eval_shape(functools.partial(LOSSES[name], **{option: "tf64"}), *views())
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("loss", [losses.nt_xent, losses.info_nce])
+def test_a_temperature_is_one_number(loss):
+    x = jnp.eye(4)
+    with pytest.raises(
+        UsageError, match=r"temperature must be a scalar, got shape \(1,"
+    ):
+        loss(x, x, temperature=jnp.array([0.5]))
+    f = jax.jit(lambda s: losses.sigmoid(x, x, logit_scale=s, bias=-3.0))
+    with pytest.raises(UsageError, match="logit_scale must be a scalar"):
+        f(jnp.ones(4))
+
+
+def test_alignment_of_what_is_no_number_is_none():
+    x = jnp.eye(4).at[1].set(jnp.nan)
+    for alpha in (1.0, 2.0):
+        assert jnp.isnan(losses.alignment(x, jnp.eye(4), alpha=alpha))

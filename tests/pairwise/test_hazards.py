@@ -10,6 +10,7 @@ from reference import assert_close
 from reference.machine import make_mesh, share
 
 from rl_jax import pairwise
+from rl_jax.errors import UsageError
 
 pytestmark = pytest.mark.core
 
@@ -115,3 +116,16 @@ def test_precision_on_devices(path, precision):
     with jax.set_mesh(mesh):
         found = run(share(mesh, x), path)
     assert_close(found, run(x, "xla"), tolerance=1e-5)
+
+
+def test_rows_of_an_explicit_mesh_are_refused_in_one_line():
+    """The kind that `jax.make_mesh` makes; whole arrays inside it are one device's."""
+    x = normals(0, 16, 8)
+    mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4])
+    run = functools.partial(pairwise.logsumexp, scale=0.7)
+    with jax.set_mesh(mesh):
+        assert_close(run(x), run(x, implementation="dense"), tolerance=1e-6)
+        shared = share(mesh, x)
+        for f in (run, jax.jit(run)):
+            with pytest.raises(UsageError, match="rows are shared out over an axis of"):
+                f(shared)

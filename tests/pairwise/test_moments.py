@@ -330,3 +330,11 @@ def test_features_must_be_floating(which):
     arrays[which] = np.ones((4, 3), np.int32)
     with pytest.raises(UsageError, match=r"pairwise\.moments: .*int32"):
         pairwise.moments(*arrays)
+
+
+def test_numpy_rows_that_fill_their_tiles():
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    found = pairwise.moments(x, x, block_size=4)
+    assert_close(
+        found, pairwise.moments(jnp.asarray(x), x, block_size=3), tolerance=1e-5
+    )

@@ -266,3 +266,32 @@ def test_digest_does_not_depend_on_the_sharding():
     x = jnp.arange(64.0).reshape(16, 4)
     many = jax.device_put(x, sharding.batched(train.data_mesh()))
     assert train.fingerprint({"x": x}) == train.fingerprint({"x": many})
+
+
+def test_what_was_just_saved_is_there(tmp_path):
+    with train.Checkpoints(tmp_path) as checkpoints:
+        for step in (1, np.int64(2), jnp.int32(3)):
+            checkpoints.save(step, make(seed=int(step)))
+            assert checkpoints.steps()[-1] == step
+            assert checkpoints.restore(target())[0] == step
+
+
+def test_numbers_of_python_are_saved_too(tmp_path):
+    with train.Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"w": jnp.ones(3), "epoch": 5})
+        checkpoints.finish()
+        assert checkpoints.steps() == [1]
+
+
+def test_what_cannot_be_kept_is_refused(folder):
+    with pytest.raises(UsageError, match="keep must be at least 1, got 0"):
+        train.Checkpoints(folder, keep=0)
+    with train.Checkpoints(folder, read_only=True) as checkpoints:
+        with pytest.raises(UsageError, match="opened to read only"):
+            checkpoints.save(4, make())
+        assert checkpoints.steps() == [1, 2, 3]
+    with (
+        train.Checkpoints(folder) as checkpoints,
+        pytest.raises(UsageError, match="step must be >= 0, got -1"),
+    ):
+        checkpoints.save(-1, make())
