@@ -231,7 +231,8 @@ def sup_con(
     )
     number = jnp.unique(label, size=len(label), return_inverse=True)[1]
     together = jax.ops.segment_sum(z, number, len(label))[number] - z
-    others = jax.ops.segment_sum(jnp.ones(len(z)), number, len(label))[number] - 1
+    ones = jnp.ones(len(z), jnp.float32)
+    others = jax.ops.segment_sum(ones, number, len(label))[number] - 1
     positive = jnp.sum(z * together, axis=1) / jnp.maximum(others, 1)
     anchor = (label >= 0) & (others > 0)
     value = jnp.sum(jnp.where(anchor, lse - positive, 0.0))

@@ -69,7 +69,8 @@ def weighted_cross_entropy(
 
     Args:
       logits: [..., V].
-      label: int32 [...] in [0, V).
+      label: int32 [...] in [0, V); others where the weight is 0. NaN comes of one that
+        counts all the same.
       weight: [...] >= 0, 1 where a label counts and 0 where it does not.
 
     Returns:
@@ -80,5 +81,6 @@ def weighted_cross_entropy(
         logits.astype(jnp.float32), label
     )
     weight = weight.astype(jnp.float32)
+    ce = jnp.where((label < 0) & (weight > 0), jnp.nan, ce)
     total = jnp.sum(weight)
     return jnp.sum(ce * weight) / jnp.where(total > 0, total, 1.0)

@@ -140,10 +140,12 @@ def free_bits(kl: chex.Array, *, threshold: float) -> chex.Array:
       Scalar float32 ≥ λ·d.
 
     Raises:
-      UsageError: for a rank other than 2.
+      UsageError: for a rank other than 2, or λ < 0.
     """
     if jnp.ndim(kl) != 2:
         raise UsageError(f"free_bits: expected kl [B, d], got {jnp.shape(kl)}")
+    if threshold < 0:
+        raise UsageError(f"free_bits: threshold must be >= 0, got {threshold}")
     return jnp.sum(jnp.maximum(jnp.mean(kl, axis=0), threshold))
 
 

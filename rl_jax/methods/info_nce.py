@@ -14,7 +14,7 @@ from rl_jax.pairwise import Precision
 from rl_jax.types import Method, Network
 
 NEEDS = {
-    "augmentation": ("views", "image"),
+    "augmentation": ("views",),
     "temporal": ("sequence", "index"),
     "paired": ("image", "pair"),
 }

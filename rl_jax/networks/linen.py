@@ -94,6 +94,12 @@ def chain(**networks: Network) -> Network:
     """
     if not networks:
         raise UsageError("chain: got no network, expected at least one name=network")
+    for name, network in networks.items():
+        if not isinstance(network, Network):
+            raise UsageError(
+                f"{name}: expected a Network, got {type(network).__name__}; "
+                "networks.from_linen makes one of a Flax module"
+            )
 
     def init(rng, x):
         params, state = {}, {}

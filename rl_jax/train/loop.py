@@ -174,6 +174,9 @@ def fit(
             f"{steps}, {log_every}, {checkpoint_every}"
         )
     mesh = sharding.data_mesh() if mesh is None else mesh
+    # jax.random.key takes more, and forgets all but the last 32 bits.
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"fit: seed must be in [0, 2^32), got {seed}")
     sharding.check_batch_size(batch_size, mesh)
     data.steps_per_epoch(source.size, batch_size)
     if state is None:

@@ -249,3 +249,5 @@ def test_samples_and_free_bits_refuse_other_shapes():
         sample(jax.random.key(0), array(4, 3), array(4, 3), index=index)
     with pytest.raises(UsageError, match=r"kl \[B, d\], got \(3,\)"):
         losses.free_bits(jnp.ones(3), threshold=0.0)
+    with pytest.raises(UsageError, match="threshold must be >= 0, got -1"):
+        losses.free_bits(jnp.ones((3, 2)), threshold=-1.0)

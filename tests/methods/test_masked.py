@@ -265,3 +265,10 @@ def test_bert_reads_the_context():
 def test_refused_before_compiling(make, batch, message):
     with pytest.raises(UsageError, match=message):
         jax.eval_shape(make().init, jax.random.key(0), batch)
+
+
+def test_an_unknown_word_that_counts_is_loud():
+    logits, word = jnp.zeros((2, 5)), jnp.array([3, -1])
+    found = losses.weighted_cross_entropy(logits, word, jnp.array([1, 0]))
+    np.testing.assert_allclose(found, np.log(5), rtol=1e-6)
+    assert np.isnan(losses.weighted_cross_entropy(logits, word, jnp.array([1, 1])))

@@ -155,3 +155,8 @@ def test_chained_networks_draw_apart(rng, x):
 def test_a_chain_needs_a_network():
     with pytest.raises(UsageError, match="chain: got no network"):
         networks.chain()
+
+
+def test_a_module_is_not_yet_a_network():
+    with pytest.raises(UsageError, match="encoder: expected a Network, got Tiny; net"):
+        networks.chain(encoder=Tiny())

@@ -194,6 +194,8 @@ def test_divergence_is_seen_before_a_save(tmp_path):
         ({"batch_size": 12, "mesh": None}, "not divisible by 8 devices; use 8 or 16"),
         ({"batch_size": 4, "mesh": None}, "use 8"),
         ({"steps": 0}, "must be at least 1"),
+        ({"seed": 2**63}, r"seed must be in \[0, 2\^32\), got 9223372036854775808"),
+        ({"mesh": jax.make_mesh((8,), ("data",))}, "a mesh with an automatic axis"),
     ],
 )
 def test_refuses_before_compiling(options, message, monkeypatch):

@@ -45,7 +45,7 @@ def corrupt(
     Args:
       rng: key; the image at position i of this call draws from `fold_in(rng, i)`.
       images: [B, H, W, C] float in [0, 1], H and W >= 8, C = 1 or 3.
-      name: one of `CORRUPTIONS`.
+      name: one of `evaluate.corruptions.CORRUPTIONS`.
       severity: 1 to 5.
 
     Returns:
@@ -92,7 +92,7 @@ def fields(
     Args:
       rng: key.
       shape: [B, H, W, C].
-      name: one of `CORRUPTIONS`.
+      name: one of `evaluate.corruptions.CORRUPTIONS`.
 
     Returns:
       {field: [B, ...]} as the docstring of the corruption's function has them; {} for
