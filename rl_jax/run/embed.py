@@ -32,11 +32,15 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
       `output`.
 
     Raises:
-      UsageError: for images of another shape than the run was trained on, or other
-        fields or tokens.
+      UsageError: for images of another shape than the run was trained on, other
+        fields or tokens, or an output that cannot be written.
     """
     if output.suffix != ".npz":
         raise UsageError(f"embed: the output must end in .npz, got {output}")
+    if output.is_dir():
+        raise UsageError(f"embed: {output} is a folder; give the name of a file in it")
+    if not output.parent.is_dir():
+        raise UsageError(f"embed: there is no folder {output.parent}; make it first")
     run = load(folder)
     source = datasets.build(_spec(run, name))
     ours, theirs = run.parts.source, source

@@ -214,6 +214,18 @@ def test_not_a_run(capsys, tmp_path, command):
     assert "is not a run" in one_line(capsys, command, tmp_path / "nothing")
 
 
+def test_an_output_that_cannot_be_written(capsys, tmp_path):
+    """Before anything is read or encoded."""
+    (tmp_path / "taken.npz").mkdir()
+    for output, words in (
+        ("features.txt", "must end in .npz"),
+        ("taken.npz", "is a folder; give the name of a file in it"),
+        ("nowhere/features.npz", "there is no folder"),
+    ):
+        error = one_line(capsys, "embed", tmp_path, "digits", "-o", tmp_path / output)
+        assert words in error
+
+
 def test_a_run_that_cannot_be_read(capsys, tmp_path):
     (tmp_path / "run.json").write_text('{"format": 1, "recipe": {"data"')
     assert "run.json" in one_line(capsys, "resume", tmp_path)
