@@ -16,13 +16,13 @@ os.environ.setdefault(
 )
 
 import jax  # noqa: E402
+from reference.machine import QUICK  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 IN_A_HURRY = (
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE",
+    *(f"--{name}={value}" for name, value in QUICK.items()),
     "--xla_cpu_parallel_codegen_split_count=1",
     "--xla_cpu_use_fusion_emitters=false",  # jaxlib 0.10 compiles faster without
 )

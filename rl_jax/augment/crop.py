@@ -151,14 +151,14 @@ def crop_box(
 
     nearest = min(max(width / height, ratio[0]), ratio[1])
     largest = min(height, width / nearest), min(width, height * nearest)
-    first = jnp.argmax(fits)
+    first, found = jnp.argmax(fits), fits.any()
     extent = jnp.where(
-        fits.any(),
+        found,
         jnp.stack([heights[first], widths[first]]),
         jnp.array(largest, jnp.float32),
     )
     room = jnp.array([height, width], jnp.float32) - extent
-    place = jnp.where(fits.any(), draws[-2:], 0.5)
+    place = jnp.where(found, draws[-2:], 0.5)
     return jnp.concatenate([place * room, extent])
 
 

@@ -62,8 +62,8 @@ def plan(argv: Sequence[str]) -> None:
         if value is not None and not 0 < value < math.inf:
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} must be > 0, got {value:g}")
-    if flags["json"] is not None and not flags["json"].absolute().parent.is_dir():
-        raise UsageError(f"--json {flags['json']}: there is no such folder")
+    if flags["json"] is not None:
+        check.output_file("--json", flags["json"])
     if flags["largest"]:
         found = _largest(asked.recipe, asked.source, options)
     else:

@@ -96,7 +96,7 @@ def evaluate(argv: Sequence[str]) -> None:
 def _evaluate(runs, features, output, skip) -> None:
     from rl_jax import report as pages
     from rl_jax.errors import UsageError
-    from rl_jax.run import compare, evaluation, summary
+    from rl_jax.run import check, compare, evaluation, summary
     from rl_jax.run.features import evaluate_features, read_features
     from rl_jax.run.signals import Interrupts
 
@@ -105,6 +105,8 @@ def _evaluate(runs, features, output, skip) -> None:
             "evaluate: name the folder of at least one run, or --features FILE.npz"
         )
     evaluation.checked_sections(skip)
+    if output is not None:
+        check.output_file("--output", output)
     enable_compilation_cache()
     for path in features:
         read_features(path)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from rl_jax import losses
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
+from rl_jax.evaluate.directions import unit_rows
 from rl_jax.theory import uniformity_limit
 
 
@@ -59,5 +60,6 @@ def alignment_uniformity(
 
 @functools.partial(jax.jit, static_argnames=("alpha", "t"))
 def _both(a, b, *, alpha, t):
+    a, b = unit_rows(a), unit_rows(b)
     uniform = losses.uniformity(a, t=t) + losses.uniformity(b, t=t)
     return losses.alignment(a, b, alpha=alpha), uniform / 2

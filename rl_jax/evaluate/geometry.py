@@ -7,7 +7,7 @@ import numpy as np
 
 from rl_jax import verdicts
 from rl_jax.errors import UsageError
-from rl_jax.losses.normalize import SHORTEST, normalize
+from rl_jax.evaluate.directions import unit_rows
 
 
 @jax.jit
@@ -67,7 +67,7 @@ def normalized_std(z: chex.Array) -> chex.Array:
       not zero. NaN where z holds NaN.
     """
     chex.assert_rank(z, 2)
-    spread = jnp.std(normalize(z, eps=SHORTEST), axis=0)
+    spread = jnp.std(unit_rows(z), axis=0)
     return jnp.sqrt(jnp.float32(spread.size)) * spread.mean()
 
 

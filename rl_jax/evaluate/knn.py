@@ -9,8 +9,9 @@ import numpy as np
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
+from rl_jax.evaluate.directions import SHORTEST
 from rl_jax.evaluate.labels import class_labels
-from rl_jax.losses.normalize import SHORTEST, with_inverse_norm
+from rl_jax.losses.normalize import with_inverse_norm
 from rl_jax.pairwise.top_k import top_k
 
 
@@ -47,6 +48,8 @@ def knn(
         range.
     """
     found = _knn("knn", features, labels, queries, k, temperature, num_classes)
+    if found.size and found.max() >= 2**31:
+        raise UsageError(f"knn: labels must be below 2^31, got {found.max()}")
     return jnp.asarray(found, jnp.int32)
 
 

@@ -1,18 +1,13 @@
 """Nearest neighbours within one set, for looking at."""
 
-import functools
-
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
-from rl_jax.losses.normalize import SHORTEST, normalize
+from rl_jax.evaluate.directions import unit_rows
 from rl_jax.pairwise.top_k import top_k
-
-_normalize = jax.jit(functools.partial(normalize, eps=SHORTEST))
 
 
 def nearest(features: chex.Array, queries_index: chex.Array, *, k: int) -> np.ndarray:
@@ -38,6 +33,6 @@ def nearest(features: chex.Array, queries_index: chex.Array, *, k: int) -> np.nd
         raise UsageError(
             f"nearest: queries_index must be [Q] rows in [0, {n}), got {index.tolist()}"
         )
-    rows = _normalize(rows)
+    rows = unit_rows(rows)
     exclude = jnp.asarray(index, jnp.int32)
     return np.asarray(top_k(rows[exclude], rows, k=k, exclude=exclude)[1])

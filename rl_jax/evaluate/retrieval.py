@@ -1,20 +1,16 @@
 """Texts of images and images of texts, found among all of a set."""
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
-from rl_jax.losses.normalize import SHORTEST, normalize
+from rl_jax.evaluate.directions import unit_rows
 from rl_jax.pairwise.top_k import top_k
-
-_normalize = jax.jit(functools.partial(normalize, eps=SHORTEST))
 
 
 class Recall(NamedTuple):
@@ -60,7 +56,7 @@ def retrieval_recall(
     images, texts = jnp.asarray(images), jnp.asarray(texts)
     captions, most = np.asarray(captions), max(k, default=0)
     _check(images, texts, captions, k)
-    images, texts = _normalize(images), _normalize(texts)
+    images, texts = unit_rows(images), unit_rows(texts)
     found = np.asarray(top_k(images, texts, k=min(most, len(texts)))[1])
     back = np.asarray(top_k(texts, images, k=min(most, len(images)))[1])
     hits = (found[:, :, None] == captions[:, None, :]).any(2)

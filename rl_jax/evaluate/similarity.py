@@ -10,11 +10,9 @@ import numpy as np
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
-from rl_jax.losses.normalize import SHORTEST, normalize
+from rl_jax.evaluate.directions import unit_rows
 from rl_jax.pairwise import logsumexp, tiles
 from rl_jax.pairwise.top_k import top_k
-
-_normalize = jax.jit(functools.partial(normalize, eps=SHORTEST))
 
 
 class SimilarityHistogram(NamedTuple):
@@ -68,7 +66,7 @@ def similarity_histogram(
     arguments.same_width("similarity_histogram", a=a, b=b)
     if bins < 1:
         raise UsageError(f"similarity_histogram: bins must be >= 1, got {bins}")
-    a, b = _normalize(jnp.asarray(a)), _normalize(jnp.asarray(b))
+    a, b = unit_rows(jnp.asarray(a)), unit_rows(jnp.asarray(b))
     size = min(block_size or tiles.block_size_for(n, jax.default_backend()), n)
     with jax.enable_x64(True):
         positive, negative = (np.asarray(v) for v in _count(a, b, bins=bins, size=size))
@@ -114,8 +112,8 @@ def softmax_sharpness(
     if b is not None:
         arguments.directions(name, least=2, b=b)
         arguments.same_width(name, a=a, b=b)
-    a = _normalize(jnp.asarray(a))
-    b = None if b is None else _normalize(jnp.asarray(b))
+    a = unit_rows(jnp.asarray(a))
+    b = None if b is None else unit_rows(jnp.asarray(b))
     scale = jnp.float32(1.0 / temperature)
     rows, logit = (np.asarray(v, np.float64) for v in _partition(a, b, scale))
     exclude = jnp.arange(len(a), dtype=jnp.int32) if b is None else None

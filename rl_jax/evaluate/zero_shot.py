@@ -1,7 +1,5 @@
 """Classification by texts that name the classes; nothing is trained."""
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,10 +7,8 @@ import numpy as np
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
+from rl_jax.evaluate.directions import unit_rows
 from rl_jax.evaluate.labels import class_labels
-from rl_jax.losses.normalize import SHORTEST, normalize
-
-_unit = functools.partial(normalize, eps=SHORTEST)
 
 
 def class_embeddings(prompts: chex.Array) -> chex.Array:
@@ -96,11 +92,11 @@ def _checked_embeddings(name, prompts):
 
 @jax.jit
 def _class_embeddings(prompts):
-    return _unit(jnp.mean(_unit(prompts), axis=1))
+    return unit_rows(jnp.mean(unit_rows(prompts), axis=1))
 
 
 @jax.jit
 def _nearest(images, classes):
     # Full products: on some devices the default rounds, and classes may be close.
-    cosines = jnp.matmul(_unit(images), classes.T, precision="highest")
+    cosines = jnp.matmul(unit_rows(images), classes.T, precision="highest")
     return jnp.argmax(cosines, axis=1).astype(jnp.int32)

@@ -4,9 +4,6 @@ import chex
 import jax.numpy as jnp
 from jax import lax
 
-SHORTEST = 1e-36
-"""Least squared norm where no gradient is taken: of rows about 1e-18 long."""
-
 
 def normalize(x: chex.Array, *, eps: float | None = None) -> chex.Array:
     """Divides each row by its l2 norm, in float32: x · rsqrt(max(Σx², eps)).

@@ -48,8 +48,8 @@ def byol(
     target network, whose parameters follow the online ones with decay
     τ_t = 1 − (1 − τ₀)(cos(πt/T) + 1)/2. The sum of both directions, as the authors have
     it. The target moves at the start of a step with the decay of the step before, which
-    is the authors' update after that step.
-    Batch statistics are those of both views; the authors pass each by itself.
+    is the authors' update after that step. Batch statistics are those of both views;
+    the authors pass each by itself.
 
     Args:
       encoder: f, images to representations h.
@@ -82,7 +82,7 @@ def byol(
 
     def init(rng, batch):
         rng_tower, rng_predictor = jax.random.split(rng)
-        x = tower.views_of(batch)[:, 0]
+        x = tower.two_views(batch)[:, 0]
         params, state = tower.init(encoder, projector, rng_tower, x)
         out, _ = jax.eval_shape(
             functools.partial(forward, train=False), params, state, x
@@ -101,7 +101,7 @@ def byol(
             state.target, state.target_state, online, state.online, decay=tau
         )
 
-        x = tower.flatten_views(tower.views_of(batch))
+        x = tower.flatten_views(tower.two_views(batch))
         out, online_state = forward(online, state.online, x, train=True)
         p, head_state = predictor.apply(
             params["predictor"], state.predictor, out["z"], train=True

@@ -102,7 +102,7 @@ def dino(
 
     def init(rng, batch):
         rng_tower, rng_prototypes = jax.random.split(rng)
-        x = tower.views_of(batch)[:, 0]
+        x = tower.two_views(batch)[:, 0]
         params, state = tower.init(encoder, projector, rng_tower, x)
         out, _ = jax.eval_shape(
             functools.partial(forward, train=False), params, state, batch
@@ -122,7 +122,7 @@ def dino(
         )
 
         out, online = forward(params, state.online, batch, train=True)
-        large = {"views": tower.views_of(batch)}
+        large = {"views": tower.two_views(batch)}
         goal, target_state = momentum.forward(forward, target, target_state, large)
         weights = shared.frozen(params["prototypes"], state.step, frozen_steps)
         student = prototype_scores(out["z"], weights)

@@ -44,11 +44,11 @@ def joint_embedding(
         encoder = micro_batched(encoder, micro_batch, views=2)
 
     def init(rng, batch):
-        return tower.init(encoder, projector, rng, tower.views_of(batch)[:, 0])
+        return tower.init(encoder, projector, rng, tower.two_views(batch)[:, 0])
 
     def loss(params, state, batch, rng):
         del rng
-        x = tower.flatten_views(tower.views_of(batch))
+        x = tower.flatten_views(tower.two_views(batch))
         out, state = tower.apply(encoder, projector, params, state, x, train=True)
         features = {name: tower.split_views(v, 2) for name, v in out.items()}
         z = features["z"]

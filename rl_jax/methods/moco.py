@@ -103,7 +103,7 @@ def moco(
     see = functools.partial(momentum.forward, forward, statistics=target_statistics)
 
     def init(rng, batch):
-        x = tower.views_of(batch)[:, 0]
+        x = tower.two_views(batch)[:, 0]
         params, state = tower.init(encoder, projector, rng, x)
         out, _ = jax.eval_shape(
             functools.partial(forward, train=False), params, state, x
@@ -113,9 +113,8 @@ def moco(
 
     def loss(params, state, batch, rng):
         del rng
-        views = tower.views_of(batch)
-        tower.check_views(views)
-        views = [views[:, 0], views[:, 1]]
+        both = tower.two_views(batch)
+        views = [both[:, 0], both[:, 1]]
         online, queries, keys = state.online, [], []
         for x in views if symmetric else views[:1]:
             out, online = forward(params, online, x, train=True)

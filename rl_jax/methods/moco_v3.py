@@ -95,14 +95,14 @@ def moco_v3(
         return {name: tree[name] for name in ("encoder", "projector")}
 
     def init(rng, batch):
-        params, state = everything.init(rng, tower.views_of(batch)[:, 0])
+        params, state = everything.init(rng, tower.two_views(batch)[:, 0])
         target, target_state = tower_of(params), tower_of(state)
         step = jnp.zeros([], jnp.int32)
         return params, MoCoV3State(state, target, target_state, step)
 
     def loss(params, state, batch, rng):
         del rng
-        x = tower.flatten_views(tower.views_of(batch))
+        x = tower.flatten_views(tower.two_views(batch))
         out, online = forward(params, state.online, x, train=True)
         q, head = predictor.apply(
             params["predictor"], state.online["predictor"], out["z"], train=True

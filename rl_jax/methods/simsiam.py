@@ -20,8 +20,8 @@ def simsiam(
     """Simple siamese representations (Chen & He 2021, arXiv:2011.10566).
 
     ½ D(q(z_a), sg z_b) + ½ D(q(z_b), sg z_a), D the negative cosine: BYOL whose target
-    is the network itself. Only the stop-gradient keeps it from collapsing.
-    Batch statistics are those of both views; the authors pass each by itself.
+    is the network itself. Only the stop-gradient keeps it from collapsing. Batch
+    statistics are those of both views; the authors pass each by itself.
 
     Args:
       encoder: f, images to representations h.
@@ -46,11 +46,11 @@ def simsiam(
     )
 
     def init(rng, batch):
-        return everything.init(rng, tower.views_of(batch)[:, 0])
+        return everything.init(rng, tower.two_views(batch)[:, 0])
 
     def loss(params, state, batch, rng):
         del rng
-        x = tower.flatten_views(tower.views_of(batch))
+        x = tower.flatten_views(tower.two_views(batch))
         out, new_state = tower.apply(encoder, projector, params, state, x, train=True)
         p, head_state = predictor.apply(
             params["predictor"], state["predictor"], out["z"], train=True

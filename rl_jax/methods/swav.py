@@ -78,7 +78,7 @@ def swav(
 
     def init(rng, batch):
         rng_tower, rng_prototypes = jax.random.split(rng)
-        x = tower.views_of(batch)[:, 0]
+        x = tower.two_views(batch)[:, 0]
         params, state = tower.init(encoder, projector, rng_tower, x)
         out, _ = jax.eval_shape(
             functools.partial(forward, train=False), params, state, batch

@@ -66,8 +66,9 @@ def apply_crops(
     Raises:
       UsageError: for other than two large views, or an encoder made for one size only.
     """
-    check_views(views_of(batch))
-    sizes = [batch[name] for name in ("views", "local_views") if name in batch]
+    sizes = [two_views(batch)]
+    if "local_views" in batch:
+        sizes.append(batch["local_views"])
     encoder_state, parts = state["encoder"], []
     for views in sizes:
         x = views.reshape(-1, *views.shape[2:])
@@ -83,31 +84,21 @@ def apply_crops(
     return out, {"encoder": encoder_state, "projector": projector_state}
 
 
-def views_of(batch: Batch) -> chex.Array:
-    """The views of a batch, [B, V, ...].
+def two_views(batch: Batch) -> chex.Array:
+    """The views of a batch, two of each image: [B, 2, ...].
 
     Raises:
-      UsageError: without any.
+      UsageError: without any or for another number, naming the augmentation's
+        argument.
     """
-    if "views" not in batch:
+    views = batch.get("views")
+    if views is None or views.ndim < 3 or views.shape[1] != 2:
+        got = f"a batch of {sorted(batch)}" if views is None else views.shape
         raise UsageError(
-            f"the batch must have `views`, got {sorted(batch)}; use an augmentation "
-            "that draws them"
-        )
-    return batch["views"]
-
-
-def check_views(views: chex.Array) -> None:
-    """Refuses other than two views of each image, [B, 2, ...].
-
-    Raises:
-      UsageError: naming the argument of the augmentation.
-    """
-    if views.ndim < 3 or views.shape[1] != 2:
-        raise UsageError(
-            f"expected two views of each image, [B, 2, ...], got {views.shape}; use an "
+            f"expected two views of each image, [B, 2, ...], got {got}; use an "
             "augmentation with num_views=2"
         )
+    return views
 
 
 def flatten_views(views: chex.Array) -> chex.Array:
@@ -115,11 +106,7 @@ def flatten_views(views: chex.Array) -> chex.Array:
 
     Interleaved, not one view after the other: a batch shared out over devices then
     stays where it is.
-
-    Raises:
-      UsageError: for another number of views.
     """
-    check_views(views)
     return views.reshape(-1, *views.shape[2:])
 
 

@@ -113,12 +113,10 @@ def contrastive_vib(
     recognition = posterior.gaussian_encoder(encoder, latent=latent)
 
     def init(rng, batch):
-        views = take(name, batch, "views")
-        return recognition.init(rng, views[:, 0])
+        return recognition.init(rng, tower.two_views(batch)[:, 0])
 
     def loss(params, state, batch, rng):
-        views = take(name, batch, "views")
-        x = tower.flatten_views(views)
+        x = tower.flatten_views(tower.two_views(batch))
         q, state = recognition.apply(params, state, x, train=True)
         mean, log_variance = (tower.split_views(s, 2) for s in (q.mean, q.log_variance))
         t = gaussian_sample(rng, mean, log_variance, index=batch["index"])

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,9 +32,7 @@ def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None
             raise UsageError(f"{name} must be at least 1, got {getattr(recipe, name)}")
     if recipe.steps >= 2**31:
         raise UsageError(f"steps must be below 2^31, got {recipe.steps}")
-    # jax.random.key takes more, and forgets all but the last 32 bits.
-    if not 0 <= recipe.seed < 2**32:
-        raise UsageError(f"seed must be in [0, 2^32), got {recipe.seed}")
+    train.check_seed(recipe.seed)
     data.steps_per_epoch(source.size, recipe.batch_size)
     mesh = train.data_mesh() if mesh is None else mesh
     train.check_batch_size(recipe.batch_size, mesh)
@@ -93,9 +92,8 @@ def _check_range(recipe: Recipe, parts: Parts) -> None:
     for name, value in OF_UNIT_RANGE.items():
         if recipe.method.arguments.get(name) != value or not parts.source.image_shape:
             continue
-        shape, dtype = data.shapes(parts.source)["image"]
-        ends = np.zeros((2, *shape), dtype)
-        ends[1] = 255 if dtype == np.uint8 else 1
+        ends = np.zeros((2, *parts.source.image_shape), np.uint8)
+        ends[1] = 255
         seen = np.asarray(parts.augment.clean(ends))
         if seen.min() < 0 or seen.max() > 1:
             raise UsageError(
@@ -119,6 +117,22 @@ def data_change(
     if not before:
         return None
     return data.difference(before, data.fingerprint(source), held_out=held_out)
+
+
+def output_file(name: str, path: pathlib.Path) -> None:
+    """Refuses, before anything is computed for it, a file that cannot be written.
+
+    Args:
+      name: of the command or option, for the message.
+      path: of the file.
+
+    Raises:
+      UsageError: where it is a folder, or in one that there is not.
+    """
+    if path.is_dir():
+        raise UsageError(f"{name} {path} is a folder; give the name of a file in it")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{name} {path}: there is no such folder; make it first")
 
 
 def memory() -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from rl_jax import data
 from rl_jax.data.captions import FILES
 from rl_jax.errors import UsageError
-from rl_jax.run import datasets
+from rl_jax.run import check, datasets
 from rl_jax.run import recipe as recipes
 from rl_jax.run.encode import encode
 from rl_jax.run.load import Run, load
@@ -37,10 +37,7 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
     """
     if output.suffix != ".npz":
         raise UsageError(f"embed: the output must end in .npz, got {output}")
-    if output.is_dir():
-        raise UsageError(f"embed: {output} is a folder; give the name of a file in it")
-    if not output.parent.is_dir():
-        raise UsageError(f"embed: there is no folder {output.parent}; make it first")
+    check.output_file("embed:", output)
     run = load(folder)
     source = datasets.build(_spec(run, name))
     ours, theirs = run.parts.source, source

@@ -103,6 +103,12 @@ def _check_new(folder: pathlib.Path) -> None:
             f"{folder} holds a run already; continue it with: rl-jax resume "
             f"{shlex.quote(str(folder))}, or choose another --run-dir"
         )
+    for name in ("checkpoints", "metrics.jsonl"):
+        if (folder / name).exists():
+            raise UsageError(
+                f"{folder} holds {name} of a run, but no run.json; move them away, or "
+                "choose another --run-dir"
+            )
 
 
 def initial(recipe: Recipe, parts: Parts):

@@ -4,6 +4,7 @@ from rl_jax.train.checkpoint import Checkpoints, fingerprint
 from rl_jax.train.flops import Flops, count_flops
 from rl_jax.train.loop import (
     PlannedStep,
+    check_seed,
     fetch,
     fit,
     initial_state,
@@ -26,6 +27,7 @@ __all__ = [
     "adamw",
     "Sinks",
     "check_batch_size",
+    "check_seed",
     "check_sinks",
     "count_flops",
     "data_mesh",

@@ -16,7 +16,6 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from rl_jax.errors import CheckpointError, RunError, UsageError
@@ -117,7 +116,10 @@ class Checkpoints:
         self.close()
 
     def steps(self) -> list[int]:
-        """Steps that have a folder, ascending; whether it is sound shows on restore."""
+        """Steps that have a folder, ascending; whether it is sound shows on restore.
+
+        Waits for the last save.
+        """
         if not self._directory.is_dir():
             return []
         self.wait()
@@ -162,7 +164,7 @@ class Checkpoints:
         if step < 0:
             raise UsageError(f"checkpoints: step must be >= 0, got {step}")
         state = jax.tree.map(
-            lambda x: x if hasattr(x, "dtype") else np.asarray(x), state
+            lambda x: x if hasattr(x, "dtype") else jnp.asarray(x), state
         )
         size = sum(_raw(x).nbytes for x in jax.tree.leaves(state))
         try:

@@ -53,6 +53,16 @@ def initial_state(
     return jax.jit(init, out_shardings=sharding.replicated(mesh))
 
 
+def check_seed(seed: int) -> None:
+    """Refuses seeds that are not 32 bits.
+
+    Raises:
+      UsageError: `jax.random.key` takes more, and forgets all but the last 32.
+    """
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed must be in [0, 2^32), got {seed}")
+
+
 def restore_target(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of a state, nothing computed."""
     everywhere = sharding.replicated(mesh)
@@ -164,7 +174,8 @@ def fit(
       The state after `steps` steps, or after the step at which `stop` was true.
 
     Raises:
-      UsageError: for a batch that fits neither the data nor the devices.
+      UsageError: for a batch that fits neither the data nor the devices, a seed out
+        of range, or a mesh without an automatic axis `data`.
       NonFiniteError: at the first log point or save after a loss, gradient or update
         was not finite; the state without those updates has been saved.
     """
@@ -174,9 +185,8 @@ def fit(
             f"{steps}, {log_every}, {checkpoint_every}"
         )
     mesh = sharding.data_mesh() if mesh is None else mesh
-    # jax.random.key takes more, and forgets all but the last 32 bits.
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"fit: seed must be in [0, 2^32), got {seed}")
+    check_seed(seed)
+    sharding.check_mesh(mesh)
     sharding.check_batch_size(batch_size, mesh)
     data.steps_per_epoch(source.size, batch_size)
     if state is None:

@@ -14,16 +14,16 @@ CLOCK = ("time", "images_per_second", "data_wait")
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a metrics file in order of steps; a torn last line is left out."""
+    """The rows of a metrics file in order of steps, without lines that are none."""
     if not path.exists():
         return []
     rows = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+            rows[int(row["step"])] = row
+        except (ValueError, TypeError, KeyError):  # torn, or changed on the disk
             continue
-        rows[row["step"]] = row
     return [rows[step] for step in sorted(rows)]
 
 

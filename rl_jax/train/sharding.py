@@ -29,11 +29,11 @@ def batched(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Refuses a batch that the devices cannot share evenly, and meshes of another kind.
+def check_mesh(mesh: Mesh) -> None:
+    """Refuses a mesh that the arrays of a run cannot lie on.
 
     Raises:
-      UsageError: naming the nearest sizes that work, or the mesh there should be.
+      UsageError: naming its axes, and the mesh there should be.
     """
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     if kinds.get("data") != AxisType.Auto:
@@ -41,6 +41,14 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
             f"expected a mesh with an automatic axis `data`, got {kinds}; use "
             "train.data_mesh()"
         )
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Refuses a batch that the devices cannot share evenly.
+
+    Raises:
+      UsageError: naming the nearest sizes that work.
+    """
     count = mesh.shape["data"]
     if batch_size % count:
         below = batch_size // count * count

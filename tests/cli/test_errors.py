@@ -220,10 +220,13 @@ def test_an_output_that_cannot_be_written(capsys, tmp_path):
     for output, words in (
         ("features.txt", "must end in .npz"),
         ("taken.npz", "is a folder; give the name of a file in it"),
-        ("nowhere/features.npz", "there is no folder"),
+        ("nowhere/features.npz", "there is no such folder; make it first"),
     ):
         error = one_line(capsys, "embed", tmp_path, "digits", "-o", tmp_path / output)
         assert words in error
+    error = one_line(capsys, "evaluate", tmp_path, "--output", tmp_path / "taken.npz")
+    assert "--output" in error
+    assert "is a folder" in error
 
 
 def test_a_run_that_cannot_be_read(capsys, tmp_path):
@@ -241,6 +244,14 @@ def test_a_run_is_never_written_over(capsys, tmp_path):
     error = one_line(capsys, "pretrain", "simclr", "--run-dir", tmp_path)
     assert "holds a run already; continue it with: rl-jax resume" in error
     assert (tmp_path / "run.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("left", ["checkpoints", "metrics.jsonl"])
+def test_what_is_left_of_a_run_is_not_taken_for_the_new_one(capsys, tmp_path, left):
+    (tmp_path / left).mkdir()
+    error = one_line(capsys, "pretrain", "simclr", "--run-dir", tmp_path)
+    assert f"holds {left} of a run, but no run.json" in error
+    assert [path.name for path in tmp_path.iterdir()] == [left]
 
 
 def test_a_run_in_use(capsys, tmp_path):

@@ -108,3 +108,5 @@ def test_labels_may_have_any_numbers():
         for scale in (1, 10**9, 2**31)
     ]
     assert found[0] == found[1] == found[2]
+    with pytest.raises(UsageError, match="labels must be below 2.31, got"):
+        evaluate.knn(x[:40], y[:40] * 2**31, x[40:])

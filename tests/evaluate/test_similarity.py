@@ -1,5 +1,7 @@
 """Cosines of pairs, the softmax over them, alignment and uniformity."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -146,3 +148,17 @@ def test_wrong_options_are_named():
     for option in ("alpha", "t"):
         with pytest.raises(UsageError, match=f"{option} must be > 0, got 0"):
             evaluate.alignment_uniformity(eye, eye, **{option: 0.0})
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1e10])
+def test_the_length_of_rows_says_nothing(scale):
+    a, b = views()
+    short = [np.asarray(v * scale, np.float32) for v in (a, b)]
+    plain = [np.asarray(v, np.float32) for v in (a, b)]
+    for measure in (
+        evaluate.alignment_uniformity,
+        functools.partial(evaluate.softmax_sharpness, temperature=0.1),
+        lambda a, b: [evaluate.normalized_std(a), evaluate.normalized_std(b)],
+        lambda a, b: evaluate.similarity_histogram(a, b, bins=5)[3:],
+    ):
+        np.testing.assert_allclose(measure(*short), measure(*plain), rtol=1e-5)

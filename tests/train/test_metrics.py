@@ -38,6 +38,12 @@ def test_a_torn_line_is_left_out(path):
     assert path.read_text().count("\n") == 3
 
 
+@pytest.mark.parametrize("line", [b'{"step": 4\xdf}', b"[1]", b'{"a": 1}', b"7"])
+def test_a_line_that_is_no_row_is_left_out(path, line):
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    assert steps(path) == [10, 20, 30]
+
+
 def test_rows_after_the_checkpoint_are_cut(path):
     train.keep_rows(path, up_to=20)
     assert steps(path) == [10, 20]
