@@ -11,7 +11,8 @@ from jax import lax
 from rl_jax.types import Batch, Method, Network
 
 UNCHANGED = Network(
-    init=lambda rng, x: ({}, {}), apply=lambda params, state, x, train: (x, {})
+    init=lambda rng, x: ({}, {}),
+    apply=lambda params, state, x, train, rng=None: (x, {}),
 )
 """The network that is none: a head or a predictor left out."""
 

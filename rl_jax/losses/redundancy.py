@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_jax.errors import UsageError
+from rl_jax.pairwise import sharded
 
 
 def barlow_twins(
@@ -187,6 +188,7 @@ def _check_pair(name: str, a: chex.Array, b: chex.Array) -> None:
         raise UsageError(
             f"{name}: one row has no variance, got {a.shape}; use a larger batch"
         )
+    sharded.check_axes(name, a, b)
     for x in (a, b):
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise UsageError(

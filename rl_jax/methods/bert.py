@@ -11,7 +11,7 @@ import numpy as np
 from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.losses import weighted_cross_entropy
-from rl_jax.methods import inputs
+from rl_jax.methods import inputs, noise
 from rl_jax.types import MASK, PADDING, Aux, Batch, Method, Network
 
 FIRST_WORD = MASK + 1
@@ -73,9 +73,9 @@ def bert(
         """The text [L] as the encoder sees it, places to predict, and which count."""
         rng_place, rng_kind, rng_word = jax.random.split(rng, 3)
         word = tokens >= first_word
-        noise = jax.random.uniform(rng_place, tokens.shape)
+        drawn = jax.random.uniform(rng_place, tokens.shape)
         most = math.ceil(mask_probability * len(tokens))
-        places = jnp.argsort(jnp.where(word, noise, 2.0))[:most]
+        places = jnp.argsort(jnp.where(word, drawn, 2.0))[:most]
         count = jnp.sum(word)
         chosen = jnp.asarray(numbers_chosen(len(tokens), mask_probability))[count]
         counts = jnp.arange(most) < jnp.minimum(chosen, count)
@@ -110,7 +110,10 @@ def bert(
         tokens = _tokens(batch)
         rngs = jax.vmap(functools.partial(jax.random.fold_in, rng))(batch["index"])
         seen, places, counts = jax.vmap(hide)(rngs, tokens)
-        y, state = encoder.apply(params["encoder"], state, seen, train=True)
+        (rng_encoder,) = noise.keys(rng, 1)
+        y, state = encoder.apply(
+            params["encoder"], state, seen, train=True, rng=rng_encoder
+        )
         chosen = jnp.take_along_axis(y, places[..., None], axis=1)
         embedding = networks.token_embedding(params["encoder"])
         logits = chosen @ embedding.T + params["bias"][None, None]

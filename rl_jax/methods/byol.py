@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from rl_jax.errors import UsageError
 from rl_jax.losses import negative_cosine
-from rl_jax.methods import momentum, tower
+from rl_jax.methods import momentum, noise, tower
 from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network, Params, State
 
@@ -94,7 +94,7 @@ def byol(
         return train, BYOLState(state, head_state, params, state, step)
 
     def loss(params, state, batch, rng):
-        del rng
+        rng_online, rng_predictor, rng_target = noise.keys(rng, 3)
         online = {name: p for name, p in params.items() if name != "predictor"}
         tau = momentum.decay_before(state.step, start=decay, total_steps=total_steps)
         target, target_state = follow(
@@ -102,11 +102,15 @@ def byol(
         )
 
         x = tower.flatten_views(tower.two_views(batch))
-        out, online_state = forward(online, state.online, x, train=True)
+        out, online_state = forward(online, state.online, x, train=True, rng=rng_online)
         p, head_state = predictor.apply(
-            params["predictor"], state.predictor, out["z"], train=True
+            params["predictor"],
+            state.predictor,
+            out["z"],
+            train=True,
+            rng=rng_predictor,
         )
-        goal, target_state = see(target, target_state, x)
+        goal, target_state = see(target, target_state, x, rng=rng_target)
 
         p = tower.split_views(p, 2)
         goal = tower.split_views(goal["z"], 2)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
-from rl_jax.methods import arguments, inputs
+from rl_jax.methods import arguments, inputs, noise
 from rl_jax.methods.windows import cut
 from rl_jax.pairwise import Precision
 from rl_jax.types import Aux, Method, Network
@@ -69,15 +69,16 @@ def cpc(
     def predictor(dim):
         return networks.linear(out=horizon * dim)
 
-    def forward(params, state, x, *, train):
+    def forward(params, state, x, *, train, rng=None):
+        rng_encoder, rng_context = noise.keys(rng, 2)
         batch, times = x.shape[:2]
         rows = x.reshape(-1, *x.shape[2:])
         z, encoder_state = encoder.apply(
-            params["encoder"], state["encoder"], rows, train=train
+            params["encoder"], state["encoder"], rows, train=train, rng=rng_encoder
         )
         z = z.reshape(batch, times, -1)
         c, context_state = context.apply(
-            params["context"], state["context"], z, train=train
+            params["context"], state["context"], z, train=train, rng=rng_context
         )
         return z, c, {"encoder": encoder_state, "context": context_state}
 
@@ -98,9 +99,8 @@ def cpc(
         return params, {"encoder": f_state, "context": g_state}
 
     def loss(params, state, batch, rng):
-        del rng
         x = windows(batch)
-        z, c, state = forward(params, state, x, train=True)
+        z, c, state = forward(params, state, x, train=True, rng=rng)
         size, times, dim = z.shape
         guess, _ = predictor(dim).apply(
             params["predictor"], {}, c.reshape(-1, c.shape[-1]), train=True

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from rl_jax.losses import prototype_scores, swapped_cross_entropy
 from rl_jax.memory import ema
-from rl_jax.methods import arguments, momentum, tower
+from rl_jax.methods import arguments, momentum, noise, tower
 from rl_jax.methods import prototypes as shared
 from rl_jax.types import Aux, Method, Network, Params, State
 
@@ -20,7 +20,7 @@ class DINOState(NamedTuple):
     Attributes:
       online: batch statistics of the student.
       target: parameters of the teacher, the moving average; prototypes too.
-      target_state: batch statistics of the teacher, from its own forward passes.
+      target_state: batch statistics of the teacher.
       centre: [K], the moving mean of the teacher's scores.
       step: int32, steps taken; drives decay and temperature.
     """
@@ -45,6 +45,7 @@ def dino(
     centre_momentum: float = 0.9,
     decay: float = 0.996,
     frozen_steps: int = 0,
+    target_statistics: momentum.Statistics = "own",
 ) -> Method:
     """Self-distillation without labels (Caron et al. 2021, arXiv:2104.14294).
 
@@ -72,6 +73,8 @@ def dino(
       decay: τ₀ of the teacher in [0, 1]; to 1 by a cosine.
       frozen_steps: steps in which the prototypes do not learn; the authors' first
         epoch.
+      target_statistics: batch statistics of the teacher, as in `moco`. With stochastic
+        depth in the encoder use "average": the authors' teacher has none.
 
     Returns:
       A method with `encode` names `h`, `z` and `target_h`; the authors evaluate the
@@ -93,6 +96,7 @@ def dino(
     arguments.at_least("dino", 0, warmup_steps=warmup_steps, frozen_steps=frozen_steps)
     arguments.at_least("dino", 1, total_steps=total_steps)
     arguments.at_least("dino", 2, prototypes=prototypes)
+    momentum.check("dino", target_statistics)
 
     forward = functools.partial(tower.apply_crops, encoder, projector)
 
@@ -115,15 +119,27 @@ def dino(
         return params, DINOState(state, params, state, centre, step)
 
     def loss(params, state, batch, rng):
-        del rng
+        rng_student, rng_teacher = noise.keys(rng, 2)
         tau = momentum.decay_before(state.step, start=decay, total_steps=total_steps)
         target, target_state = momentum.follow(
-            state.target, state.target_state, params, state.online, decay=tau
+            state.target,
+            state.target_state,
+            params,
+            state.online,
+            decay=tau,
+            statistics=target_statistics,
         )
 
-        out, online = forward(params, state.online, batch, train=True)
+        out, online = forward(params, state.online, batch, train=True, rng=rng_student)
         large = {"views": tower.two_views(batch)}
-        goal, target_state = momentum.forward(forward, target, target_state, large)
+        goal, target_state = momentum.forward(
+            forward,
+            target,
+            target_state,
+            large,
+            rng=rng_teacher,
+            statistics=target_statistics,
+        )
         weights = shared.frozen(params["prototypes"], state.step, frozen_steps)
         student = prototype_scores(out["z"], weights)
         teacher = prototype_scores(goal["z"], target["prototypes"])

@@ -17,7 +17,7 @@ from rl_jax.losses import (
     gaussian_log_likelihood,
     gaussian_sample,
 )
-from rl_jax.methods import arguments, posterior
+from rl_jax.methods import arguments, noise, posterior
 from rl_jax.methods.inputs import image
 from rl_jax.methods.reconstruction import in_shape_of
 from rl_jax.types import Aux, Batch, Method, Network, Params, State
@@ -100,9 +100,11 @@ def evidence_bound(
     arguments.not_negative(name, beta=beta, free_bits=free)
     recognition = posterior.gaussian_encoder(encoder, latent=latent, offset=offset)
 
-    def decode(params, state, z, x, *, train):
+    def decode(params, state, z, x, *, train, rng=None):
         """Decoder's output in the shape of x: means, or logits."""
-        out, state = decoder.apply(params["decoder"], state["decoder"], z, train=train)
+        out, state = decoder.apply(
+            params["decoder"], state["decoder"], z, train=train, rng=rng
+        )
         return in_shape_of(name, out, x), state
 
     def log_likelihood(x, out):
@@ -121,11 +123,16 @@ def evidence_bound(
 
     def loss(params, state, batch, rng):
         x = image(name, batch)
-        q, nets = recognition.apply(params, state.networks, inputs(batch), train=True)
+        rng_encoder, rng_decoder = noise.keys(rng, 2)
+        q, nets = recognition.apply(
+            params, state.networks, inputs(batch), train=True, rng=rng_encoder
+        )
         z = gaussian_sample(rng, q.mean, q.log_variance, index=batch["index"])
         if estimator == "score_function":
             z = jax.lax.stop_gradient(z)
-        out, nets["decoder"] = decode(params, state.networks, z, x, train=True)
+        out, nets["decoder"] = decode(
+            params, state.networks, z, x, train=True, rng=rng_decoder
+        )
         log_p = log_likelihood(x, out)
         kl = gaussian_kl(q.mean, q.log_variance, *prior.apply(params, batch))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.losses import normalize
-from rl_jax.methods import inputs
+from rl_jax.methods import inputs, noise
 from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Batch, Method, Network, Params
 
@@ -55,8 +55,8 @@ def image_text(
         encoder, text = (micro_batched(net, micro_batch) for net in (encoder, text))
     towers = {"encoder": encoder, "text": text}
 
-    def run(params, state, name, x, *, train):
-        y, own = towers[name].apply(params[name], state[name], x, train=train)
+    def run(params, state, name, x, *, train, rng=None):
+        y, own = towers[name].apply(params[name], state[name], x, train=train, rng=rng)
         if y.ndim != 2:
             raise UsageError(
                 f"{factory}: {name} must give one vector for each example, [B, D], got "
@@ -83,8 +83,11 @@ def image_text(
     def loss(params, state, batch, rng):
         tokens = one_of(rng, batch["index"], captions(factory, batch))
         image = inputs.one_view(factory, batch)
-        h, encoder_state = run(params, state, "encoder", image, train=True)
-        g, text_state = run(params, state, "text", tokens, train=True)
+        rng_encoder, rng_text = noise.keys(rng, 2)
+        h, encoder_state = run(
+            params, state, "encoder", image, train=True, rng=rng_encoder
+        )
+        g, text_state = run(params, state, "text", tokens, train=True, rng=rng_text)
         z, u = h @ params["encoder_projection"], g @ params["text_projection"]
         value, metrics = criterion(z, u, params)
         features = {"h": h[:, None], "z": jnp.stack([z, u], axis=1)}

@@ -47,9 +47,10 @@ def joint_embedding(
         return tower.init(encoder, projector, rng, tower.two_views(batch)[:, 0])
 
     def loss(params, state, batch, rng):
-        del rng
         x = tower.flatten_views(tower.two_views(batch))
-        out, state = tower.apply(encoder, projector, params, state, x, train=True)
+        out, state = tower.apply(
+            encoder, projector, params, state, x, train=True, rng=rng
+        )
         features = {name: tower.split_views(v, 2) for name, v in out.items()}
         z = features["z"]
         value = criterion(z[:, 0], z[:, 1], *(batch[name] for name in given))

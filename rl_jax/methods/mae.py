@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
-from rl_jax.methods import inputs
+from rl_jax.methods import inputs, noise
 from rl_jax.types import Aux, Method, Network
 
 
@@ -64,12 +64,13 @@ def mae(
         )
         return patch, networks.Patches(networks.patchify(image, patch), positions)
 
-    def forward(params, state, patches, order, *, train):
+    def forward(params, state, patches, order, *, train, rng=None):
         """Tokens of the first patches of `order`, and pixels of the others."""
+        rng_encoder, rng_decoder = noise.keys(rng, 2)
         kept = patches_left_in(order.shape[1], mask_ratio)
         seen = jax.tree.map(lambda x: _take(x, order[:, :kept]), patches)
         tokens, encoder_state = encoder.apply(
-            params["encoder"], state["encoder"], seen, train=train
+            params["encoder"], state["encoder"], seen, train=train, rng=rng_encoder
         )
         masked = _take(patches.positions, order[:, kept:])
         hidden, decoder_state = decoder.apply(
@@ -77,6 +78,7 @@ def mae(
             state["decoder"],
             networks.Masked(tokens, seen.positions, masked),
             train=train,
+            rng=rng_decoder,
         )
         head = networks.linear(out=patches.values.shape[-1])
         pixels, _ = head.apply(
@@ -111,7 +113,9 @@ def mae(
     def loss(params, state, batch, rng):
         _, patches = cut(params, state, inputs.one_view("mae", batch))
         order = random_orders(rng, batch["index"], patches.values.shape[1])
-        tokens, pixels, state = forward(params, state, patches, order, train=True)
+        tokens, pixels, state = forward(
+            params, state, patches, order, train=True, rng=rng
+        )
         target = patches.values
         if normalise_patches:
             target = losses.normalise_patches(target)

@@ -83,8 +83,7 @@ def memory_bank(
     if micro_batch is not None:
         encoder = micro_batched(encoder, micro_batch)
 
-    def forward(params, state, x, *, train):
-        return tower.apply(encoder, projector, params, state, x, train=train)
+    forward = functools.partial(tower.apply, encoder, projector)
 
     def init(rng, batch):
         index = inputs.take("memory_bank", batch, "index")
@@ -109,7 +108,7 @@ def memory_bank(
     def loss(params, state, batch, rng):
         index = inputs.take("memory_bank", batch, "index")
         x = inputs.one_view("memory_bank", batch)
-        out, network = forward(params, state.network, x, train=True)
+        out, network = forward(params, state.network, x, train=True, rng=rng)
         z, own, known = normalize(out["z"]), state.rows[index], state.seen[index]
 
         chosen = sample(rng)

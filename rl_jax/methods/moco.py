@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from rl_jax.errors import UsageError
 from rl_jax.losses import info_nce, normalize
 from rl_jax.memory import Queue, empty_queue, enqueue
-from rl_jax.methods import momentum, tower
+from rl_jax.methods import momentum, noise, tower
 from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.methods.sharpness import sharpness
 from rl_jax.pairwise import Precision
@@ -112,19 +112,20 @@ def moco(
         return params, MoCoState(state, params, state, queue)
 
     def loss(params, state, batch, rng):
-        del rng
         both = tower.two_views(batch)
         views = [both[:, 0], both[:, 1]]
+        rngs = iter(noise.keys(rng, 4))
         online, queries, keys = state.online, [], []
         for x in views if symmetric else views[:1]:
-            out, online = forward(params, online, x, train=True)
+            out, online = forward(params, online, x, train=True, rng=next(rngs))
             queries.append(out)
 
         target, target_state = follow(
             state.target, state.target_state, params, online, decay=decay
         )
         for x in reversed(views) if symmetric else views[1:]:
-            out, target_state = see(target, target_state, tower.deal(x, split))
+            x = tower.deal(x, split)
+            out, target_state = see(target, target_state, x, rng=next(rngs))
             keys.append(normalize(tower.deal(out["z"], len(x) // split)))
 
         against_queue = functools.partial(

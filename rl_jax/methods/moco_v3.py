@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from rl_jax import networks
 from rl_jax.losses import info_nce
 from rl_jax.memory import cosine_decay
-from rl_jax.methods import arguments, momentum, tower
+from rl_jax.methods import arguments, momentum, noise, tower
 from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.methods.sharpness import sharpness
 from rl_jax.pairwise import Precision
@@ -101,11 +101,15 @@ def moco_v3(
         return params, MoCoV3State(state, target, target_state, step)
 
     def loss(params, state, batch, rng):
-        del rng
+        rng_online, rng_predictor, rng_target = noise.keys(rng, 3)
         x = tower.flatten_views(tower.two_views(batch))
-        out, online = forward(params, state.online, x, train=True)
+        out, online = forward(params, state.online, x, train=True, rng=rng_online)
         q, head = predictor.apply(
-            params["predictor"], state.online["predictor"], out["z"], train=True
+            params["predictor"],
+            state.online["predictor"],
+            out["z"],
+            train=True,
+            rng=rng_predictor,
         )
 
         m = jnp.asarray(decay, jnp.float32)
@@ -120,7 +124,12 @@ def moco_v3(
             statistics=target_statistics,
         )
         goal, target_state = momentum.forward(
-            forward, target, target_state, x, statistics=target_statistics
+            forward,
+            target,
+            target_state,
+            x,
+            rng=rng_target,
+            statistics=target_statistics,
         )
 
         q, k = tower.split_views(q, 2), tower.split_views(goal["z"], 2)

@@ -5,7 +5,8 @@ the target runs as in training, on statistics of its own batch and with running 
 of its own (the authors of MoCo, BYOL, DINO and MoCo v3; lightly, solo-learn).
 "average": running statistics are averaged like parameters, and the target normalises
 with them (EMAN, Cai et al. 2021, arXiv:2101.08482). stable-pretraining averages them
-too, but its target runs as in training: they then matter in evaluation only.
+too, but its target runs as in training: they then matter in evaluation only. Dropout
+and stochastic depth follow: "own" draws masks for the target, "average" has none.
 """
 
 from collections.abc import Callable
@@ -76,17 +77,19 @@ def forward(
     target_state: State,
     x,
     *,
+    rng: chex.PRNGKey | None = None,
     statistics: Statistics = "own",
 ):
     """What the target makes of x, and its batch statistics afterwards.
 
     Args:
-      network: `(params, state, x, *, train) -> (out, state)`.
+      network: `(params, state, x, *, train, rng) -> (out, state)`.
       target, target_state: from `follow`.
       x: what the network takes.
+      rng: for its noise, where it runs as in training.
       statistics: which of them normalise: of this batch, or the averages.
     """
-    return network(target, target_state, x, train=statistics == "own")
+    return network(target, target_state, x, train=statistics == "own", rng=rng)
 
 
 def encode(

@@ -28,8 +28,8 @@ class GaussianEncoder(NamedTuple):
 
     Attributes:
       init: `(rng, x) -> (params, state)`, each keyed `encoder` and `code`.
-      apply: `(params, state, x, *, train) -> (Posterior, state)`; reads those two keys
-        of `params` and `state`, whatever else they hold.
+      apply: `(params, state, x, *, train, rng=None) -> (Posterior, state)`; reads those
+        two keys of `params` and `state`, whatever else they hold.
     """
 
     init: Any
@@ -51,9 +51,9 @@ def gaussian_encoder(
     def init(rng, x):
         return networks.chain(encoder=encoder, code=code).init(rng, x)
 
-    def apply(params, state, x, *, train):
+    def apply(params, state, x, *, train, rng=None):
         h, encoder_state = encoder.apply(
-            params["encoder"], state["encoder"], x, train=train
+            params["encoder"], state["encoder"], x, train=train, rng=rng
         )
         out, code_state = code.apply(params["code"], state["code"], h, train=train)
         mean, log_variance = jnp.split(jnp.asarray(out, jnp.float32), 2, axis=-1)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
-from rl_jax.methods import inputs
+from rl_jax.methods import inputs, noise
 from rl_jax.methods.classifier import cross_entropy
 from rl_jax.types import Aux, Method, Network
 
@@ -72,11 +72,16 @@ def pretext(encoder: Network, head: Network | None, task: Task) -> Method:
 
     def loss(params, state, batch, rng):
         parts, answer = ask(rng, batch)
+        rng_encoder, rng_top = noise.keys(rng, 2)
         h, encoder_state = encoder.apply(
-            params["encoder"], state["encoder"], flat(parts), train=True
+            params["encoder"],
+            state["encoder"],
+            flat(parts),
+            train=True,
+            rng=rng_encoder,
         )
         joined = h.reshape(answer.size, -1)
-        logits, top_state = top.apply(params, state, joined, train=True)
+        logits, top_state = top.apply(params, state, joined, train=True, rng=rng_top)
         value, accuracy = cross_entropy(logits, answer.reshape(-1))
         first = h.reshape(*parts.shape[:3], -1)[:, 0].mean(1)
         features = {"h": jax.lax.stop_gradient(first[:, None])}

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
-from rl_jax.methods import inputs
+from rl_jax.methods import inputs, noise
 from rl_jax.types import Aux, Method, Network
 
 Error = Literal["squared", "cross_entropy"]
@@ -53,13 +53,14 @@ def autoencoding(
             f"{name}: error must be one of squared, cross_entropy, got {error!r}"
         )
 
-    def forward(params, state, x, seen, *, train):
+    def forward(params, state, x, seen, *, train, rng=None):
         """Representations, the decoder's output in the shape of x, and the state."""
+        rng_encoder, rng_decoder = noise.keys(rng, 2)
         h, encoder_state = encoder.apply(
-            params["encoder"], state["encoder"], seen, train=train
+            params["encoder"], state["encoder"], seen, train=train, rng=rng_encoder
         )
         out, decoder_state = decoder(x).apply(
-            params["decoder"], state["decoder"], h, train=train
+            params["decoder"], state["decoder"], h, train=train, rng=rng_decoder
         )
         state = {"encoder": encoder_state, "decoder": decoder_state}
         return h, in_shape_of(name, out, x), state
@@ -83,7 +84,7 @@ def autoencoding(
     def loss(params, state, batch, rng):
         x = inputs.image(name, batch)
         seen = corrupt(rng, x, batch["index"])
-        h, out, state = forward(params, state, x, seen, train=True)
+        h, out, state = forward(params, state, x, seen, train=True, rng=rng)
         if error == "cross_entropy":
             value = -jnp.mean(losses.bernoulli_log_likelihood(x, out))
         else:

@@ -4,7 +4,7 @@ import jax
 
 from rl_jax import networks
 from rl_jax.losses import negative_cosine
-from rl_jax.methods import tower
+from rl_jax.methods import noise, tower
 from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network
 
@@ -49,11 +49,17 @@ def simsiam(
         return everything.init(rng, tower.two_views(batch)[:, 0])
 
     def loss(params, state, batch, rng):
-        del rng
+        rng_tower, rng_predictor = noise.keys(rng, 2)
         x = tower.flatten_views(tower.two_views(batch))
-        out, new_state = tower.apply(encoder, projector, params, state, x, train=True)
+        out, new_state = tower.apply(
+            encoder, projector, params, state, x, train=True, rng=rng_tower
+        )
         p, head_state = predictor.apply(
-            params["predictor"], state["predictor"], out["z"], train=True
+            params["predictor"],
+            state["predictor"],
+            out["z"],
+            train=True,
+            rng=rng_predictor,
         )
         features = {name: tower.split_views(v, 2) for name, v in out.items()}
         p, z = tower.split_views(p, 2), features["z"]

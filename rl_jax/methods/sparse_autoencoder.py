@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
-from rl_jax.methods import arguments, inputs
+from rl_jax.methods import arguments, inputs, noise
 from rl_jax.methods.reconstruction import explained
 from rl_jax.types import Aux, Method, Network, State
 
@@ -121,10 +121,10 @@ def sparse_autoencoder(
         return params, SparseState(encoder_state, jnp.zeros(units, jnp.int32))
 
     def loss(params, state, batch, rng):
-        del rng
+        (rng_encoder,) = noise.keys(rng, 1)
         x = inputs.image(name, batch)
         a, encoder_state = encoder.apply(
-            params["encoder"], state.encoder, x, train=True
+            params["encoder"], state.encoder, x, train=True, rng=rng_encoder
         )
         a = jnp.asarray(a, jnp.float32)
         z, on = code(a)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
-from rl_jax.methods import arguments, inputs
+from rl_jax.methods import arguments, inputs, noise
 from rl_jax.methods.classifier import cross_entropy
 from rl_jax.types import Aux, Method, Network
 
@@ -50,9 +50,10 @@ def supervised(
     def init(rng, batch):
         return network.init(rng, inputs.one_view("supervised", batch))
 
-    def forward(params, state, x, *, train):
+    def forward(params, state, x, *, train, rng=None):
+        (rng_encoder,) = noise.keys(rng, 1)
         h, encoder_state = encoder.apply(
-            params["encoder"], state["encoder"], x, train=train
+            params["encoder"], state["encoder"], x, train=train, rng=rng_encoder
         )
         logits, classifier_state = classifier.apply(
             params["classifier"], state["classifier"], h, train=train
@@ -61,10 +62,9 @@ def supervised(
         return {"h": h, "logits": logits}, state
 
     def loss(params, state, batch, rng):
-        del rng
         label = inputs.take("supervised", batch, "label")
         x = inputs.one_view("supervised", batch)
-        out, state = forward(params, state, x, train=True)
+        out, state = forward(params, state, x, train=True, rng=rng)
         ce, accuracy = cross_entropy(out["logits"], label, smoothing=label_smoothing)
         value = ce
         if feature_penalty:

@@ -89,8 +89,7 @@ def swav(
         return params, SwAVState(state, jnp.zeros([], jnp.int32))
 
     def loss(params, state, batch, rng):
-        del rng
-        out, online = forward(params, state.online, batch, train=True)
+        out, online = forward(params, state.online, batch, train=True, rng=rng)
         weights = shared.frozen(params["prototypes"], state.step, frozen_steps)
         scores = prototype_scores(out["z"], weights)
         large = jax.lax.stop_gradient(scores[:, :2])

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
+from rl_jax.methods import noise
 from rl_jax.types import Batch, Network, Params, State
 
 
@@ -27,13 +28,18 @@ def apply(
     x: chex.Array,
     *,
     train: bool,
+    rng: chex.PRNGKey | None = None,
 ) -> tuple[dict[str, chex.Array], State]:
-    """`{"h": f(x), "z": g(f(x))}`, each [N, D], and the new state."""
+    """`{"h": f(x), "z": g(f(x))}`, each [N, D], and the new state.
+
+    `rng` is for the noise of both in training.
+    """
+    rng_encoder, rng_projector = noise.keys(rng, 2)
     h, encoder_state = encoder.apply(
-        params["encoder"], state["encoder"], x, train=train
+        params["encoder"], state["encoder"], x, train=train, rng=rng_encoder
     )
     z, projector_state = projector.apply(
-        params["projector"], state["projector"], h, train=train
+        params["projector"], state["projector"], h, train=train, rng=rng_projector
     )
     return {"h": h, "z": z}, {"encoder": encoder_state, "projector": projector_state}
 
@@ -54,6 +60,7 @@ def apply_crops(
     batch: Batch,
     *,
     train: bool,
+    rng: chex.PRNGKey | None = None,
 ) -> tuple[dict[str, chex.Array], State]:
     """As `apply`, of all views of a batch: two, and `local_views` where it has them.
 
@@ -69,16 +76,21 @@ def apply_crops(
     sizes = [two_views(batch)]
     if "local_views" in batch:
         sizes.append(batch["local_views"])
+    *rngs, rng_projector = noise.keys(rng, len(sizes) + 1)
     encoder_state, parts = state["encoder"], []
-    for views in sizes:
+    for views, rng_encoder in zip(sizes, rngs, strict=True):
         x = views.reshape(-1, *views.shape[2:])
         h, encoder_state = encoder.apply(
-            params["encoder"], encoder_state, x, train=train
+            params["encoder"], encoder_state, x, train=train, rng=rng_encoder
         )
         parts.append(split_views(h, views.shape[1]))
     h = jnp.concatenate(parts, axis=1)
     z, projector_state = projector.apply(
-        params["projector"], state["projector"], h.reshape(-1, h.shape[-1]), train=train
+        params["projector"],
+        state["projector"],
+        h.reshape(-1, h.shape[-1]),
+        train=train,
+        rng=rng_projector,
     )
     out = {"h": h, "z": split_views(z, h.shape[1])}
     return out, {"encoder": encoder_state, "projector": projector_state}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from rl_jax import networks
 from rl_jax.losses import gaussian_kl, gaussian_sample, info_nce
-from rl_jax.methods import arguments, posterior, tower
+from rl_jax.methods import arguments, noise, posterior, tower
 from rl_jax.methods.classifier import cross_entropy
 from rl_jax.methods.inputs import image, take
 from rl_jax.types import Aux, Method, Network
@@ -55,7 +55,8 @@ def vib(
 
     def loss(params, state, batch, rng):
         label, x = take("vib", batch, "label"), image("vib", batch)
-        q, new = recognition.apply(params, state, x, train=True)
+        (rng_encoder,) = noise.keys(rng, 1)
+        q, new = recognition.apply(params, state, x, train=True, rng=rng_encoder)
         t = gaussian_sample(rng, q.mean, q.log_variance, index=batch["index"])
         logits, new["classifier"] = classifier.apply(
             params["classifier"], state["classifier"], t, train=True
@@ -117,7 +118,8 @@ def contrastive_vib(
 
     def loss(params, state, batch, rng):
         x = tower.flatten_views(tower.two_views(batch))
-        q, state = recognition.apply(params, state, x, train=True)
+        (rng_encoder,) = noise.keys(rng, 1)
+        q, state = recognition.apply(params, state, x, train=True, rng=rng_encoder)
         mean, log_variance = (tower.split_views(s, 2) for s in (q.mean, q.log_variance))
         t = gaussian_sample(rng, mean, log_variance, index=batch["index"])
         distortion = info_nce(t[:, 0], t[:, 1], temperature=temperature)

@@ -1,5 +1,7 @@
 """Networks: factories of `Network(init, apply)`; the only folder that imports flax."""
 
+from typing import TYPE_CHECKING
+
 from rl_jax.networks.convnet import convnet
 from rl_jax.networks.decoders import conv_decoder, mlp_decoder
 from rl_jax.networks.heads import linear, prediction_head, projection_head, task_head
@@ -13,6 +15,9 @@ from rl_jax.networks.resnet import resnet
 from rl_jax.networks.text import text_transformer, token_embedding
 from rl_jax.networks.vit import Masked, mae_decoder, vit
 
+if TYPE_CHECKING:
+    from rl_jax.networks.nnx import from_nnx
+
 __all__ = [
     "BatchNorm",
     "Masked",
@@ -21,6 +26,7 @@ __all__ = [
     "conv_decoder",
     "convnet",
     "from_linen",
+    "from_nnx",
     "gru",
     "in_order",
     "layers_of",
@@ -41,3 +47,12 @@ __all__ = [
     "unpatchify",
     "vit",
 ]
+
+
+def __getattr__(name: str):
+    """`from_nnx`, on first use: NNX takes as long to import as half of this package."""
+    if name != "from_nnx":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rl_jax.networks.nnx import from_nnx
+
+    return from_nnx

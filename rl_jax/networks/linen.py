@@ -19,11 +19,12 @@ def from_linen(module: nn.Module) -> Network:
     `init` needs only the shapes and dtypes of x: it does not run the forward pass.
 
     Args:
-      module: called as `module(x, train=bool)`, x an array or a tuple of them; noise,
-        if any, comes from the rng stream `dropout`, of the `rng` that `apply` is given.
-        The methods of this library give none. An attribute `split` is the number
-        of groups of rows that its BatchNorm layers keep apart, and becomes the
-        network's. Its layers are what it notes by `networks.tell`.
+      module: called as `module(x, train=bool)`, x an array or a tuple of them. Noise in
+        training, such as that of `nn.Dropout`, is drawn from the rng stream `dropout`,
+        which is the `rng` that `apply` is given; methods give one to every pass. An
+        attribute `split` is the number of groups of rows that its BatchNorm layers keep
+        apart, and becomes the network's. Its layers are what it notes by
+        `networks.tell`.
 
     Returns:
       A network. `state` holds every collection but `params`, `{}` where there is
@@ -73,8 +74,8 @@ def _run(module: nn.Module, params, state, x, **how):
         ) from None
     except InvalidRngError:
         raise UsageError(
-            f"{type(module).__name__}: it draws noise in training (dropout?), but no "
-            "rng was given; methods give none to their networks, so leave the noise out"
+            f"{type(module).__name__}: it draws noise in training, from the stream "
+            "`dropout` alone, and was given no rng; pass apply(..., rng=key)"
         ) from None
 
 

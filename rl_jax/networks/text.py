@@ -33,7 +33,6 @@ class TextTransformer(nn.Module):
     @nn.compact
     def __call__(self, tokens: jax.Array, *, train: bool) -> jax.Array:
         """Tokens [B, L] to [B, width], or [B, L, width] where nothing is pooled."""
-        del train
         if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise UsageError(
                 f"text_transformer: expected tokens int32 [B, L], got {tokens.dtype} "
@@ -50,7 +49,8 @@ class TextTransformer(nn.Module):
         places = self.param("positions", embedding_init, (self.length, self.width))
         real = tokens != PADDING
         x = jnp.take(words, tokens, axis=0)
-        x = self.transformer(x + places[None, : tokens.shape[1]], real)
+        x += places[None, : tokens.shape[1]]
+        x = self.transformer(x, real, train=train)
 
         if self.pool == "none":
             return x
@@ -72,6 +72,7 @@ def text_transformer(
     mlp_ratio: float = 4.0,
     pool: Literal["mean", "first", "last", "none"] = "mean",
     causal: bool = False,
+    dropout: float = 0.0,
     dtype: Dtype = "float32",
     remat: bool = False,
 ) -> Network:
@@ -93,6 +94,9 @@ def text_transformer(
         token of the last layer.
       causal: a token sees itself and the tokens before it only; with pool="last" this
         is the text side of CLIP (Radford et al. 2021, arXiv:2103.00020).
+      dropout: probability in training that a number is dropped, of the embeddings and
+        of what each attention and each MLP adds (Vaswani et al. 2017, arXiv:1706.03762;
+        theirs is 0.1); weights of the attention are never dropped.
       dtype: of products and activations; parameters, softmax, the statistics of the
         normalisation and the output are float32.
       remat: compute each block again in the backward pass, to save memory.
@@ -112,6 +116,7 @@ def text_transformer(
         heads=heads,
         mlp_ratio=mlp_ratio,
         dtype=dtype,
+        dropout=dropout,
     )
     check_choice("text_transformer", "pool", pool, POOLS)
     transformer = Transformer(
@@ -121,6 +126,7 @@ def text_transformer(
         dtype=dtype,
         remat=remat,
         causal=causal,
+        dropout=dropout,
     )
     return from_linen(
         TextTransformer(

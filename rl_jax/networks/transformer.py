@@ -1,7 +1,7 @@
 """Transformer blocks, shared by text and image networks."""
 
 import functools
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from rl_jax.errors import UsageError
 from rl_jax.networks.attention import attend
+from rl_jax.networks.dropout import check_rates, dropout
 from rl_jax.networks.layers import pooled, tell, telling
 from rl_jax.networks.linen import check_sizes
 
@@ -58,6 +59,18 @@ class Projections(nn.Module):
         ]
 
 
+class Noise(NamedTuple):
+    """What a block drops in training.
+
+    Attributes:
+      rng: key of the block.
+      drop_path: probability that a branch adds nothing to an example.
+    """
+
+    rng: jax.Array
+    drop_path: jax.Array
+
+
 class Block(nn.Module):
     """x + Attention(LN(x)), then x + MLP(LN(x)), the MLP with one hidden GELU layer.
 
@@ -68,10 +81,25 @@ class Block(nn.Module):
     mlp_ratio: float
     dtype: jnp.dtype
     causal: bool = False
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, real: jax.Array | None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        real: jax.Array | None,
+        noise: Noise | None = None,
+    ) -> jax.Array:
         """[B, L, width] to the same; tokens not `real` [B, L] are attended by none."""
+
+        def thinned(branch, number):
+            if noise is None:
+                return branch
+            rng, path_rng = jax.random.split(jax.random.fold_in(noise.rng, number))
+            if self.dropout:
+                branch = dropout(rng, branch, self.dropout)
+            return dropout(path_rng, branch, noise.drop_path, rows=True)
+
         *rows, width = x.shape
         y = Norm(dtype=self.dtype, name="norm1")(x)
         split = (*rows, self.heads, width // self.heads)
@@ -83,12 +111,13 @@ class Block(nn.Module):
             mask=None if real is None else real[:, None, None],
             causal=self.causal,
         )
-        x += Dense(width, dtype=self.dtype, name="out")(y.reshape(x.shape))
+        y = Dense(width, dtype=self.dtype, name="out")(y.reshape(x.shape))
+        x += thinned(y, 0)
 
         y = Norm(dtype=self.dtype, name="norm2")(x)
         y = Dense(int(width * self.mlp_ratio), dtype=self.dtype, name="mlp1")(y)
         y = gelu(y)
-        return x + Dense(width, dtype=self.dtype, name="mlp2")(y)
+        return x + thinned(Dense(width, dtype=self.dtype, name="mlp2")(y), 1)
 
 
 class Transformer(nn.Module):
@@ -102,6 +131,10 @@ class Transformer(nn.Module):
       remat: keep the input of each block only, and compute the block again in the
         backward pass.
       causal: a token sees itself and what comes before it.
+      dropout: probability in training that a number of the input, or of what a layer
+        adds, is dropped.
+      drop_path: that the last block adds nothing to an example; of block i of n it is
+        (i − 1) / (n − 1) as much.
     """
 
     depth: int
@@ -110,18 +143,30 @@ class Transformer(nn.Module):
     dtype: str
     remat: bool
     causal: bool = False
+    dropout: float = 0.0
+    drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, real: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, real: jax.Array | None = None, *, train: bool
+    ) -> jax.Array:
         """[B, L, width] to float32 of that shape; `real` [B, L] bool, None: all."""
         dtype = DTYPES[self.dtype]
         x = x.astype(dtype)
+        noise = None
+        if train and (self.dropout or self.drop_path):
+            rng, *rngs = jax.random.split(self.make_rng("dropout"), self.depth + 1)
+            if self.dropout:
+                x = dropout(rng, x, self.dropout)
+            growing = jnp.linspace(0.0, self.drop_path, self.depth)
+            noise = Noise(jnp.stack(rngs), growing)
         block = functools.partial(
             Block,
             heads=self.heads,
             mlp_ratio=self.mlp_ratio,
             dtype=dtype,
             causal=self.causal,
+            dropout=self.dropout,
         )
         names = [f"block{i + 1}" for i in range(self.depth)]
         if self.remat and not self.is_initializing():
@@ -131,24 +176,34 @@ class Transformer(nn.Module):
             asked = telling(self)
 
             @functools.partial(jax.checkpoint, prevent_cse=False)
-            def step(x, params):
-                x = one.apply({"params": params}, x, real)
+            def step(x, given):
+                params, noise = given
+                x = one.apply({"params": params}, x, real, noise)
                 return x, pooled(x, real) if asked else None
 
             params = [self.variables["params"][name] for name in names]
             stacked = jax.tree.map(lambda *p: jnp.stack(p), *params)
-            x, layers = jax.lax.scan(step, x, stacked)
+            x, layers = jax.lax.scan(step, x, (stacked, noise))
             for i in range(self.depth if asked else 0):
                 tell(self, i + 1, layers[i])
         else:
             for i, name in enumerate(names):
-                x = block(name=name)(x, real)
+                own = jax.tree.map(lambda drawn, i=i: drawn[i], noise)
+                x = block(name=name)(x, real, own)
                 tell(self, i + 1, x, real)
         return Norm(dtype=jnp.float32, name="norm")(x)
 
 
 def check_transformer(
-    factory: str, *, width: int, depth: int, heads: int, mlp_ratio: float, dtype: str
+    factory: str,
+    *,
+    width: int,
+    depth: int,
+    heads: int,
+    mlp_ratio: float,
+    dtype: str,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
 ) -> None:
     """Refuses what `Transformer` cannot be made of.
 
@@ -156,6 +211,7 @@ def check_transformer(
       UsageError: naming the factory and the argument.
     """
     check_sizes(factory, width=width, depth=depth, heads=heads)
+    check_rates(factory, dropout=dropout, drop_path=drop_path)
     if width % heads:
         raise UsageError(
             f"{factory}: heads must divide the width, got heads={heads} and "

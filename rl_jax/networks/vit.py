@@ -51,7 +51,6 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array | Patches, *, train: bool) -> jax.Array:
         """[B, H, W, C] or `Patches` to [B, width] or [B, L, width]."""
-        del train
         dtype = DTYPES[self.transformer.dtype]
         size = None
         if not isinstance(x, Patches):
@@ -65,7 +64,7 @@ class ViT(nn.Module):
             cls = jnp.broadcast_to(cls, (tokens.shape[0], 1, self.width))
             tokens = jnp.concatenate([cls, tokens], axis=1)
 
-        tokens = self.transformer(tokens)
+        tokens = self.transformer(tokens, train=train)
         if self.pool == "none":
             return tokens
         return tokens[:, 0] if self.pool == "cls" else jnp.mean(tokens, axis=1)
@@ -101,13 +100,13 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: Masked, *, train: bool) -> jax.Array:
         """`Masked` to [B, M, width]."""
-        del train
         hidden = self.param("mask", embedding_init, (1, 1, self.width))
         hidden += sincos(x.masked, self.width)
         dtype = DTYPES[self.transformer.dtype]
         seen = Dense(self.width, dtype=dtype, name="embed")(x.tokens)
         seen += sincos(x.positions, self.width)
-        tokens = self.transformer(jnp.concatenate([seen, hidden], axis=1))
+        tokens = jnp.concatenate([seen, hidden], axis=1)
+        tokens = self.transformer(tokens, train=train)
         return tokens[:, x.tokens.shape[1] :]
 
 
@@ -121,6 +120,8 @@ def vit(
     mlp_ratio: float = 4.0,
     positions: Literal["sincos", "learned"] = "sincos",
     pool: Literal["mean", "cls", "none"] = "mean",
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
     dtype: Dtype = "float32",
     remat: bool = False,
 ) -> Network:
@@ -141,6 +142,12 @@ def vit(
       positions: sincos: fixed, for images of any size; learned: a parameter of the
         grid of patches that the network is initialised with.
       pool: mean over the patches; cls token; or none, every patch of the last layer.
+      dropout: probability in training that a number is dropped, of the embeddings and
+        of what each attention and each MLP adds (Vaswani et al. 2017, arXiv:1706.03762;
+        theirs is 0.1); weights of the attention are never dropped.
+      drop_path: probability in training that the last block adds nothing to an example,
+        growing from 0 at the first (stochastic depth, Huang et al. 2016,
+        arXiv:1603.09382); 0.1 is usual.
       dtype: of products and activations; parameters, softmax, the statistics of the
         normalisation and the output are float32.
       remat: compute each block again in the backward pass, to save memory.
@@ -160,12 +167,25 @@ def vit(
     given = zip((width, depth, heads), SIZES[size], strict=True)
     width, depth, heads = (own if own is not None else usual for own, usual in given)
     check_transformer(
-        "vit", width=width, depth=depth, heads=heads, mlp_ratio=mlp_ratio, dtype=dtype
+        "vit",
+        width=width,
+        depth=depth,
+        heads=heads,
+        mlp_ratio=mlp_ratio,
+        dtype=dtype,
+        dropout=dropout,
+        drop_path=drop_path,
     )
     if positions == "sincos":
         _check_quarters("vit", width)
     transformer = Transformer(
-        depth=depth, heads=heads, mlp_ratio=mlp_ratio, dtype=dtype, remat=remat
+        depth=depth,
+        heads=heads,
+        mlp_ratio=mlp_ratio,
+        dtype=dtype,
+        remat=remat,
+        dropout=dropout,
+        drop_path=drop_path,
     )
     return from_linen(
         ViT(

@@ -37,13 +37,7 @@ def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None)
     Raises:
       UsageError: naming both numbers, or the kind of the mesh's axis.
     """
-    for rows in (x, y):
-        if rows is not None and _is_explicit(rows):
-            raise UsageError(
-                f"{name}: the rows are shared out over an axis of an explicit mesh, "
-                "whose products JAX leaves to the caller; make the mesh with "
-                "axis_types=(jax.sharding.AxisType.Auto,), as train.data_mesh() does"
-            )
+    check_axes(name, *(rows for rows in (x, y) if rows is not None))
     count = devices()
     if len(x) % count:
         raise UsageError(
@@ -57,12 +51,21 @@ def check(name: str, x: chex.Array, y: chex.Array | None, use_ring: bool | None)
         )
 
 
-def _is_explicit(x: chex.Array) -> bool:
-    """Whether the type of an array says that its rows lie on several devices."""
-    sharding = jax.typeof(x).sharding
-    rows = sharding.spec[0] if len(sharding.spec) else None
-    explicit = AxisType.Explicit in sharding.mesh.axis_types
-    return explicit and rows is not None
+def check_axes(name: str, *arrays: chex.Array) -> None:
+    """Refuses arrays whose type says that their rows lie on several devices.
+
+    Raises:
+      UsageError: naming the kind of mesh that does it.
+    """
+    for x in arrays:
+        sharding = jax.typeof(x).sharding
+        rows = sharding.spec[0] if len(sharding.spec) else None
+        if AxisType.Explicit in sharding.mesh.axis_types and rows is not None:
+            raise UsageError(
+                f"{name}: the rows are shared out over an axis of an explicit mesh, "
+                "whose products JAX leaves to the caller; make the mesh with "
+                "axis_types=(jax.sharding.AxisType.Auto,), as train.data_mesh() does"
+            )
 
 
 def sums(plan: Plan, given: Operands, *, use_ring: bool | None):

@@ -206,3 +206,15 @@ def test_embeddings_must_be_floating(name):
     two = jax.ShapeDtypeStruct((4, 3), jnp.int32)
     with pytest.raises(UsageError, match=f"{name}: .*int32"):
         jax.eval_shape(getattr(losses, name), one, two)
+
+
+@pytest.mark.parametrize("loss", [losses.barlow_twins, losses.vicreg])
+def test_rows_of_an_explicit_mesh_are_refused_in_one_line(loss):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 4)), jnp.float32)
+    mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        shared = share(mesh, x)
+        assert jnp.isfinite(loss(x, x[::-1]))
+        for f in (loss, jax.jit(loss)):
+            with pytest.raises(UsageError, match="rows are shared out over an axis of"):
+                f(shared, shared)

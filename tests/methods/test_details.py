@@ -275,6 +275,12 @@ def moco_v3(**options):
             lambda: methods.moco(ENCODER, PROJECTOR, target_statistics="both"),
             "moco: target_statistics must be one of own, average, got 'both'",
         ),
+        (
+            lambda: methods.dino(
+                ENCODER, PROJECTOR, total_steps=1, target_statistics="both"
+            ),
+            "dino: target_statistics",
+        ),
         (lambda: moco_v3(temperature=0.0), "moco_v3: temperature must be > 0"),
         (lambda: moco_v3(decay=1.1), r"moco_v3: decay must be in \[0, 1\], got 1.1"),
         (lambda: moco_v3(total_steps=0), "moco_v3: total_steps must be at least 1"),

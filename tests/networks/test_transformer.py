@@ -15,6 +15,7 @@ from scipy import special
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
+from rl_jax.networks.dropout import dropout
 from rl_jax.networks.transformer import Block, Transformer, gelu
 
 RNG = jax.random.key(0)
@@ -67,6 +68,64 @@ def test_contract(factory):
         params, state, x
     )
     assert_close(evaluated, y, tolerance=1e-5)
+
+
+NOISY = [
+    (networks.text_transformer, {"dropout": 0.3}),
+    (networks.vit, {"dropout": 0.3}),
+    (networks.vit, {"drop_path": 0.6, "depth": 4}),
+]
+
+
+@pytest.mark.parametrize(("factory", "arguments"), NOISY)
+def test_noise_is_of_training_alone(factory, arguments):
+    """And the same of one key, whether blocks are computed again or not."""
+    network, params, state, x = made(factory, **arguments)
+    clean, _ = network.apply(params, state, x, train=False)
+    again = made(factory, remat=True, **arguments)[0]
+    one, other = jax.random.split(RNG)
+
+    def run(network, rng):
+        y, _ = network.apply(params, state, x, train=True, rng=rng)
+        return y
+
+    y = run(network, one)
+    assert_close(run(again, one), y, tolerance=1e-5)
+    assert not np.allclose(y, clean, atol=1e-2)
+    assert not np.allclose(y, run(network, other), atol=1e-2)
+    with pytest.raises(UsageError, match="draws noise in training"):
+        run(network, None)
+
+
+def test_drop_path_grows_and_takes_whole_branches():
+    """Of three blocks none of the first is dropped, half as much of the second."""
+    rate, count = 0.6, 4096
+    network, *_ = made(networks.vit, depth=3, drop_path=rate)
+    image = jnp.broadcast_to(jnp.asarray(IMAGES[:1, :2, :2]), (count, 2, 2, 1))
+    params, state = network.init(RNG, image)
+    y, _ = network.apply(params, state, image, train=True, rng=jax.random.key(2))
+    # One row for each way that branches can be dropped: 2⁴ of the last two blocks.
+    rows, counts = np.unique(np.round(y, 3), axis=0, return_counts=True)
+    assert len(rows) == 16
+    second, third = np.array([0.3, 0.7]), np.array([0.6, 0.4])
+    shares = functools.reduce(np.multiply.outer, [second, second, third, third])
+    np.testing.assert_allclose(
+        np.sort(counts / count), np.sort(shares.ravel()), atol=0.02
+    )
+
+
+def test_dropout_is_right_in_expectation():
+    """Each number, or each row, is 0 with probability p, else x / (1 − p)."""
+    x = jnp.full((2000, 50), 3.0)
+    for rows in (False, True):
+        y = np.asarray(dropout(RNG, x, 0.3, rows=rows))
+        dropped = y == 0
+        np.testing.assert_allclose(y[~dropped], 3 / 0.7, rtol=1e-6)
+        draws = 2000 if rows else 100_000
+        assert abs(dropped.mean() - 0.3) < 5 * (0.21 / draws) ** 0.5
+        assert (dropped == dropped[:, :1]).all() == rows
+    half = dropout(RNG, x.astype(jnp.bfloat16), 0.3)
+    assert half.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
@@ -138,7 +197,10 @@ def test_blocks_computed_again_save_memory():
     x = jax.ShapeDtypeStruct((8, 64, 32), jnp.float32)
     sizes = {}
     for remat in (False, True):
-        network = networks.from_linen(stack(depth=8, remat=remat))
+        stack = Transformer(
+            depth=8, heads=4, mlp_ratio=4.0, dtype="float32", remat=remat
+        )
+        network = networks.from_linen(stack)
         params, state = jax.eval_shape(network.init, RNG, x)
 
         def loss(params, x, network=network, state=state):
@@ -147,17 +209,6 @@ def test_blocks_computed_again_save_memory():
         program = jax.jit(jax.grad(loss)).lower(params, x).compile()
         sizes[remat] = program.memory_analysis().temp_size_in_bytes
     assert sizes[True] < 0.5 * sizes[False]
-
-
-def stack(*, depth, remat=False, causal=False):
-    class Stack(Transformer):
-        def __call__(self, x, *, train):
-            del train
-            return super().__call__(x)
-
-    return Stack(
-        depth=depth, heads=4, mlp_ratio=4.0, dtype="float32", remat=remat, causal=causal
-    )
 
 
 def test_block_equals_the_formula():
@@ -208,6 +259,9 @@ def test_block_equals_the_formula():
         (networks.vit, {"depth": 0}, "vit: depth must be at least 1, got 0"),
         (networks.vit, {"width": 100}, "got heads=6 and width=100"),
         (networks.vit, {"width": 6}, "width must be a multiple of 4"),
+        (networks.vit, {"dropout": 1.0}, "vit: dropout must be in [0, 1), got 1.0"),
+        (networks.vit, {"drop_path": -0.1}, "drop_path must be in [0, 1), got -0.1"),
+        (networks.text_transformer, {"dropout": 2.0}, "text_transformer: dropout must"),
         (networks.vit, {"pool": "max"}, "pool must be one of mean, cls, none"),
         (networks.vit, {"positions": "none"}, "one of sincos, learned, got 'none'"),
         (networks.mae_decoder, {"width": 30, "heads": 3}, "a multiple of 4"),

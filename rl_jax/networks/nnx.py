@@ -1,0 +1,145 @@
+"""NNX modules as networks."""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from rl_jax.errors import UsageError
+from rl_jax.types import Network, Params, State
+
+
+def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
+    """A Flax NNX module as two pure functions.
+
+    Args:
+      make: builds the module, `lambda rngs: MyEncoder(64, rngs=rngs)`. It is called as
+        `module(x)`, after `module.train()` or `module.eval()`. Noise in training, such
+        as that of `nnx.Dropout`, is drawn from the streams that the module holds; they
+        start anew from the `rng` that `apply` is given, and methods give one to every
+        pass.
+
+    Returns:
+      A network that tells no layers. `params` holds every `nnx.Param`, `state` every
+      other variable but streams and intermediates, both as dicts keyed by attribute;
+      evaluation returns the very state it was given.
+
+    Raises:
+      UsageError: for what makes no NNX module; from `init`, for inputs that the module
+        cannot take; while tracing, in training without an `rng` where the module holds
+        streams.
+    """
+    blank = _blank(make)
+    name = type(blank).__name__
+    graph, *blanks = _split(blank)
+    noisy = bool(jax.tree.leaves(blanks[1]))
+
+    def init(rng, x):
+        _, params, _, state = _split(make(nnx.Rngs(_typed(rng))))
+        params, state = _as_dict(params), _as_dict(state)
+        try:
+            jax.eval_shape(lambda x: apply(params, state, x, train=False)[0], x)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"{name}: it cannot take inputs {jnp.shape(x)}: {_first_line(error)}"
+            ) from error
+        return params, state
+
+    def apply(params, state, x, *, train, rng=None):
+        if train and noisy and rng is None:
+            raise UsageError(
+                f"{name}: it draws noise in training and was given no rng; pass "
+                "apply(..., rng=key)"
+            )
+        values = (params, _started(blanks[1], rng), state)
+        parts = [_filled(b, v) for b, v in zip(blanks, values, strict=True)]
+        module = nnx.merge(graph, *parts)
+        if not train:
+            module.eval()
+            return module(x), state
+        module.train()
+        y = module(x)
+        return y, _as_dict(_split(module)[3])
+
+    return Network(init, apply)
+
+
+def _blank(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
+    """The module with shapes for values.
+
+    Raises:
+      UsageError: for anything but a function that makes one.
+    """
+    if not callable(make) or isinstance(make, nnx.Module):
+        raise UsageError(
+            f"from_nnx: expected a function of nnx.Rngs, got {type(make).__name__}; "
+            "write from_nnx(lambda rngs: MyModule(rngs=rngs))"
+        )
+    try:
+        module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    except TypeError as error:
+        raise UsageError(
+            f"from_nnx: expected a function of nnx.Rngs, got one that fails: "
+            f"{_first_line(error)}; write from_nnx(lambda rngs: MyModule(rngs=rngs))"
+        ) from error
+    if not isinstance(module, nnx.Module):
+        raise UsageError(
+            "from_nnx: expected a function that makes an nnx.Module, got one of "
+            f"{type(module).__name__}; networks.from_linen takes modules of Linen"
+        )
+    return module
+
+
+def _split(module: nnx.Module):
+    """Its graph, parameters, streams, and the rest without intermediates."""
+    graph, params, streams, _, rest = nnx.split(
+        module, nnx.Param, nnx.RngState, nnx.Intermediate, ...
+    )
+    return graph, params, streams, rest
+
+
+def _as_dict(state: nnx.State) -> Params | State:
+    """Values by the names of their attributes, numbers in a list as words."""
+    tree = {}
+    for path, variable in nnx.to_flat_state(state):
+        *parents, last = map(str, path)
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = variable.get_value()
+    return tree
+
+
+def _filled(blank: nnx.State, tree: Params | State) -> nnx.State:
+    """The inverse of `_as_dict`, for variables like those of `blank`."""
+    flat = []
+    for path, variable in nnx.to_flat_state(blank):
+        value = tree
+        for name in path:
+            value = value[str(name)]
+        flat.append((path, variable.replace(value)))
+    return nnx.from_flat_state(flat)
+
+
+def _started(streams: nnx.State, rng: chex.PRNGKey | None) -> State:
+    """Streams at their start, each with a key of its own made from `rng`."""
+    rng = jax.random.key(0) if rng is None else _typed(rng)
+
+    def start(i, leaf):
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        return jax.random.split(jax.random.fold_in(rng, i), leaf.shape)
+
+    leaves, tree = jax.tree.flatten(_as_dict(streams))
+    return jax.tree.unflatten(tree, [start(i, leaf) for i, leaf in enumerate(leaves)])
+
+
+def _typed(rng: chex.PRNGKey) -> chex.PRNGKey:
+    typed = jnp.issubdtype(rng.dtype, jax.dtypes.prng_key)
+    return rng if typed else jax.random.wrap_key_data(rng)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
