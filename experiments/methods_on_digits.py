@@ -92,7 +92,7 @@ ROWS = (
     Row("pretext", "context", (), (), "perceptron of patches of 24×24 pixels", 1000),
     Row("sequences", "cpc", ("--data", "strokes"), (), "perceptron of rows of pixels"),
 )
-"""Every method that digits can be given to; `bert` needs text, `ivae` segments."""
+"""Every method of digits; `bert` and `simcse` need text, `ivae` segments."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from rl_jax.methods.probe import with_probe
 from rl_jax.methods.rotation import rotation
 from rl_jax.methods.siglip import siglip
 from rl_jax.methods.simclr import simclr
+from rl_jax.methods.simcse import simcse
 from rl_jax.methods.simsiam import simsiam
 from rl_jax.methods.sparse_autoencoder import sparse_autoencoder
 from rl_jax.methods.sup_con import sup_con
@@ -51,6 +52,7 @@ __all__ = [
     "rotation",
     "siglip",
     "simclr",
+    "simcse",
     "simsiam",
     "sparse_autoencoder",
     "sup_con",

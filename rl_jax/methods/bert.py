@@ -3,7 +3,6 @@
 import functools
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +11,7 @@ from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.losses import weighted_cross_entropy
 from rl_jax.methods import inputs, noise
-from rl_jax.types import MASK, PADDING, Aux, Batch, Method, Network
+from rl_jax.types import MASK, PADDING, Aux, Method, Network
 
 FIRST_WORD = MASK + 1
 
@@ -88,7 +87,7 @@ def bert(
         return tokens.at[places].set(new), places, counts
 
     def init(rng, batch):
-        tokens = _tokens(batch)
+        tokens = inputs.texts("bert", batch)
         params, state = encoder.init(rng, tokens)
         run = functools.partial(encoder.apply, train=False)
         y, _ = jax.eval_shape(run, params, state, tokens)
@@ -107,7 +106,7 @@ def bert(
         return {"encoder": params, "bias": jnp.asarray(bias, jnp.float32)}, state
 
     def loss(params, state, batch, rng):
-        tokens = _tokens(batch)
+        tokens = inputs.texts("bert", batch)
         rngs = jax.vmap(functools.partial(jax.random.fold_in, rng))(batch["index"])
         seen, places, counts = jax.vmap(hide)(rngs, tokens)
         (rng_encoder,) = noise.keys(rng, 1)
@@ -130,7 +129,7 @@ def bert(
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))
 
     def encode(params, state, batch):
-        tokens = _tokens(batch)
+        tokens = inputs.texts("bert", batch)
         y, _ = encoder.apply(params["encoder"], state, tokens, train=False)
         h = networks.mean_of_tokens(y, tokens != PADDING)
         return {"h": h} | networks.layers_of(encoder, params["encoder"], state, tokens)
@@ -145,18 +144,3 @@ def numbers_chosen(length: int, probability: float) -> np.ndarray:
     other side.
     """
     return np.maximum(np.round(probability * np.arange(length + 1)), 1).astype(np.int32)
-
-
-def _tokens(batch: Batch) -> chex.Array:
-    """Texts of a batch, [B, L].
-
-    Raises:
-      UsageError: where there are none, or several for each example.
-    """
-    tokens = inputs.take("bert", batch, "tokens")
-    if tokens.ndim != 2:
-        raise UsageError(
-            "bert: expected tokens [B, L], one text for each example, got "
-            f"{tokens.shape}"
-        )
-    return tokens

@@ -43,3 +43,18 @@ def one_view(factory: str, batch: Batch) -> chex.Array:
       UsageError: without either.
     """
     return batch["views"][:, 0] if "views" in batch else take(factory, batch, "image")
+
+
+def texts(factory: str, batch: Batch) -> chex.Array:
+    """The tokens of a batch, one text for each example: [B, L].
+
+    Raises:
+      UsageError: where there are none, or several for each example.
+    """
+    tokens = take(factory, batch, "tokens")
+    if tokens.ndim != 2:
+        raise UsageError(
+            f"{factory}: expected tokens [B, L], one text for each example, got "
+            f"{tokens.shape}"
+        )
+    return tokens

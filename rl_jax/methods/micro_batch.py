@@ -46,7 +46,8 @@ def micro_batched(
     Returns:
       A network with the same parameters and state. In training it can be differentiated
       in reverse mode, once: exactly for params and x, as a constant for the state.
-      Noise, if any, is drawn for each micro-batch by itself. Evaluation is unchanged.
+      Noise, if any, is drawn for each micro-batch by itself: dropout masks then depend
+      on the number of devices too. Evaluation is unchanged.
 
     Raises:
       UsageError: for a micro-batch that does not divide the batch and its devices, or a

@@ -38,6 +38,7 @@ def apply(
     h, encoder_state = encoder.apply(
         params["encoder"], state["encoder"], x, train=train, rng=rng_encoder
     )
+    _check_vectors(h)
     z, projector_state = projector.apply(
         params["projector"], state["projector"], h, train=train, rng=rng_projector
     )
@@ -83,6 +84,7 @@ def apply_crops(
         h, encoder_state = encoder.apply(
             params["encoder"], encoder_state, x, train=train, rng=rng_encoder
         )
+        _check_vectors(h)
         parts.append(split_views(h, views.shape[1]))
     h = jnp.concatenate(parts, axis=1)
     z, projector_state = projector.apply(
@@ -94,6 +96,19 @@ def apply_crops(
     )
     out = {"h": h, "z": split_views(z, h.shape[1])}
     return out, {"encoder": encoder_state, "projector": projector_state}
+
+
+def _check_vectors(h: chex.Array) -> None:
+    """Refuses representations that are not one vector for each example.
+
+    Raises:
+      UsageError: naming their shape.
+    """
+    if h.ndim != 2:
+        raise UsageError(
+            f"the encoder must give one vector for each example, [N, D], got {h.shape};"
+            " use a network that pools"
+        )
 
 
 def two_views(batch: Batch) -> chex.Array:

@@ -23,6 +23,7 @@ _METHODS = {
     "moco_v3": "MoCo v3",
     "siglip": "SigLIP",
     "simclr": "SimCLR",
+    "simcse": "SimCSE",
     "simsiam": "SimSiam",
     "sup_con": "SupCon",
     "swav": "SwAV",

@@ -24,6 +24,16 @@ def records() -> Preset:
                 steps=500,
                 batch_size=32,
             ),
+            "simcse": Change(
+                networks={"encoder": "text_transformer"},
+                arguments={
+                    "encoder": {"depth": 1, "dropout": 0.1},
+                    "projector": {"hidden": 64, "out": 64, "batch_norm": False},
+                    "simcse": {"temperature": 0.2},
+                },
+                steps=500,
+                batch_size=64,
+            ),
             "cpc": Change(arguments={"encoder": {"batch_norm": False}}),
             "autoencoder": Change(arguments={"encoder": {"out": 16}}),
             "ivae": Change(

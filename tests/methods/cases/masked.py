@@ -1,4 +1,4 @@
-"""MAE and BERT."""
+"""MAE, BERT, and SimCSE for its texts."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,8 +32,24 @@ def bert(**arguments):
     return methods.bert(encoder, vocab_size=20, **arguments)
 
 
+def simcse(dropout=0.1, **arguments):
+    encoder = networks.text_transformer(
+        vocab_size=20, length=12, width=16, depth=1, heads=2, dropout=dropout
+    )
+    head = networks.projection_head(hidden=16, out=8, batch_norm=False)
+    return methods.simcse(encoder, head, **arguments)
+
+
 CASES = {
     "mae": Case(mae),
     "mae normalised": Case(lambda: mae(normalise_patches=True), slow=True),
     "bert": Case(bert, texts, PLAIN),
+    "simcse": Case(simcse, texts, PLAIN),
+    "simcse in micro-batches": Case(
+        # Eight devices cut micro-batches from other rows, which get other masks.
+        lambda: simcse(dropout=0.0, micro_batch=BATCH // 2),
+        texts,
+        PLAIN,
+        slow=True,
+    ),
 }
