@@ -24,8 +24,10 @@ def ema(old: chex.ArrayTree, new: chex.ArrayTree, decay: chex.Numeric):
       A tree like `old`.
 
     Raises:
-      UsageError: for floats of 16 bits or fewer, in which small steps are lost.
+      UsageError: for floats of 16 bits or fewer, in which small steps are lost, or a
+        decay out of range.
     """
+    _check_share("ema: decay", decay)
 
     def move(o, n):
         if jnp.issubdtype(o.dtype, jnp.floating) and jnp.finfo(o.dtype).bits < 32:
@@ -49,7 +51,15 @@ def cosine_decay(step: chex.Numeric, *, start: float, total_steps: int) -> chex.
 
     Returns:
       Scalar float32, from τ₀ at t = 0 to 1 at t = T.
+
+    Raises:
+      UsageError: for values out of range.
     """
+    _check_share("cosine_decay: start", start)
+    if total_steps < 1:
+        raise UsageError(
+            f"cosine_decay: total_steps must be at least 1, got {total_steps}"
+        )
     share = jnp.minimum(jnp.asarray(step, jnp.float32) / total_steps, 1.0)
     return 1.0 - (1.0 - start) * (jnp.cos(math.pi * share) + 1.0) / 2.0
 
@@ -78,9 +88,13 @@ def enqueue(queue: Queue, rows: chex.Array) -> Queue:
     """Writes `rows` [B, D] over the oldest rows, wrapping at the end; any B ≤ K.
 
     Raises:
-      UsageError: when more rows are given than the queue holds.
+      UsageError: when more rows are given than the queue holds, or of another width.
     """
     size, count = len(queue.rows), len(rows)
+    if rows.shape[1:] != queue.rows.shape[1:]:
+        raise UsageError(
+            f"enqueue: expected rows [B, {queue.rows.shape[1]}], got {rows.shape}"
+        )
     if count > size:
         raise UsageError(
             f"enqueue: {count} rows do not fit a queue of {size}; make the queue "
@@ -92,3 +106,9 @@ def enqueue(queue: Queue, rows: chex.Array) -> Queue:
         (queue.head + count) % size,
         jnp.minimum(queue.valid + count, size),
     )
+
+
+def _check_share(what: str, value: chex.Numeric) -> None:
+    # A sweep may trace a number; nothing is known of it here.
+    if not isinstance(value, jax.core.Tracer) and not 0 <= value <= 1:
+        raise UsageError(f"{what} must be in [0, 1], got {value}")

@@ -60,3 +60,20 @@ def test_queue_keeps_the_newest(count):
 def test_queue_refuses_more_than_it_holds():
     with pytest.raises(UsageError, match="8 rows do not fit a queue of 7"):
         enqueue(empty_queue(7, 2), jnp.zeros((8, 2)))
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 3), (3,)])
+def test_queue_refuses_rows_of_another_width(shape):
+    with pytest.raises(UsageError, match=r"enqueue: expected rows \[B, 2\], got \(3,"):
+        enqueue(empty_queue(7, 2), jnp.zeros(shape))
+
+
+def test_shares_out_of_range_are_refused():
+    one = jnp.ones(2)
+    for decay in (-0.1, 1.5, float("nan")):
+        with pytest.raises(UsageError, match=r"ema: decay must be in \[0, 1\], got"):
+            ema(one, one, decay)
+        with pytest.raises(UsageError, match=r"start must be in \[0, 1\], got"):
+            cosine_decay(1, start=decay, total_steps=3)
+    with pytest.raises(UsageError, match="total_steps must be at least 1, got 0"):
+        cosine_decay(1, start=0.5, total_steps=0)

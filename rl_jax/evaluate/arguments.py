@@ -2,6 +2,7 @@
 
 import chex
 import jax.numpy as jnp
+import numpy as np
 
 from rl_jax.errors import UsageError
 
@@ -17,7 +18,14 @@ def features(function: str, *, least: int = 1, **arrays: chex.Array) -> int:
     """
     rows = same_rows(function, least=least, **arrays)
     for name, x in arrays.items():
-        if not bool(jnp.isfinite(jnp.asarray(x)).all()):
+        if isinstance(x, np.ndarray) and np.isfinite(x).all():
+            largest = float(np.abs(x).max())
+            if largest > float(jnp.finfo(jnp.float32).max):
+                raise UsageError(
+                    f"{function}: {name} must fit float32, got up to {largest:.2g}; "
+                    "scale them"
+                )
+        elif not bool(jnp.isfinite(jnp.asarray(x)).all()):
             raise UsageError(
                 f"{function}: {name} must be finite, got NaN or inf; the encoder has "
                 "diverged"
@@ -36,6 +44,11 @@ def same_rows(function: str, *, least: int = 1, **arrays: chex.Array) -> int:
     """
     rows = None
     for name, x in arrays.items():
+        if not hasattr(x, "ndim"):
+            raise UsageError(
+                f"{function}: {name} must be an array, got {type(x).__name__}; use "
+                "numpy.asarray"
+            )
         if x.ndim != 2 or not x.shape[1] or x.shape[0] < least:
             raise UsageError(
                 f"{function}: {name} must be [n, D] with n >= {least} and D >= 1, got "

@@ -35,4 +35,4 @@ def mean_correlation(z: chex.Array, s: chex.Array) -> float:
         )
     table = np.abs(standard(z).T @ standard(s)) / len(z)
     pairs = linear_sum_assignment(table, maximize=True)
-    return float(table[pairs].mean())
+    return min(float(table[pairs].mean()), 1.0)

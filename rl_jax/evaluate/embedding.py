@@ -23,10 +23,21 @@ def pca_2d(features: chex.Array) -> chex.Array:
     Returns:
       float32 [n, 2]. The sign of an axis is fixed by its largest loading: positive.
       Zeros up to rounding for constant features, NaN where any is NaN or inf.
+
+    Raises:
+      UsageError: not [n, D] with D >= 2, or empty.
     """
-    chex.assert_rank(features, 2)
-    chex.assert_axis_dimension_gteq(features, 1, 2)
+    if features.ndim != 2 or features.shape[1] < 2 or not features.size:
+        raise UsageError(
+            f"pca_2d: expected [n, D] with n >= 1 and D >= 2, got {features.shape}"
+        )
     x = features.astype(jnp.float32)
+    largest = jnp.maximum(jnp.abs(x).max(), jnp.finfo(jnp.float32).tiny)
+    return largest * _components(x / largest)
+
+
+def _components(x: chex.Array) -> chex.Array:
+    """`pca_2d` of numbers of at most 1."""
     x = x - x.mean(0, keepdims=True)
     _, directions = jnp.linalg.eigh(x.T @ x)
     axes = directions[:, :-3:-1]
@@ -69,6 +80,8 @@ def tsne(
         raise UsageError(f"tsne: perplexity must be >= 1, got {perplexity}")
     if steps < 1:
         raise UsageError(f"tsne: steps must be >= 1, got {steps}")
+    # Neighbours do not depend on the scale, and squares of large numbers overflow.
+    x = x / max(np.abs(x).max(), np.finfo(np.float32).tiny)
     perplexity = min(float(perplexity), (len(x) - 1) / 3)
     return np.asarray(_tsne(x, perplexity, jax.random.key(seed), steps=steps))
 

@@ -23,9 +23,12 @@ def rank_me(z: chex.Array) -> chex.Array:
     Returns:
       Scalar float32 in [1, min(n, D)]; 1 when all rows are parallel or zero. NaN where
       z holds NaN or inf.
+
+    Raises:
+      UsageError: not [n, D], or empty.
     """
-    chex.assert_rank(z, 2)
-    s = jnp.linalg.svd(z.astype(jnp.float32), compute_uv=False)
+    z = _over_largest(_matrix("rank_me", z))
+    s = jnp.linalg.svd(z, compute_uv=False)
     p = s / jnp.maximum(s.sum(), jnp.finfo(jnp.float32).tiny)
     return jnp.exp(jax.scipy.special.entr(p).sum())
 
@@ -44,11 +47,12 @@ def effective_rank(z: chex.Array) -> chex.Array:
     Returns:
       Scalar float32 in [1, min(n − 1, D)]: D where all directions spread the same, 1
       when all rows are on one line, or equal. NaN where z holds NaN or inf.
+
+    Raises:
+      UsageError: not [n, D], or empty.
     """
-    chex.assert_rank(z, 2)
-    z = z.astype(jnp.float32)
-    z = z - z.mean(0, keepdims=True)
-    z = z / jnp.maximum(jnp.abs(z).max(), jnp.finfo(jnp.float32).tiny)
+    z = _over_largest(_matrix("effective_rank", z))
+    z = _over_largest(z - z.mean(0, keepdims=True))
     variance = jnp.square(jnp.linalg.svd(z, compute_uv=False))
     p = variance / jnp.maximum(variance.sum(), jnp.finfo(jnp.float32).tiny)
     return jnp.exp(jax.scipy.special.entr(p).sum())
@@ -65,9 +69,11 @@ def normalized_std(z: chex.Array) -> chex.Array:
       Scalar float32 in [0, 1]: 0 when collapsed to a point, 1 for the uniform
       distribution on the sphere. Features behind a ReLU stay below 1: their mean is
       not zero. NaN where z holds NaN.
+
+    Raises:
+      UsageError: not [n, D], or empty.
     """
-    chex.assert_rank(z, 2)
-    spread = jnp.std(unit_rows(z), axis=0)
+    spread = jnp.std(unit_rows(_matrix("normalized_std", z)), axis=0)
     return jnp.sqrt(jnp.float32(spread.size)) * spread.mean()
 
 
@@ -94,3 +100,16 @@ def collapse_verdict(z: chex.Array) -> str:
     if not np.isfinite(z.astype(np.float32)).all():
         return "not finite: the embedding holds NaN or inf"
     return verdicts.spread(float(normalized_std(jnp.asarray(z))), z.shape[1])
+
+
+def _matrix(function: str, z: chex.Array) -> chex.Array:
+    if z.ndim != 2 or not z.size:
+        raise UsageError(f"{function}: expected [n, D], not empty, got {z.shape}")
+    return z.astype(jnp.float32)
+
+
+def _over_largest(z: chex.Array) -> chex.Array:
+    """Over the largest size, which changes no ratio, so that no sum overflows."""
+    largest = jnp.maximum(jnp.abs(z).max(), jnp.finfo(jnp.float32).tiny)
+    # One over the largest floats is no normal float.
+    return z * jax.lax.rsqrt(largest) * jax.lax.rsqrt(largest)

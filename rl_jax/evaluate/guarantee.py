@@ -213,6 +213,12 @@ def _checked(name, features, labels, priors) -> _Population:
     traced = isinstance(features, core.Tracer)
     if not traced and not np.isfinite(np.asarray(features, np.float64)).all():
         raise UsageError(f"{name}: features must be finite, got NaN or inf")
+    longest = 0.0 if traced else float(np.abs(np.asarray(features, np.float64)).max())
+    if features.shape[1] * longest**2 > float(jnp.finfo(jnp.float32).max):
+        raise UsageError(
+            f"{name}: products of features up to {longest:.2g} are beyond float32; "
+            "scale them"
+        )
     if labels.min() < 0:
         raise UsageError(
             f"{name}: labels must be >= 0, got {labels.min()}; leave unlabelled rows "

@@ -18,15 +18,17 @@ def jackknife(
 ) -> Interval:
     """Delete-a-group jackknife (Quenouille 1956; Tukey 1958; Kott 2001).
 
-    With θ_g the statistic without group g of G, their mean θ̄ and t the quantile of
-    Student's distribution with G − 1 degrees of freedom:
+    With θ_g the statistic without group g of G, each of m rows, their mean θ̄ and t the
+    quantile of Student's distribution with G − 1 degrees of freedom:
 
-        error² = (G − 1)/G Σ_g (θ_g − θ̄)²,      θ ± t·error.
+        error² = (n − m)² / (n m (G − 1)) · Σ_g (θ_g − θ̄)²,      θ ± t·error,
+
+    which is (G − 1)/G Σ_g (θ_g − θ̄)² where n = G m.
 
     For statistics that are smooth in the rows, pairs of rows among them, where a
     bootstrap would count copies of a row as pairs. The groups are drawn, always the
     same for n rows: data may be in the order of its classes. n mod G rows stay in
-    always, so that all θ_g are of one shape and compile once.
+    always, so that all θ_g are of one shape and compile once; the factor allows for it.
 
     Args:
       statistic: `(*rows) -> scalar or [K]`.
@@ -53,13 +55,15 @@ def jackknife(
         )
     value = np.asarray(statistic(*rows), np.float64)
     drawn = np.random.default_rng(0).permutation(n)
-    place = np.where(drawn < n // groups * groups, drawn % groups, -1)
+    size = n // groups
+    place = np.where(drawn < size * groups, drawn % groups, -1)
     left = np.stack(
         [
             np.asarray(statistic(*(x[place != g] for x in rows)), np.float64)
             for g in range(groups)
         ]
     )
-    error = np.sqrt((groups - 1) * np.square(left - left.mean(0)).mean(0))
+    factor = (n - size) ** 2 / (n * size * (groups - 1))
+    error = np.sqrt(factor * np.square(left - left.mean(0)).sum(0))
     half = stats.t.ppf((1 + confidence) / 2, groups - 1) * error
     return Interval(value, value - half, value + half)

@@ -9,9 +9,8 @@ import numpy as np
 
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
-from rl_jax.evaluate.directions import SHORTEST
+from rl_jax.evaluate.directions import inverse_norms, unit_rows
 from rl_jax.evaluate.labels import class_labels
-from rl_jax.losses.normalize import with_inverse_norm
 from rl_jax.pairwise.top_k import top_k
 
 
@@ -110,11 +109,9 @@ def _knn(name, features, labels, queries, k, temperature, num_classes):
 @functools.partial(jax.jit, static_argnames=("k", "num_classes"))
 def predict(features, labels, queries, temperature, *, k: int, num_classes: int):
     """`knn` of checked arguments, compiled: int32 [Q]."""
-    # Neither is copied: products are scaled by the lengths of both rows.
-    _, bank_inverse = with_inverse_norm(features, eps=SHORTEST)
-    _, inverse = with_inverse_norm(queries, eps=SHORTEST)
-    scores, index = top_k(queries, features, k=k, bank_scale=bank_inverse[:, 0])
-    scores = scores * inverse
+    # The bank is not copied: its products are scaled by the lengths of its rows.
+    inverse = inverse_norms(features)[:, 0]
+    scores, index = top_k(unit_rows(queries), features, k=k, bank_scale=inverse)
     # Relative to the nearest, so that no temperature overflows.
     weight = jnp.exp((scores - scores[:, :1]) / temperature)
     rows = jnp.arange(len(scores))[:, None]

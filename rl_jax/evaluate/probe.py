@@ -20,8 +20,9 @@ class Probe(NamedTuple):
     """Fitted probes, one for each draw of labels.
 
     Attributes:
-      weights: float32 [draws, D, C], for raw features.
-      bias: float32 [draws, C].
+      weights: float64 [draws, D, C], for raw features.
+      bias: float64 [draws, C]; it takes back the mean of the features, which may be
+        large.
       classes: int [C], the labels of the columns.
       l2: float [draws], the strength chosen inside each draw.
       n: labelled examples in a draw.
@@ -87,7 +88,7 @@ def linear_probe(
     train = training_part(name, train_x, train_y)
     test_x, test_y = scoring_part(name, test_x, test_y, like)
     probe = _fit(name, *train, labels_per_class, draws, seed)
-    logits = np.matmul(test_x.astype(np.float32), probe.weights)
+    logits = np.matmul(test_x.astype(np.float64), probe.weights)
     logits += probe.bias[:, None]
     right = probe.classes[logits.argmax(-1)] == test_y[None]
     accuracies = right.mean(1)
@@ -153,10 +154,11 @@ def _fit(name, x, classes, labels, labels_per_class, draws, seed) -> Probe:
     weights = np.stack(
         [b @ w[: b.shape[1]] / std[:, None] for b, w in zip(bases, fitted, strict=True)]
     )
-    bias = path.bias[best, every, -1] - np.einsum("rd,rdc->rc", means, weights)
+    bias = np.asarray(path.bias[best, every, -1], np.float64)
+    bias -= np.einsum("rd,rdc->rc", means, weights)
     return Probe(
-        weights.astype(np.float32),
-        np.asarray(bias, np.float32),
+        weights,
+        bias,
         classes,
         grid[best],
         n,

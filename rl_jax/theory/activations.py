@@ -30,7 +30,7 @@ def binned_information(
         bins.
 
     Returns:
-      Scalar float32 in nats, in [0, log n].
+      Scalar float32 in nats, in [0, log n]; NaN where h holds NaN or inf.
 
     Raises:
       UsageError: for a rank other than 2, no rows, fewer than one bin, or low ≥ high.
@@ -43,7 +43,8 @@ def binned_information(
         raise UsageError(
             f"binned_information: low must be below high, got {low}, {high}"
         )
-    share = (jnp.asarray(h, jnp.float32) - low) / (high - low)
+    h = jnp.asarray(h, jnp.float32)
+    share = (h - low) / (high - low)
     cell = jnp.clip(jnp.floor(share * bins), 0, bins - 1).astype(jnp.int32)
     # Equal rows side by side: bins^D cells would not fit an array, nor their number
     # an integer.
@@ -51,7 +52,8 @@ def binned_information(
     starts = jnp.any(cell[1:] != cell[:-1], axis=1).astype(jnp.int32)
     group = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(starts)])
     count = jax.ops.segment_sum(jnp.ones(len(cell)), group, len(cell))
-    return jax.scipy.special.entr(count / len(cell)).sum()
+    entropy = jax.scipy.special.entr(count / len(cell)).sum()
+    return jnp.where(jnp.isfinite(h).all(), entropy, jnp.nan)
 
 
 class NoisyInformation(NamedTuple):

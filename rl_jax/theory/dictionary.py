@@ -82,9 +82,11 @@ def fista(
       z [B, m], with exact zeros; in float64 under `jax.enable_x64()`.
 
     Raises:
-      UsageError: for shapes that do not fit or no steps.
+      UsageError: for shapes that do not fit, no steps, or λ < 0.
     """
     x, atoms = _checked("fista", x, atoms)
+    if not isinstance(penalty, jax.core.Tracer) and not penalty >= 0:
+        raise UsageError(f"fista: penalty must be >= 0, got {penalty}")
     if steps < 1:
         raise UsageError(f"fista: steps must be >= 1, got {steps}")
     zero = jnp.zeros((len(x), len(atoms)), x.dtype)

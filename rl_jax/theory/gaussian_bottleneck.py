@@ -26,9 +26,11 @@ def scalar_relevance(rate: chex.Numeric, *, rho: chex.Numeric) -> chex.Array:
       ceiling I(X;Y) = −½ log(1 − ρ²).
 
     Raises:
-      UsageError: for |ρ| ≥ 1.
+      UsageError: for R < 0 or |ρ| ≥ 1.
     """
     _check_correlation("scalar_relevance", rho)
+    if not isinstance(rate, jax.core.Tracer) and not np.all(np.asarray(rate) >= 0):
+        raise UsageError(f"scalar_relevance: rate must be >= 0, got {rate}")
     # expm1 and log1p: a small rate would drown in 1 − e^{−2R}.
     return -0.5 * jnp.log1p(jnp.square(rho) * jnp.expm1(-2.0 * jnp.asarray(rate)))
 

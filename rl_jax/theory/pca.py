@@ -19,7 +19,8 @@ def pca_projector(covariance: chex.Array, *, k: int) -> np.ndarray:
       [D, D] float64, symmetric, P² = P.
 
     Raises:
-      UsageError: for a matrix that is not square and symmetric, or k out of range.
+      UsageError: for a matrix that is not square, symmetric and positive
+        semi-definite, or k out of range.
     """
     _, vectors = _leading("pca_projector", covariance, k)
     return vectors[:, :k] @ vectors[:, :k].T
@@ -79,6 +80,10 @@ def _leading(name: str, covariance: chex.Array, k: int):
     if not 0 <= k <= len(sigma):
         raise UsageError(f"{name}: k must be in [0, {len(sigma)}], got {k}")
     values, vectors = np.linalg.eigh(sigma)
+    if values[0] < -1e-6 * np.abs(values).max():
+        raise UsageError(
+            f"{name}: covariance must have no eigenvalue below 0, got {values[0]:.3g}"
+        )
     return values[::-1], vectors[:, ::-1]
 
 

@@ -122,9 +122,11 @@ def denoiser_score(
       Array of that shape; ∇log p_σ(x̃) where r is the best denoiser.
 
     Raises:
-      UsageError: for shapes that differ.
+      UsageError: for shapes that differ, or σ ≤ 0.
     """
     _check_same("denoiser_score", x, reconstruction)
+    if not isinstance(noise, jax.core.Tracer) and not noise > 0:
+        raise UsageError(f"denoiser_score: noise must be > 0, got {noise}")
     return (reconstruction - x) / noise**2
 
 

@@ -21,7 +21,8 @@ def linear_map_cka(covariance: chex.Array, matrix: chex.Array) -> float:
       In [0, 1].
 
     Raises:
-      UsageError: for shapes that do not fit, or a map that leaves nothing of x.
+      UsageError: for shapes that do not fit, values that are not finite, or a map that
+        leaves nothing of x.
     """
     sigma, a = np.asarray(covariance, np.float64), np.asarray(matrix, np.float64)
     if sigma.ndim != 2 or sigma.shape[0] != sigma.shape[1] or a.ndim != 2:
@@ -34,6 +35,8 @@ def linear_map_cka(covariance: chex.Array, matrix: chex.Array) -> float:
             f"linear_map_cka: matrix must have {len(sigma)} rows as the covariance "
             f"has, got {a.shape}"
         )
+    if not (np.isfinite(sigma).all() and np.isfinite(a).all()):
+        raise UsageError("linear_map_cka: both must be finite, got NaN or inf")
     own = np.linalg.norm(sigma) * np.linalg.norm(a.T @ sigma @ a)
     if not own > 0:
         raise UsageError("linear_map_cka: the map leaves nothing of x: CKA is 0/0")

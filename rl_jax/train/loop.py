@@ -1,6 +1,7 @@
 """The training loop: feeds the compiled step, logs, saves, stops when asked."""
 
 import functools
+import numbers
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -59,8 +60,22 @@ def check_seed(seed: int) -> None:
     Raises:
       UsageError: `jax.random.key` takes more, and forgets all but the last 32.
     """
+    _check_whole(seed=seed)
     if not 0 <= seed < 2**32:
         raise UsageError(f"seed must be in [0, 2^32), got {seed}")
+
+
+def _check_whole(**values: Any) -> None:
+    for name, value in values.items():
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            raise UsageError(f"{name} must be an integer, got {value!r}")
+
+
+def _check_counts(least: int, **counts: Any) -> None:
+    _check_whole(**counts)
+    for name, count in counts.items():
+        if count < least:
+            raise UsageError(f"{name} must be at least {least}, got {count}")
 
 
 def restore_target(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
@@ -174,16 +189,21 @@ def fit(
       The state after `steps` steps, or after the step at which `stop` was true.
 
     Raises:
-      UsageError: for a batch that fits neither the data nor the devices, a seed out
-        of range, or a mesh without an automatic axis `data`.
+      UsageError: for a batch that fits neither the data nor the devices, counts or a
+        seed out of range, a state beyond the last step, or a mesh without an automatic
+        axis `data`.
       NonFiniteError: at the first log point or save after a loss, gradient or update
         was not finite; the state without those updates has been saved.
     """
-    if steps < 1 or log_every < 1 or checkpoint_every < 1:
-        raise UsageError(
-            "steps, log_every and checkpoint_every must be at least 1, got "
-            f"{steps}, {log_every}, {checkpoint_every}"
-        )
+    _check_counts(
+        1,
+        steps=steps,
+        batch_size=batch_size,
+        log_every=log_every,
+        checkpoint_every=checkpoint_every,
+        steps_per_call=1 if steps_per_call is None else steps_per_call,
+    )
+    _check_counts(0, workers=workers)
     mesh = sharding.data_mesh() if mesh is None else mesh
     check_seed(seed)
     sharding.check_mesh(mesh)
@@ -200,6 +220,11 @@ def fit(
             mesh=mesh,
         )()
     step = int(fetch(state.step))
+    if step > steps:
+        raise UsageError(
+            f"state is that after step {step}, beyond the {steps} steps of the run; "
+            "give more steps"
+        )
     clock = _Clock(step, batch_size)
     feeding = open_feed(
         source,

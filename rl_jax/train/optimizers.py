@@ -47,10 +47,13 @@ def scale_learning_rate(
       The scaled rate and its reason, for printing.
 
     Raises:
-      UsageError: for a rate that is not positive and finite, or an unknown rule.
+      UsageError: for a rate that is not positive and finite, a batch without examples,
+        or an unknown rule.
     """
     if not 0 < base < math.inf:
         raise UsageError(f"learning_rate must be > 0 and finite, got {base}")
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1, got {batch_size}")
     if scaling not in ("none", "linear", "sqrt"):
         raise UsageError(f"scaling must be none, linear or sqrt, got {scaling!r}")
     if scaling == "none":
@@ -191,8 +194,9 @@ def lars(
 ) -> optax.GradientTransformation:
     """LARS (You et al. 2017, arXiv:1708.03888) in the form of SimCLR, BYOL and MAE.
 
-    Kernels: u = g + λw, v ← μ·v − η_t·η‖w‖/‖u‖·u, w ← w + v; biases and normalisation
-    scales: plain SGD with momentum, no decay, no adaptation.
+    Kernels: u = g + λw, v ← μ·v − η_t·η‖w‖/‖u‖·u, w ← w + v, with 1 for η‖w‖/‖u‖ where
+    a norm is 0; biases and normalisation scales: plain SGD with momentum, no decay, no
+    adaptation.
 
     Args:
       total_steps: length of the schedule.

@@ -58,6 +58,23 @@ def test_the_map_is_reproducible_and_ignores_scale(digits, digits_map):
     )
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_any_scale_gives_the_same_map(digits, scale):
+    x = digits.test_x[:60]
+    scaled = (x * scale).astype(np.float32)
+    np.testing.assert_allclose(
+        evaluate.pca_2d(scaled) / scale, evaluate.pca_2d(x), rtol=1e-3, atol=1e-3
+    )
+    same = evaluate.tsne(scaled, steps=5)
+    np.testing.assert_allclose(same, evaluate.tsne(x, steps=5), rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (0, 3)])
+def test_a_plane_needs_two_columns(shape):
+    with pytest.raises(UsageError, match=r"pca_2d: expected \[n, D\] with n >= 1"):
+        evaluate.pca_2d(np.zeros(shape))
+
+
 def test_few_points_and_equal_rows_give_a_finite_map():
     x = np.repeat(normals(1, 3, 4), 4, axis=0)
     found = evaluate.tsne(x, steps=60)

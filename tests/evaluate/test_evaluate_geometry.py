@@ -34,10 +34,18 @@ def test_rank_equals_the_reference_and_is_invariant():
     z = normals(1, 40, 7) * np.float32([5, 4, 3, 2, 1, 0.1, 0.01]) + 1
     target = reference.rank_me(z)
     rotation = np.linalg.qr(normals(2, 7, 7))[0]
-    for same in (z, z[::-1].copy(), z[:, ::-1].copy(), 100 * z, z @ rotation):
+    scaled = (100 * z, np.float32(1e-30) * z, np.float32(1e37) * z)
+    for same in (z, z[::-1].copy(), z[:, ::-1].copy(), z @ rotation, *scaled):
         assert float(evaluate.rank_me(same)) == pytest.approx(target, rel=1e-5)
     # Not centred: the mean is part of the matrix.
     assert abs(float(evaluate.rank_me(z - z.mean(0))) - target) > 0.1
+
+
+@pytest.mark.parametrize("name", ["rank_me", "effective_rank", "normalized_std"])
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 4), (0, 3)])
+def test_other_shapes_are_refused(name, shape):
+    with pytest.raises(UsageError, match=rf"{name}: expected \[n, D\], not empty, got"):
+        getattr(evaluate, name)(np.zeros(shape, np.float32))
 
 
 def test_effective_rank_by_hand():

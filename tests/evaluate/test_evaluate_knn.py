@@ -87,7 +87,8 @@ def test_a_missing_test_label_is_named():
 
 
 @pytest.mark.parametrize(
-    ("scale", "dtype"), [(1e-10, "f4"), (1e10, "f4"), (1e-4, "f2")]
+    ("scale", "dtype"),
+    [(1e-10, "f4"), (1e10, "f4"), (1e-4, "f2"), (1e-30, "f4"), (1e30, "f4")],
 )
 def test_short_and_long_rows_have_the_same_neighbours(scale, dtype):
     rng = np.random.default_rng(1)

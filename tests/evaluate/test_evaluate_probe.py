@@ -125,6 +125,19 @@ def test_scale_and_shift_of_a_feature_do_not_matter(digits, fitted):
     assert_close(moved.weights * scale[:, None], probe.weights, tolerance=2e-3)
 
 
+def test_a_large_mean_costs_nothing_in_float64(digits):
+    """As the same features without it."""
+    moved = digits._replace(
+        train_x=digits.train_x.astype(np.float64) + 1e8,
+        test_x=digits.test_x.astype(np.float64) + 1e8,
+    )
+    one, other = (
+        evaluate.linear_probe(*part, labels_per_class=10, draws=2)
+        for part in (digits, moved)
+    )
+    np.testing.assert_allclose(other.accuracies, one.accuracies, atol=0.005)
+
+
 def test_dead_and_unseen_features_are_harmless(digits):
     # The second is a constant up to float32 rounding.
     rounding = np.random.default_rng(0).integers(-1, 2, len(digits.train_x)) * 6e-5

@@ -169,6 +169,7 @@ F = features()
         ({"features": F[:4]}, r"got \(4, 4\) and int64 \(10,\)"),
         ({"features": F[:, 0]}, r"got \(10,\) and"),
         ({"features": F * np.nan}, "must be finite"),
+        ({"features": F * 1e20}, "beyond float32; scale them"),
         ({"labels": LABELS * 1.0}, "int labels .* float64"),
         ({"labels": LABELS - 1}, "must be >= 0, got -1; leave unlabelled"),
         ({"labels": 0 * LABELS}, r"two classes or more .* got classes \[0\]"),

@@ -42,6 +42,17 @@ def test_it_covers_the_truth_as_often_as_it_says(statistic):
     assert stats.binomtest(sum(hits), 300, 0.9).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("count", [20, 29, 39, 45])
+def test_rows_that_stay_in_always_do_not_narrow_it(count):
+    """Coverage of the mean of normal rows, where groups do not divide their number."""
+    hits = []
+    for seed in range(1500):
+        x = np.random.default_rng(seed).normal(size=count)
+        _, low, high = evaluate.jackknife(np.mean, x)
+        hits.append(low <= 0 <= high)
+    assert stats.binomtest(sum(hits), 1500, 0.95).pvalue > 1e-3
+
+
 def test_a_constant_has_no_width():
     found = evaluate.jackknife(lambda x: 3.0, np.arange(40))
     assert found == (3.0, 3.0, 3.0)

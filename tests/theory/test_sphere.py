@@ -159,6 +159,7 @@ def test_the_term_of_finitely_many():
         (lambda: theory.log_mean_exp_cosine(1.0, dim=0), "dim"),
         (lambda: theory.uniformity_limit(dim=0), "dim"),
         (lambda: theory.uniformity_limit(dim=2, t=0.0), "t must"),
+        (lambda: theory.uniformity_limit(dim=2, t=101.0), "its digits in float32"),
         (lambda: theory.info_nce_limit(temperature=0.0, dim=2), "temperature"),
         (
             lambda: theory.info_nce_limit(temperature=1.0, dim=2, num_candidates=1),
@@ -170,6 +171,17 @@ def test_refused(call, word):
     with pytest.raises(ValueError, match=word) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_uniformity_limit_far_out():
+    """On the sphere in three dimensions it is log[(1 − e^{−4t})/4t]."""
+    t = np.array([1.0, 30.0, 100.0])
+    exact = np.log(-np.expm1(-4 * t) / (4 * t))
+    np.testing.assert_allclose(theory.uniformity_limit(dim=3, t=t), exact, atol=2e-4)
+    with jax.enable_x64():
+        t = np.array([1e3, 1e4])
+        found = theory.uniformity_limit(dim=3, t=t)
+        np.testing.assert_allclose(found, -np.log(4 * t), rtol=1e-8)
 
 
 def test_nothing_is_promoted():

@@ -100,6 +100,9 @@ def test_refuses_bad_rates():
         train.scale_learning_rate(0, batch_size=256, scaling="linear")
     with pytest.raises(UsageError, match="none, linear or sqrt, got 'cubic'"):
         train.scale_learning_rate(0.1, batch_size=256, scaling="cubic")
+    for size in (0, -256):
+        with pytest.raises(UsageError, match="batch_size must be at least 1, got"):
+            train.scale_learning_rate(0.1, batch_size=size, scaling="linear")
 
 
 @pytest.mark.parametrize(
