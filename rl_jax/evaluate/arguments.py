@@ -1,5 +1,7 @@
 """Checks of the arrays that are compared; each names the function and the array."""
 
+import numbers
+
 import chex
 import jax.numpy as jnp
 import numpy as np
@@ -95,3 +97,16 @@ def same_width(function: str, **arrays: chex.Array) -> None:
         raise UsageError(
             f"{function}: {' and '.join(arrays)} must be of one width, got {shapes}"
         )
+
+
+def counts(function: str, least: int = 1, **values: int) -> None:
+    """Refuses what is not a whole number of `least` or more.
+
+    Raises:
+      UsageError: for the first of them.
+    """
+    for name, value in values.items():
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            raise UsageError(f"{function}: {name} must be an integer, got {value!r}")
+        if value < least:
+            raise UsageError(f"{function}: {name} must be >= {least}, got {value}")

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
 from rl_jax.evaluate.probabilities import checked_labels
 from rl_jax.evaluate.projected_gradient import (
     STEPS_TO_THE_EDGE,
@@ -144,8 +145,7 @@ def robust_accuracy(
     images, labels = checked(
         name, images, labels, logits_fn, norm, radii, steps, step_size, restarts
     )
-    if batch_size < 1:
-        raise UsageError(f"{name}: batch_size must be >= 1, got {batch_size}")
+    arguments.counts(name, batch_size=batch_size)
     standing = np.arange(len(images))
     right = {}
     for radius in sorted({0.0, *(float(r) for r in radii)}):

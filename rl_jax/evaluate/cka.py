@@ -113,8 +113,8 @@ def _map(name, layers, count, debiased, block_size):
     """The first `count` layers against the others, or themselves without others."""
     names, layers = list(layers), {k: _sliced(x) for k, x in layers.items()}
     n = arguments.same_rows(name, least=4, **layers)
-    if block_size is not None and block_size < 1:
-        raise UsageError(f"{name}: block_size must be >= 1, got {block_size}")
+    if block_size is not None:
+        arguments.counts(name, block_size=block_size)
     every = tuple(range(len(names)))
     tables = [(every[:count], every[count:] or every)]
     if count < len(names):

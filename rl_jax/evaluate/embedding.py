@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
 
 _MOST = 2000
 _EXAGGERATION = 12.0
@@ -78,8 +79,7 @@ def tsne(
         raise UsageError("tsne: features must be finite, got NaN or inf")
     if not perplexity >= 1:
         raise UsageError(f"tsne: perplexity must be >= 1, got {perplexity}")
-    if steps < 1:
-        raise UsageError(f"tsne: steps must be >= 1, got {steps}")
+    arguments.counts("tsne", steps=steps)
     # Neighbours do not depend on the scale, and squares of large numbers overflow.
     x = x / max(np.abs(x).max(), np.finfo(np.float32).tiny)
     perplexity = min(float(perplexity), (len(x) - 1) / 3)

@@ -10,6 +10,7 @@ import numpy as np
 from jax import core, lax
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
 
 _TILE = 2**22
 """Pairs of candidates held at a time."""
@@ -98,8 +99,7 @@ def sampled_guarantee(
       UsageError: as `contrastive_guarantee`, or samples or confidence out of range.
     """
     population = _checked("sampled_guarantee", features, labels, priors)
-    if samples < 2:
-        raise UsageError(f"sampled_guarantee: samples must be >= 2, got {samples}")
+    arguments.counts("sampled_guarantee", 2, samples=samples)
     if not 0 < confidence < 1:
         raise UsageError(
             f"sampled_guarantee: confidence must be in (0, 1), got {confidence}"

@@ -74,10 +74,10 @@ def wilson_interval(
             f"wilson_interval: right must be in [0, n], got {right.tolist()} of "
             f"{n.tolist()}"
         )
-    if (right % 1).any():
+    if (right % 1).any() or (n % 1).any():
         raise UsageError(
-            f"wilson_interval: right counts examples, got {right.tolist()}; multiply "
-            "a share by n"
+            f"wilson_interval: right and n count examples, got {right.tolist()} of "
+            f"{n.tolist()}; multiply a share by n"
         )
     p, z = right / n, ndtri((1 + confidence) / 2)
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)

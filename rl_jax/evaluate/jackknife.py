@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
 from rl_jax.evaluate.intervals import Interval
 
 
@@ -42,13 +43,12 @@ def jackknife(
     Raises:
       UsageError: too few rows or groups, or a confidence out of range.
     """
-    if groups < 2:
-        raise UsageError(f"jackknife: groups must be >= 2, got {groups}")
+    arguments.counts("jackknife", 2, groups=groups)
     if not 0 < confidence < 1:
         raise UsageError(f"jackknife: confidence must be in (0, 1), got {confidence}")
-    counts = {len(x) for x in rows}
-    n = min(counts, default=0)
-    if len(counts) != 1 or n < 2 * groups:
+    lengths = {len(x) for x in rows}
+    n = min(lengths, default=0)
+    if len(lengths) != 1 or n < 2 * groups:
         raise UsageError(
             f"jackknife: expected arrays of the same n >= {2 * groups} rows, got "
             f"{[len(x) for x in rows]}"

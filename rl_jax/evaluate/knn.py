@@ -86,8 +86,7 @@ def _knn(name, features, labels, queries, k, temperature, num_classes):
     arguments.features(name, queries=rows)
     arguments.same_width(name, features=bank, queries=rows)
     labels = class_labels(name, "labels", labels, n)
-    if k < 1:
-        raise UsageError(f"{name}: k must be >= 1, got {k}")
+    arguments.counts(name, k=k)
     if not temperature > 0:
         raise UsageError(f"{name}: temperature must be > 0, got {temperature}")
     high = int(labels.max())

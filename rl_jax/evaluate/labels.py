@@ -3,6 +3,7 @@
 import numpy as np
 
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
 
 
 def label_draws(
@@ -54,9 +55,7 @@ def chosen_labels(
 
 
 def _draws(function, what, labels, per_class, draws, seed) -> np.ndarray:
-    for name, value in ((what, per_class), ("draws", draws)):
-        if value < 1:
-            raise UsageError(f"{function}: {name} must be >= 1, got {value}")
+    arguments.counts(function, **{what: per_class, "draws": draws})
     if not 0 <= seed < 2**64:
         raise UsageError(f"{function}: seed must be in [0, 2^64), got {seed}")
     classes, counts = np.unique(labels, return_counts=True)

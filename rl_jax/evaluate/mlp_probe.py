@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
 from rl_jax.evaluate.axes import deviation
 from rl_jax.evaluate.labels import chosen_labels, fold_weights
 from rl_jax.evaluate.parts import scoring_part, training_part
@@ -62,9 +62,7 @@ def mlp_probe(
     name = "mlp_probe"
     x, classes, labels = training_part(name, train_x, train_y)
     test_x, test_y = scoring_part(name, test_x, test_y, x.shape)
-    for what, value in (("hidden", hidden), ("steps", steps)):
-        if value < 1:
-            raise UsageError(f"{name}: {what} must be >= 1, got {value}")
+    arguments.counts(name, hidden=hidden, steps=steps)
     chosen = chosen_labels(name, labels, labels_per_class, draws, seed)
     few = np.bincount(labels[chosen[0]]).min() < FOLDS
     decays = np.asarray([DECAY_FEW_LABELS] if few else DECAYS)

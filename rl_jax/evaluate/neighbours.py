@@ -27,11 +27,15 @@ def nearest(features: chex.Array, queries_index: chex.Array, *, k: int) -> np.nd
     """
     index, rows = np.asarray(queries_index), jnp.asarray(features)
     n = arguments.features("nearest", least=2, features=rows)
-    if not 1 <= k < n:
+    arguments.counts("nearest", k=k)
+    if k >= n:
         raise UsageError(f"nearest: k must be in [1, {n - 1}], the other rows, got {k}")
-    if index.ndim != 1 or not len(index) or index.min() < 0 or index.max() >= n:
+    whole = np.issubdtype(index.dtype, np.integer)
+    inside = whole and index.size and index.min() >= 0 and index.max() < n
+    if index.ndim != 1 or not inside:
         raise UsageError(
-            f"nearest: queries_index must be [Q] rows in [0, {n}), got {index.tolist()}"
+            f"nearest: queries_index must be int [Q], rows in [0, {n}), got "
+            f"{index.tolist()}"
         )
     rows = unit_rows(rows)
     exclude = jnp.asarray(index, jnp.int32)

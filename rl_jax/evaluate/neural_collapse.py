@@ -109,6 +109,8 @@ def _check(features, labels, kernel, bias):
     classes = kernel.shape[1]
     if bias.shape != (classes,):
         raise UsageError(f"neural_collapse: bias must be [{classes}], got {bias.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UsageError(f"neural_collapse: labels must be int, got {labels.dtype}")
     if labels.min() < 0 or labels.max() >= classes:
         raise UsageError(
             f"neural_collapse: labels must be in [0, {classes}), got {labels.min()} .. "

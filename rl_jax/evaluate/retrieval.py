@@ -88,5 +88,7 @@ def _check(images, texts, captions, k) -> None:
         )
     arguments.features("retrieval_recall", images=images)
     arguments.features("retrieval_recall", texts=texts)
-    if not k or min(k) < 1:
-        raise UsageError(f"retrieval_recall: each k must be at least 1, got {tuple(k)}")
+    if not k:
+        raise UsageError("retrieval_recall: expected one k or more, got none")
+    for each in k:
+        arguments.counts("retrieval_recall", k=each)

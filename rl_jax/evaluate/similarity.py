@@ -64,8 +64,7 @@ def similarity_histogram(
     """
     n = arguments.directions("similarity_histogram", least=2, a=a, b=b)
     arguments.same_width("similarity_histogram", a=a, b=b)
-    if bins < 1:
-        raise UsageError(f"similarity_histogram: bins must be >= 1, got {bins}")
+    arguments.counts("similarity_histogram", bins=bins)
     a, b = unit_rows(jnp.asarray(a)), unit_rows(jnp.asarray(b))
     size = min(block_size or tiles.block_size_for(n, jax.default_backend()), n)
     with jax.enable_x64(True):
