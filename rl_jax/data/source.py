@@ -1,5 +1,6 @@
 """A source of examples: how many there are and a pure function from index to image."""
 
+import functools
 import logging
 import os
 import threading
@@ -53,6 +54,7 @@ class Source(NamedTuple):
         classification; or None.
       unseen_prompts: int32 [C, T', L]: the same by templates that no caption has; or
         None.
+      chosen: what `rows` chose, in whose numbers `problems` counts; or None.
     """
 
     name: str
@@ -69,6 +71,14 @@ class Source(NamedTuple):
     vocabulary: tuple[str, ...] = ()
     prompts: np.ndarray | None = None
     unseen_prompts: np.ndarray | None = None
+    chosen: "Chosen | None" = None
+
+
+class Chosen(NamedTuple):
+    """Some rows of a source: where they come from, and their numbers [n] there."""
+
+    source: Source
+    index: np.ndarray
 
 
 class Problems:
@@ -153,7 +163,7 @@ def labels_at(source: Source, index: np.ndarray) -> np.ndarray:
         return np.full(len(index), -1, np.int32)
     labels = source.labels[index]
     if isinstance(source.problems, Problems):
-        labels[source.problems.bad_at(index)] = -1
+        labels[source.problems.bad_at(_numbers(source, index))] = -1
     return labels
 
 
@@ -175,12 +185,11 @@ def examples(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
         batch["image"] = np.stack([source.load(int(i)) for i in index])
     # After the images: reading one may show that its label is not to be trusted.
     batch["label"] = labels_at(source, index)
-    shown = shown_at(source, index)
-    return batch | {name: rows[shown] for name, rows in source.fields.items()}
+    return batch | fields_at(source, index)
 
 
-def shown_at(source: Source, index: np.ndarray) -> np.ndarray:
-    """Whose image each example that has been loaded shows, its own or a stand-in's.
+def fields_at(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
+    """The fields of examples that have been loaded, by name.
 
     A file that cannot be decoded shows the next one in order that can be. What else
     belongs to an image, its caption say, must be that of the image that is shown.
@@ -190,8 +199,27 @@ def shown_at(source: Source, index: np.ndarray) -> np.ndarray:
       index: [B] int32.
 
     Returns:
-      [B] int32.
+      A row for each, of the example itself or of its stand-in.
     """
+    fields = {name: rows[index] for name, rows in source.fields.items()}
+    whole = source if source.chosen is None else source.chosen.source
+    numbers = _numbers(source, index)
+    shown = _shown_at(whole, numbers)
+    moved = shown != numbers
+    if moved.any():
+        for name in fields.keys() & whole.fields.keys():
+            fields[name][moved] = whole.fields[name][shown[moved]]
+    return fields
+
+
+def _numbers(source: Source, index: np.ndarray) -> np.ndarray:
+    """The numbers of examples by which their files are known."""
+    index = np.asarray(index)
+    return index if source.chosen is None else source.chosen.index[index]
+
+
+def _shown_at(source: Source, index: np.ndarray) -> np.ndarray:
+    """Whose image each example that has been loaded shows: its own or a stand-in's."""
     if not isinstance(source.problems, Problems):
         return index
     shown = np.array(index)
@@ -229,22 +257,40 @@ def in_memory(source: Source) -> bool:
 
 
 def rows(source: Source, index: np.ndarray) -> Source:
-    """The chosen rows of a source, as a source without a held-out part."""
+    """The chosen rows of a source, as a source without a held-out part.
 
-    def load(i: int) -> np.ndarray:
-        return source.load(int(index[i]))
+    Args:
+      source: any source.
+      index: [n] integers in [0, source.size), n >= 1.
 
-    shown = shown_at(source, index)
+    Raises:
+      UsageError: index is something else.
+    """
+    index = np.asarray(index)
+    if index.ndim != 1 or not index.size or not np.issubdtype(index.dtype, np.integer):
+        raise UsageError(
+            f"rows: index must be [n] integers, not empty, got {index.dtype} of shape "
+            f"{index.shape}; use np.flatnonzero(index) if it is a mask"
+        )
+    if not 0 <= index.min() <= index.max() < source.size:
+        raise UsageError(
+            f"rows: index must be in [0, {source.size}), the examples of "
+            f"{source.name}, got {index.min()} .. {index.max()}"
+        )
+    whole = source if source.chosen is None else source.chosen.source
     return source._replace(
         size=len(index),
         labels=None if source.labels is None else labels_at(source, index),
         images=None if source.images is None else source.images[index],
-        load=load,
-        fields={name: v[shown] for name, v in source.fields.items()},
+        load=functools.partial(_load_row, source.load, index),
+        fields=fields_at(source, index),
         held_out=None,
-        # Files have other numbers here: what is known of them has been put to use.
-        problems=lambda: source.problems(),
+        chosen=Chosen(whole, _numbers(source, index)),
     )
+
+
+def _load_row(load: Callable[[int], np.ndarray], index: np.ndarray, i: int):
+    return load(int(index[i]))
 
 
 def fits(source: Source, *, limit_bytes: int) -> bool:
@@ -287,10 +333,11 @@ def resident(
         labels = source.labels
         if labels is not None:
             labels = labels_at(source, everything)
-        shown = shown_at(source, everything)
-        fields = {name: v[shown] for name, v in source.fields.items()}
         source = source._replace(
-            images=images, labels=labels, fields=fields, load=images.__getitem__
+            images=images,
+            labels=labels,
+            fields=fields_at(source, everything),
+            load=images.__getitem__,
         )
     if source.held_out is not None:
         held = 0 if source.images is None else source.images.nbytes
