@@ -194,6 +194,29 @@ def test_a_stand_in_that_was_not_chosen_brings_its_caption(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("names", "length"),
+    [(("red-car", "red_car", "van"), 16), (("x-y-a", "x-y-b"), 2)],
+)
+def test_classes_named_alike_are_told(tmp_path, caplog, names, length):
+    lines = ["image,caption"]
+    for name in names:
+        save(tmp_path / name / "1.png")
+        lines.append(f"{name}/1.png,a photo")
+    (tmp_path / "captions.csv").write_text("\n".join(lines))
+    source = captioned(tmp_path, size=4, length=length, held_out=0.0)
+    assert source.class_names == names
+    (message,) = caplog.messages
+    assert f"the classes {names[0]}, {names[1]} have the same prompts" in message
+
+
+def test_a_share_that_keeps_nothing_is_told(tmp_path, caplog):
+    colours(tmp_path, count=1)
+    assert captioned(tmp_path, size=4, held_out=0.1).held_out is None
+    (message,) = caplog.messages
+    assert f"captioned: nothing of '{tmp_path.name}' is held out" in message
+
+
 def test_undecodable_images(tmp_path, caplog):
     colours(tmp_path, count=50)
     (tmp_path / "green" / "7.png").write_bytes(b"<html>not found</html>")
