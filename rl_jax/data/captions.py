@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rl_jax.data import tokens
+from rl_jax.data.arguments import whole
 from rl_jax.data.folder import (
     SUFFIXES,
     check_decoding,
@@ -83,6 +84,7 @@ def captioned(
         outside the directory, or bad arguments.
     """
     check_decoding(size, max_bad, "captioned")
+    whole("captioned", limit_bytes=limit_bytes)
     check_share(held_out, "captioned")
     tokens.check_length(length)
     root = directory(path, "captioned", "it must hold images and their captions")

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from rl_jax.data.arguments import at_least, whole
 from rl_jax.errors import UsageError, WorkerError
 
 MAX_PIXELS = 2**26
@@ -201,15 +202,19 @@ def decode_speed(
 
     Args:
       path: the image file to decode; None: a synthetic JPEG of 500 x 375 pixels.
-      size: side of the result, in pixels.
+      size: side of the result, in pixels, >= 1.
       seconds: how long to measure, > 0.
 
     Returns:
       Images per second.
 
     Raises:
-      UsageError: the file cannot be read or decoded.
+      UsageError: an argument out of range, or a file that cannot be decoded.
     """
+    whole("decode_speed", size=size)
+    at_least("decode_speed", size=(size, 1))
+    if not seconds > 0:
+        raise UsageError(f"decode_speed: seconds must be > 0, got {seconds}")
     try:
         if path is None:
             data = _synthetic_jpeg()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rl_jax.data.arguments import at_least, whole
 from rl_jax.errors import UsageError
 
 _log = logging.getLogger("rl_jax.data")
@@ -317,7 +318,7 @@ def resident(
       source: any source; its held-out part is treated alike, with what the first
         part leaves of the limit.
       limit_bytes: the most that the images may take, in bytes.
-      threads: decoding threads; None: one per CPU core, at most 16.
+      threads: decoding threads, >= 1; None: one per CPU core, at most 16.
       progress: called with (done, size) from the calling thread as images arrive.
 
     Returns:
@@ -325,8 +326,11 @@ def resident(
       undecodable files are -1, their fields those of the images shown for them.
 
     Raises:
-      UsageError: too many files cannot be decoded.
+      UsageError: threads out of range, or too many files cannot be decoded.
     """
+    if threads is not None:
+        whole("resident", threads=threads)
+        at_least("resident", threads=(threads, 1))
     if not in_memory(source) and fits(source, limit_bytes=limit_bytes):
         images = _decode_all(source, threads, progress)
         everything = np.arange(source.size)

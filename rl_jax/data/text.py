@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rl_jax.data import tokens
+from rl_jax.data.arguments import whole
 from rl_jax.data.folder import classes_of, labels_of, listed, parts
 from rl_jax.data.records import records
 from rl_jax.data.source import Source, printable
@@ -56,6 +57,7 @@ def text(
     Raises:
       UsageError: no such file, no text, too much of it, or bad arguments.
     """
+    whole("text", limit_bytes=limit_bytes)
     check_share(held_out, "text")
     tokens.check_length(length)
     root = os.path.abspath(os.fspath(path))
