@@ -76,10 +76,10 @@ class Source(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """Some rows of a source: where they come from, and their numbers [n] there."""
+    """Some rows of a source: their numbers [n] in it, and all of its fields."""
 
-    source: Source
     index: np.ndarray
+    fields: Mapping[str, np.ndarray]
 
 
 class Problems:
@@ -107,6 +107,19 @@ class Problems:
     def bad_at(self, index):
         """Whether a file is known to be undecodable; index: int or int array."""
         return self._state[index] == _BAD
+
+    def shown_at(self, index: np.ndarray) -> np.ndarray:
+        """Which file's image is shown for each of [B]: its own or a stand-in's.
+
+        For one that cannot be decoded it is the next in order that can be.
+        """
+        shown = np.array(index)
+        for _ in self._names:
+            bad = self.bad_at(shown)
+            if not bad.any():
+                break
+            shown[bad] = (shown[bad] + 1) % len(self._names)
+        return shown
 
     def record(self, index: int, reason: str | None = None) -> None:
         """Note that a file was decoded, or with a reason, that it could not be."""
@@ -192,8 +205,7 @@ def examples(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
 def fields_at(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
     """The fields of examples that have been loaded, by name.
 
-    A file that cannot be decoded shows the next one in order that can be. What else
-    belongs to an image, its caption say, must be that of the image that is shown.
+    What belongs to an image, its caption say, must be that of the image that is shown.
 
     Args:
       source: where they come from.
@@ -203,33 +215,25 @@ def fields_at(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
       A row for each, of the example itself or of its stand-in.
     """
     fields = {name: rows[index] for name, rows in source.fields.items()}
-    whole = source if source.chosen is None else source.chosen.source
-    numbers = _numbers(source, index)
-    shown = _shown_at(whole, numbers)
-    moved = shown != numbers
-    if moved.any():
-        for name in fields.keys() & whole.fields.keys():
-            fields[name][moved] = whole.fields[name][shown[moved]]
+    if isinstance(source.problems, Problems):
+        numbers = _numbers(source, index)
+        shown = source.problems.shown_at(numbers)
+        moved = shown != numbers
+        of_all = _of_all(source)
+        for name in fields.keys() & of_all.keys():
+            fields[name][moved] = of_all[name][shown[moved]]
     return fields
+
+
+def _of_all(source: Source) -> Mapping[str, np.ndarray]:
+    """The fields of all files, chosen or not."""
+    return source.fields if source.chosen is None else source.chosen.fields
 
 
 def _numbers(source: Source, index: np.ndarray) -> np.ndarray:
     """The numbers of examples by which their files are known."""
     index = np.asarray(index)
     return index if source.chosen is None else source.chosen.index[index]
-
-
-def _shown_at(source: Source, index: np.ndarray) -> np.ndarray:
-    """Whose image each example that has been loaded shows: its own or a stand-in's."""
-    if not isinstance(source.problems, Problems):
-        return index
-    shown = np.array(index)
-    for _ in range(source.size):
-        bad = source.problems.bad_at(shown)
-        if not bad.any():
-            break
-        shown[bad] = (shown[bad] + 1) % source.size
-    return shown
 
 
 def shapes(source: Source) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -278,7 +282,6 @@ def rows(source: Source, index: np.ndarray) -> Source:
             f"rows: index must be in [0, {source.size}), the examples of "
             f"{source.name}, got {index.min()} .. {index.max()}"
         )
-    whole = source if source.chosen is None else source.chosen.source
     return source._replace(
         size=len(index),
         labels=None if source.labels is None else labels_at(source, index),
@@ -286,7 +289,7 @@ def rows(source: Source, index: np.ndarray) -> Source:
         load=functools.partial(_load_row, source.load, index),
         fields=fields_at(source, index),
         held_out=None,
-        chosen=Chosen(whole, _numbers(source, index)),
+        chosen=Chosen(_numbers(source, index), _of_all(source)),
     )
 
 
