@@ -1,7 +1,5 @@
 """Gaussian blur."""
 
-import math
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -45,13 +43,13 @@ def gaussian_blur(
       [H, W, C] float32; the range stays.
 
     Raises:
-      UsageError: radius < 1.
+      UsageError: radius < 1 or no whole number.
     """
     chex.assert_rank(image, 3)
     height, width, _ = image.shape
     if radius is None:
         radius = max(1, height // 20)
-    ranges.within("gaussian_blur", 1, math.inf, radius=radius)
+    ranges.whole("gaussian_blur", 1, radius=radius)
     rows, columns = (_blur_matrix(size, sigma, radius) for size in (height, width))
     return along_both(rows, image, columns)
 

@@ -1,6 +1,5 @@
 """From operations on one image to the augmentation of a batch."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -77,6 +76,31 @@ def _per_channel(values: float | Sequence[float], image: chex.Array) -> chex.Arr
     return array.reshape((1,) * (image.ndim - 1) + (-1,))
 
 
+def standardise(
+    image: chex.Array, mean: float | Sequence[float], std: float | Sequence[float]
+) -> chex.Array:
+    """(x − mean) / std of each channel of [..., C]; one value, or one per channel."""
+    return (image - _per_channel(mean, image)) / _per_channel(std, image)
+
+
+def check_standard(
+    op: str, mean: float | Sequence[float], std: float | Sequence[float]
+) -> None:
+    """Raises UsageError unless both are finite, and std > 0."""
+    if not np.min(std) > 0:
+        raise UsageError(f"{op}: std must be > 0, got {std}")
+    for name, value in (("mean", mean), ("std", std)):
+        if not np.isfinite(value).all():
+            raise UsageError(f"{op}: {name} must be finite, got {value}")
+
+
+def check_batch(batch: Batch, *names: str) -> None:
+    """Raises UsageError unless a batch has the named entries."""
+    if not batch.keys() >= set(names):
+        needed = " and ".join(f"`{name}`" for name in names)
+        raise UsageError(f"augment: batch must have {needed}, got {sorted(batch)}")
+
+
 def views(
     *transforms: Transform,
     num_views: int = 2,
@@ -117,18 +141,17 @@ def views(
     Raises:
       UsageError: an argument out of bounds; in use, a batch that does not fit.
     """
-    ranges.within("views", 1, math.inf, num_views=num_views)
-    ranges.within("views", 0, math.inf, num_local=num_local)
+    ranges.whole("views", 1, num_views=num_views)
+    ranges.whole("views", 0, num_local=num_local)
     if num_local and not local:
         raise UsageError(
             f"views: num_local={num_local} without `local`; name its transforms, a "
             "crop first"
         )
-    ranges.ordered("views", high=1.0, crop_fraction=(crop_fraction, 1.0))
+    ranges.shares("views", crop_fraction=crop_fraction)
     if size is not None:
-        ranges.within("views", 1, math.inf, size=size)
-    if not np.min(std) > 0:
-        raise UsageError(f"views: std must be > 0, got {std}")
+        ranges.whole("views", 1, size=size)
+    check_standard("views", mean, std)
     if second is not None and num_views != 2:
         raise UsageError(
             f"views: num_views must be 2 where `second` is given, got {num_views}"
@@ -137,15 +160,12 @@ def views(
     second_view = None if second is None else compose(*second)
     local_view = compose(*local)
 
-    def standardise(image):
-        return (image - _per_channel(mean, image)) / _per_channel(std, image)
-
     def clean(image):
         image = to_float(image)
         if size is not None:
             crop = partial(centre_crop, size=size, fraction=crop_fraction)
             image = jax.vmap(crop)(image)
-        return standardise(image)
+        return standardise(image, mean, std)
 
     def draw(transform, numbers, rngs, image):
         def several(rng, image):
@@ -158,12 +178,14 @@ def views(
         return jax.vmap(several)(rngs, image)
 
     def augment(rng: chex.PRNGKey, batch: Batch) -> Batch:
-        if "image" not in batch or "index" not in batch:
+        check_batch(batch, "image", "index")
+        image, index = to_float(batch["image"]), jnp.asarray(batch["index"])
+        whole = jnp.issubdtype(index.dtype, jnp.integer)
+        if not whole or index.shape != image.shape[:1]:
             raise UsageError(
-                f"augment: batch must have `image` and `index`, got {sorted(batch)}"
+                f"augment: index must be [{len(image)}] integers, one for each image, "
+                f"got {index.dtype} of shape {index.shape}"
             )
-        image, index = to_float(batch["image"]), batch["index"]
-        chex.assert_shape(index, image.shape[:1])
         rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, index)
         if second_view is None:
             drawn = draw(first_view, jnp.arange(num_views), rngs, image)
@@ -173,11 +195,11 @@ def views(
                 for k, view in enumerate((first_view, second_view))
             ]
             drawn = jnp.concatenate(parts, axis=1)
-        made = {"image": clean(batch["image"]), "views": standardise(drawn)}
+        made = {"image": clean(batch["image"]), "views": standardise(drawn, mean, std)}
         if num_local:
             numbers = num_views + jnp.arange(num_local)
             crops = draw(local_view, numbers, rngs, image)
-            made["local_views"] = standardise(crops)
+            made["local_views"] = standardise(crops, mean, std)
         return {**batch, **made}
 
     return Augment(views=augment, clean=clean)

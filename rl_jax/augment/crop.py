@@ -76,6 +76,10 @@ def resample(
 ) -> chex.Array:
     """Resizes a box of an image with antialiasing: Pillow's `resize(size, box=box)`.
 
+    That is Pillow's of floats (mode "F"). Of bytes it rounds and clips between its two
+    passes, too: "bilinear" then differs by up to 1 of 255, "bicubic" by more where it
+    overshoots, about 30 for noise of 0 and 255.
+
     Pixels just outside the box contribute to its border, as in Pillow; cropping first
     and resizing then, as torchvision does, differs there alone.
 
@@ -87,7 +91,12 @@ def resample(
 
     Returns:
       [size[0], size[1], C] float32 in [0, 1].
+
+    Raises:
+      UsageError: size is not two whole numbers >= 1, or unknown method.
     """
+    ranges.pairs("resample", size=size)
+    ranges.whole("resample", 1, height=size[0], width=size[1])
     chex.assert_rank(image, 3)
     chex.assert_shape(box, (4,))
     height, width, _ = image.shape
@@ -187,7 +196,7 @@ def random_resized_crop(
     Raises:
       UsageError: size, scale, ratio or method out of bounds.
     """
-    ranges.within("random_resized_crop", 1, math.inf, size=size)
+    ranges.whole("random_resized_crop", 1, size=size)
     chex.assert_rank(image, 3)
     height, width, _ = image.shape
     box = crop_box(rng, height=height, width=width, scale=scale, ratio=ratio)
@@ -218,8 +227,8 @@ def centre_crop(
     Raises:
       UsageError: size or fraction out of bounds, or unknown method.
     """
-    ranges.within("centre_crop", 1, math.inf, size=size)
-    ranges.ordered("centre_crop", high=1.0, fraction=(fraction, 1.0))
+    ranges.whole("centre_crop", 1, size=size)
+    ranges.shares("centre_crop", fraction=fraction)
     chex.assert_rank(image, 3)
     height, width, _ = image.shape
     if height == width == size:

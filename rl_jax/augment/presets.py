@@ -1,6 +1,5 @@
 """Augmentations of known data sets; their parameters are the command line's flags."""
 
-import math
 from functools import partial
 
 import jax
@@ -10,10 +9,16 @@ from rl_jax.augment import ranges
 from rl_jax.augment.affine import random_affine, random_flip
 from rl_jax.augment.blur import random_blur
 from rl_jax.augment.colour import colour_jitter, random_greyscale, random_solarise
-from rl_jax.augment.compose import Transform, to_float, views
+from rl_jax.augment.compose import (
+    Transform,
+    check_batch,
+    check_standard,
+    standardise,
+    to_float,
+    views,
+)
 from rl_jax.augment.crop import random_resized_crop
 from rl_jax.augment.noise import gaussian_noise, pixel_dropout
-from rl_jax.errors import UsageError
 from rl_jax.types import Augment
 
 __all__ = ["cifar", "digits", "imagenet", "multi_crop", "none", "plain"]
@@ -216,6 +221,7 @@ def imagenet(
     Raises:
       UsageError: an argument out of bounds.
     """
+    ranges.pairs("imagenet", blur=blur, solarise=solarise)
     colour = {
         "flip": flip,
         "jitter": jitter,
@@ -248,22 +254,22 @@ def plain(*, size: int | None = None, mean: float = 0.0, std: float = 1.0) -> Au
       An `Augment` for images [B, H, W, C]; a batch gets no `views`.
 
     Raises:
-      UsageError: for a size < 1 or std ≤ 0.
+      UsageError: for a size < 1 or std ≤ 0; in use, a batch that does not fit.
     """
     if size is not None:
-        ranges.within("plain", 1, math.inf, size=size)
-    if not std > 0:
-        raise UsageError(f"plain: std must be > 0, got {std}")
+        ranges.whole("plain", 1, size=size)
+    check_standard("plain", mean, std)
 
     def clean(image):
         image = to_float(image)
         if size is not None:
             shape = (image.shape[0], size, size, image.shape[-1])
             image = jax.image.resize(image, shape, "bilinear")
-        return (image - mean) / std
+        return standardise(image, mean, std)
 
     def views(rng, batch):
         del rng
+        check_batch(batch, "image")
         return {**batch, "image": clean(batch["image"])}
 
     return Augment(views, clean)
@@ -327,6 +333,7 @@ def multi_crop(
     Raises:
       UsageError: an argument out of bounds.
     """
+    ranges.pairs("multi_crop", blur=blur, solarise=solarise)
     colour = {
         "flip": flip,
         "jitter": jitter,

@@ -1,6 +1,9 @@
 """Checks of the arguments of augmentations, made while tracing: before compiling."""
 
 import math
+import operator
+from collections.abc import Callable
+from typing import Any
 
 from rl_jax.errors import UsageError
 
@@ -9,19 +12,51 @@ Range = tuple[float, float]
 
 def within(op: str, low: float, high: float, **values: float):
     """Raises UsageError unless every value is finite and lies in [low, high]."""
+    expected = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+
+    def holds(value):
+        return low <= value <= high and math.isfinite(value)
+
     for name, value in values.items():
-        if not (math.isfinite(value) and low <= value <= high):
-            expected = f">= {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
-            raise UsageError(f"{op}: {name} must be {expected}, got {value}")
+        _check(op, name, value, expected, holds)
+
+
+def whole(op: str, low: int, **values: int):
+    """Raises UsageError unless every value is a whole number and >= low."""
+    within(op, low, math.inf, **values)
+    for name, value in values.items():
+        _check(op, name, value, "a whole number", lambda v: operator.index(v) == v)
+
+
+def shares(op: str, **values: float):
+    """Raises UsageError unless every value lies in (0, 1]."""
+    for name, value in values.items():
+        _check(op, name, value, "in (0, 1]", lambda v: 0 < v <= 1)
+
+
+def pairs(op: str, **values: tuple[float, float]):
+    """Raises UsageError unless every value is two."""
+    for name, value in values.items():
+        _check(op, name, value, "two numbers", lambda v: len(v) == 2)
 
 
 def ordered(op: str, high: float = math.inf, **ranges: Range):
     """Raises UsageError unless every range has 0 < lower <= upper <= high."""
-    for name, value in ranges.items():
+    limit = "" if high == math.inf else f" <= {high:g}"
+    expected = f"(low, high) with 0 < low <= high{limit}"
+
+    def holds(value):
         lower, upper = value
-        if not (math.isfinite(upper) and 0 < lower <= upper <= high):
-            limit = "" if high == math.inf else f" <= {high:g}"
-            raise UsageError(
-                f"{op}: {name} must be (low, high) with 0 < low <= high{limit}, "
-                f"got {tuple(value)}"
-            )
+        return 0 < lower <= upper <= high and math.isfinite(upper)
+
+    for name, value in ranges.items():
+        _check(op, name, value, expected, holds)
+
+
+def _check(op: str, name: str, value, expected: str, holds: Callable[[Any], bool]):
+    try:
+        good = holds(value)
+    except (TypeError, ValueError):  # it is no number, or are not two
+        good = False
+    if not good:
+        raise UsageError(f"{op}: {name} must be {expected}, got {value}")

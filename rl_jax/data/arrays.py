@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import logging
 import math
 import os
 import zipfile
@@ -11,9 +12,10 @@ from typing import IO
 
 import numpy as np
 
-from rl_jax.data.source import Source
+from rl_jax.data.source import Source, printable
 from rl_jax.errors import UsageError
 
+_log = logging.getLogger("rl_jax.data")
 _IMAGES = ("images", "image", "x", "x_train")
 _LABELS = ("labels", "label", "y", "y_train")
 _TEST_IMAGES = ("test_images", "x_test")
@@ -35,9 +37,10 @@ def arrays(
     """A source from images in memory.
 
     Args:
-      images: [n, H, W, C] or [n, H, W] (then C = 1), n >= 1. uint8, or floating
-        point in [0, 1], which becomes round(255 · v) (half to even). uint8 is not
-        copied: leave it as it is afterwards.
+      images: [n, H, W, C] or [n, H, W] (then C = 1), n >= 1. uint8 in 0..255, or
+        floating point in [0, 1], which becomes round(255 · v) (half to even). uint8 is
+        not copied: leave it as it is afterwards. A warning tells of uint8 that is
+        only 0 and 1, almost black.
       labels: [n] integers in [-1, 2^20), -1 where unknown; or None.
       name: what logs and run records call it.
       class_names: the name of each label; None: the label's digits.
@@ -111,8 +114,8 @@ def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
             f"{name}: images must have the channels last, got shape {images.shape}; "
             "use images.transpose(0, 2, 3, 1)"
         )
-    if np.issubdtype(images.dtype, np.floating):
-        low, high = images.min(), images.max()
+    if of_kind(images.dtype, np.floating):
+        low, high = float(images.min()), float(images.max())
         if not (low >= 0 and high <= 1):
             raise UsageError(
                 f"{name}: floating-point images must be in [0, 1], "
@@ -120,9 +123,22 @@ def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
             )
         images = np.rint(np.multiply(images, 255, dtype=np.float32)).astype(np.uint8)
     elif images.dtype != np.uint8:
+        advice = ""
+        if images.dtype == np.bool_:
+            advice = "; use images.astype(np.float32)"
+        elif of_kind(images.dtype, np.integer):
+            advice = "; use images.astype(np.uint8) if they are in 0..255"
+        elif images.dtype.kind == "V":
+            advice = "; a file keeps no bfloat16: save float32"
         raise UsageError(
             f"{name}: images must be uint8 or floating point in [0, 1], "
-            f"got {images.dtype}; use images.astype(np.uint8) if they are in 0..255"
+            f"got {images.dtype}{advice}"
+        )
+    elif images.max() == 1:
+        _log.warning(
+            "%s: the images look binary: uint8 of 0 and 1 is almost black; multiply "
+            "them by 255 or pass floats",
+            name,
         )
     images = np.ascontiguousarray(images if images.ndim == 4 else images[..., None])
     images = images.view()
@@ -130,9 +146,18 @@ def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
     return images
 
 
+def of_kind(dtype: np.dtype, kind: type) -> bool:
+    """`np.issubdtype` that knows bfloat16 and the other dtypes of jax, too."""
+    if dtype.kind != "V":
+        return np.issubdtype(dtype, kind)
+    import jax.numpy as jnp  # whoever has such an array has imported it already
+
+    return bool(jnp.issubdtype(dtype, kind))
+
+
 def checked_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
     """Labels as int32 that cannot be written to; refuses what is out of range."""
-    if not np.issubdtype(labels.dtype, np.integer):
+    if not of_kind(labels.dtype, np.integer):
         raise UsageError(f"{name}: labels must be integers, got {labels.dtype}")
     if labels.shape != (size,):
         raise UsageError(
@@ -154,7 +179,8 @@ def npz(path: str | os.PathLike, *, limit_bytes: int = 4 << 30) -> Source:
       path: an .npy file of images, or an .npz file with images under `images`,
         `image`, `x` or `x_train`; labels, if any, under `labels`, `label`, `y` or
         `y_train`; and optionally a held-out part under `test_images` or `x_test`
-        and `test_labels` or `y_test`. Types and shapes as in `arrays`.
+        and `test_labels` or `y_test`. Types and shapes as in `arrays`. A warning
+        names other arrays, which are not used.
       limit_bytes: the most that the file may hold uncompressed, in bytes; checked
         before anything is read.
 
@@ -193,29 +219,46 @@ def _read_npz(file: IO[bytes], path: str, limit_bytes: int, shown: str) -> Sourc
                     f"limit_bytes is {limit_bytes:,} and the ratio at most {_MAX_RATIO}"
                 )
 
+            used = set()
+
             def read(keys):
                 key = next((key for key in keys if key in members), None)
                 if key is None:
                     return None
+                used.add(key)
                 with archive.open(members[key]) as entry:
                     where = f"{shown}[{key!r}]"
                     return _read(entry, members[key].file_size, limit_bytes, where)
 
             images, labels = read(_IMAGES), read(_LABELS)
-            test_images, test_labels = read(_TEST_IMAGES), read(_TEST_LABELS)
+            test_images = read(_TEST_IMAGES)
+            test_labels = None if test_images is None else read(_TEST_LABELS)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise UsageError(f"{shown} is a damaged .npz file: {error}") from None
     if images is None:
-        found = ", ".join(sorted(members)[:20]) or "no arrays"
+        found = printable(", ".join(sorted(members)[:20])) or "no arrays"
         raise UsageError(
             f"{shown} has no images: expected one of {', '.join(_IMAGES)}, "
             f"found {found}"
+        )
+    if unused := sorted(members.keys() - used):
+        known = (_IMAGES, _LABELS, _TEST_IMAGES, _TEST_LABELS)
+        _log.warning(
+            "%s: not used: %s; images are read from %s, labels from %s, a held-out "
+            "part from %s with %s",
+            shown,
+            printable(", ".join(unused[:20])),
+            *map(_either, known),
         )
     name = os.path.basename(path)
     held_out = None
     if test_images is not None:
         held_out = arrays(test_images, test_labels, name=f"{name} held out")
     return arrays(images, labels, name=name, held_out=held_out)
+
+
+def _either(keys: Sequence[str]) -> str:
+    return f"{', '.join(keys[:-1])} or {keys[-1]}"
 
 
 def _read(file: IO[bytes], size: int, limit_bytes: int, shown: str) -> np.ndarray:

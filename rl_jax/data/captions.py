@@ -5,12 +5,14 @@ import functools
 import hashlib
 import io
 import json
+import logging
 import os
 from collections.abc import Iterator
 
 import numpy as np
 
 from rl_jax.data import tokens
+from rl_jax.data.arguments import whole
 from rl_jax.data.folder import (
     SUFFIXES,
     check_decoding,
@@ -22,13 +24,14 @@ from rl_jax.data.folder import (
     parts,
 )
 from rl_jax.data.source import Source, printable
-from rl_jax.data.split import check_share, stratified
+from rl_jax.data.split import check_share, nothing_held_out, stratified
 from rl_jax.errors import UsageError
 
 FILES = ("captions.csv", "captions.jsonl")
 IMAGE_COLUMNS = ("image", "file", "filepath")
 TEXT_COLUMNS = ("caption", "title", "text")
 TEMPLATES = ("a photo of a {}", "an image of a {}", "{}")
+_log = logging.getLogger("rl_jax.data")
 _MAX_TOKENS = 1 << 28
 
 
@@ -73,13 +76,15 @@ def captioned(
     Returns:
       A source that decodes from disk, with the field `tokens`, int32 [n, T, length]
       for at most T captions of an image, or [n, length] if each has one; its
-      `vocabulary`; and, where there are labels, `prompts` that name the classes.
+      `vocabulary`; and, where there are labels, `prompts` that name the classes; a
+      warning tells of classes whose prompts are the same.
 
     Raises:
       UsageError: no captions, unreadable ones, one of an image that is not there or
         outside the directory, or bad arguments.
     """
     check_decoding(size, max_bad, "captioned")
+    whole("captioned", limit_bytes=limit_bytes)
     check_share(held_out, "captioned")
     tokens.check_length(length)
     root = directory(path, "captioned", "it must hold images and their captions")
@@ -98,15 +103,12 @@ def captioned(
         tokenizer = tokens.pieces(vocabulary, lowercase=lowercase)
 
     classes = classes_of(names)
+    prompts = _prompts(tokenizer, classes, length) if classes else None
     most = max(len(texts) for part in found for texts in part.values())
     source = None
     for part in reversed(range(len(names))):
         encoded = _encoded(tokenizer, found[part], most, length)
         images = images_of(roots[part], names[part], classes, size, max_bad, source)
-        prompts = None
-        if classes:
-            spoken = [name.replace("_", " ").replace("-", " ") for name in classes]
-            prompts = tokens.class_prompts(tokenizer, spoken, TEMPLATES, length=length)
         source = images._replace(
             fields={"tokens": encoded},
             vocabulary=tokenizer.vocabulary,
@@ -114,7 +116,25 @@ def captioned(
             digest=functools.partial(_digest, images.digest, encoded),
         )
     assert source is not None
+    if held_out and source.held_out is None:
+        nothing_held_out("captioned", printable(os.path.basename(root)), held_out)
     return source._replace(name=os.path.basename(root))
+
+
+def _prompts(tokenizer: tokens.Tokenizer, classes: list[str], length: int):
+    """Texts that name the classes [C, T, length]; tells of classes named alike."""
+    spoken = [name.replace("_", " ").replace("-", " ") for name in classes]
+    prompts = tokens.class_prompts(tokenizer, spoken, TEMPLATES, length=length)
+    _, of = np.unique(prompts.reshape(len(classes), -1), axis=0, return_inverse=True)
+    for group in np.flatnonzero(np.bincount(of) > 1):
+        alike = [printable(classes[c]) for c in np.flatnonzero(of == group)]
+        _log.warning(
+            "captioned: the classes %s%s have the same prompts: zero-shot "
+            "classification will find the first alone; rename them or raise length",
+            ", ".join(alike[:5]),
+            f" and {len(alike) - 5} more" if len(alike) > 5 else "",
+        )
+    return prompts
 
 
 def _digest(of_images, encoded: np.ndarray) -> str:

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from rl_jax.data.arguments import at_least, whole
 from rl_jax.errors import UsageError, WorkerError
 
 MAX_PIXELS = 2**26
@@ -114,7 +115,24 @@ def _load(image, data: bytes, size: int):
         if image.mode in ("L", "RGB") and (turbo := _turbo(data, image.size)):
             return turbo
     image.load()
+    _scale_key(image, data)
     return image
+
+
+def _scale_key(image, data: bytes) -> None:
+    """Brings the grey or colour that a PNG calls transparent to 8 bits, as its pixels.
+
+    Pillow leaves it in the file's depth. Of 16-bit colours it drops the lower halves:
+    those that differ from the key there alone count as transparent, too.
+    """
+    key = image.info.get("transparency")
+    if image.format != "PNG" or key is None:
+        return
+    depth = data[24]
+    if image.mode == "L":
+        image.info["transparency"] = key * 255 // (2**depth - 1)
+    elif image.mode == "RGB" and depth == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _turbo(data: bytes, size: tuple[int, int]):
@@ -147,7 +165,9 @@ def _flatten(image):
 
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+        grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
+        grey[wide == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(grey)
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image.convert("RGBA"))
@@ -182,15 +202,19 @@ def decode_speed(
 
     Args:
       path: the image file to decode; None: a synthetic JPEG of 500 x 375 pixels.
-      size: side of the result, in pixels.
+      size: side of the result, in pixels, >= 1.
       seconds: how long to measure, > 0.
 
     Returns:
       Images per second.
 
     Raises:
-      UsageError: the file cannot be read or decoded.
+      UsageError: an argument out of range, or a file that cannot be decoded.
     """
+    whole("decode_speed", size=size)
+    at_least("decode_speed", size=(size, 1))
+    if not seconds > 0:
+        raise UsageError(f"decode_speed: seconds must be > 0, got {seconds}")
     try:
         if path is None:
             data = _synthetic_jpeg()

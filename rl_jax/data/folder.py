@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 
+from rl_jax.data.arguments import at_least, whole
 from rl_jax.data.decode import DecodeError, read_image
 from rl_jax.data.source import Problems, Source, printable
 from rl_jax.errors import UsageError
@@ -59,8 +60,8 @@ def folder(
 
 def check_decoding(size: int, max_bad: float, factory: str) -> None:
     """Refuse a size or a share of undecodable files that makes no sense."""
-    if size < 1:
-        raise UsageError(f"{factory}: size must be >= 1, got {size}")
+    whole(factory, size=size)
+    at_least(factory, size=(size, 1))
     if not 0 <= max_bad <= 1:
         raise UsageError(f"{factory}: max_bad must be in [0, 1], got {max_bad}")
 

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 
+from rl_jax.data.arguments import whole
 from rl_jax.errors import UsageError
 
 _lock = threading.Lock()
@@ -28,6 +29,7 @@ def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
     Raises:
       UsageError: an argument out of range.
     """
+    whole("epoch_order", seed=seed, epoch=epoch, size=size)
     for name, value in (("seed", seed), ("epoch", epoch)):
         if not 0 <= value < 2**64:
             raise UsageError(f"epoch_order: {name} must be in [0, 2^64), got {value}")
@@ -59,6 +61,7 @@ def steps_per_epoch(size: int, batch_size: int) -> int:
     Raises:
       UsageError: batch_size out of range.
     """
+    whole("steps_per_epoch", size=size, batch_size=batch_size)
     if batch_size < 1:
         raise UsageError(f"batch_size must be >= 1, got {batch_size}")
     if batch_size > size:
@@ -88,6 +91,7 @@ def batch_indices(seed: int, step: int, *, size: int, batch_size: int) -> np.nda
     Raises:
       UsageError: an argument out of range.
     """
+    whole("batch_indices", seed=seed, step=step, size=size, batch_size=batch_size)
     steps = steps_per_epoch(size, batch_size)
     if step < 0:
         raise UsageError(f"batch_indices: step must be >= 0, got {step}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rl_jax.data.arrays import checked_labels, digest, named_classes
+from rl_jax.data.arrays import checked_labels, digest, named_classes, of_kind
 from rl_jax.data.source import Source
 from rl_jax.errors import UsageError
 
@@ -81,9 +81,9 @@ def _no_image(name: str, index: int) -> np.ndarray:
 
 
 def _checked_field(rows: np.ndarray, key: str, name: str) -> np.ndarray:
-    if np.issubdtype(rows.dtype, np.integer):
+    if of_kind(rows.dtype, np.integer):
         kind = np.int32
-    elif np.issubdtype(rows.dtype, np.floating):
+    elif of_kind(rows.dtype, np.floating):
         kind = np.float32
     else:
         raise UsageError(

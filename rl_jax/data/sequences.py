@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from rl_jax.data.arguments import at_least, whole
 from rl_jax.data.digits import digits
 from rl_jax.data.draws import normal, snapped, uniform
 from rl_jax.data.records import records
 from rl_jax.data.source import Source
-from rl_jax.data.synthetic import at_least
 from rl_jax.errors import UsageError
 
 
@@ -45,6 +45,14 @@ def oscillators(
     Raises:
       UsageError: an argument out of range.
     """
+    whole(
+        "oscillators",
+        classes=classes,
+        steps=steps,
+        channels=channels,
+        size=size,
+        seed=seed,
+    )
     at_least(
         "oscillators",
         classes=(classes, 2),

@@ -1,5 +1,6 @@
 """A source of examples: how many there are and a pure function from index to image."""
 
+import functools
 import logging
 import os
 import threading
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rl_jax.data.arguments import at_least, whole
 from rl_jax.errors import UsageError
 
 _log = logging.getLogger("rl_jax.data")
@@ -53,6 +55,7 @@ class Source(NamedTuple):
         classification; or None.
       unseen_prompts: int32 [C, T', L]: the same by templates that no caption has; or
         None.
+      chosen: what `rows` chose, in whose numbers `problems` counts; or None.
     """
 
     name: str
@@ -69,6 +72,14 @@ class Source(NamedTuple):
     vocabulary: tuple[str, ...] = ()
     prompts: np.ndarray | None = None
     unseen_prompts: np.ndarray | None = None
+    chosen: "Chosen | None" = None
+
+
+class Chosen(NamedTuple):
+    """Some rows of a source: their numbers [n] in it, and all of its fields."""
+
+    index: np.ndarray
+    fields: Mapping[str, np.ndarray]
 
 
 class Problems:
@@ -96,6 +107,19 @@ class Problems:
     def bad_at(self, index):
         """Whether a file is known to be undecodable; index: int or int array."""
         return self._state[index] == _BAD
+
+    def shown_at(self, index: np.ndarray) -> np.ndarray:
+        """Which file's image is shown for each of [B]: its own or a stand-in's.
+
+        For one that cannot be decoded it is the next in order that can be.
+        """
+        shown = np.array(index)
+        for _ in self._names:
+            bad = self.bad_at(shown)
+            if not bad.any():
+                break
+            shown[bad] = (shown[bad] + 1) % len(self._names)
+        return shown
 
     def record(self, index: int, reason: str | None = None) -> None:
         """Note that a file was decoded, or with a reason, that it could not be."""
@@ -153,7 +177,7 @@ def labels_at(source: Source, index: np.ndarray) -> np.ndarray:
         return np.full(len(index), -1, np.int32)
     labels = source.labels[index]
     if isinstance(source.problems, Problems):
-        labels[source.problems.bad_at(index)] = -1
+        labels[source.problems.bad_at(_numbers(source, index))] = -1
     return labels
 
 
@@ -175,32 +199,41 @@ def examples(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
         batch["image"] = np.stack([source.load(int(i)) for i in index])
     # After the images: reading one may show that its label is not to be trusted.
     batch["label"] = labels_at(source, index)
-    shown = shown_at(source, index)
-    return batch | {name: rows[shown] for name, rows in source.fields.items()}
+    return batch | fields_at(source, index)
 
 
-def shown_at(source: Source, index: np.ndarray) -> np.ndarray:
-    """Whose image each example that has been loaded shows, its own or a stand-in's.
+def fields_at(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
+    """The fields of examples that have been loaded, by name.
 
-    A file that cannot be decoded shows the next one in order that can be. What else
-    belongs to an image, its caption say, must be that of the image that is shown.
+    What belongs to an image, its caption say, must be that of the image that is shown.
 
     Args:
       source: where they come from.
       index: [B] int32.
 
     Returns:
-      [B] int32.
+      A row for each, of the example itself or of its stand-in.
     """
-    if not isinstance(source.problems, Problems):
-        return index
-    shown = np.array(index)
-    for _ in range(source.size):
-        bad = source.problems.bad_at(shown)
-        if not bad.any():
-            break
-        shown[bad] = (shown[bad] + 1) % source.size
-    return shown
+    fields = {name: rows[index] for name, rows in source.fields.items()}
+    if isinstance(source.problems, Problems):
+        numbers = _numbers(source, index)
+        shown = source.problems.shown_at(numbers)
+        moved = shown != numbers
+        of_all = _of_all(source)
+        for name in fields.keys() & of_all.keys():
+            fields[name][moved] = of_all[name][shown[moved]]
+    return fields
+
+
+def _of_all(source: Source) -> Mapping[str, np.ndarray]:
+    """The fields of all files, chosen or not."""
+    return source.fields if source.chosen is None else source.chosen.fields
+
+
+def _numbers(source: Source, index: np.ndarray) -> np.ndarray:
+    """The numbers of examples by which their files are known."""
+    index = np.asarray(index)
+    return index if source.chosen is None else source.chosen.index[index]
 
 
 def shapes(source: Source) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -229,22 +262,39 @@ def in_memory(source: Source) -> bool:
 
 
 def rows(source: Source, index: np.ndarray) -> Source:
-    """The chosen rows of a source, as a source without a held-out part."""
+    """The chosen rows of a source, as a source without a held-out part.
 
-    def load(i: int) -> np.ndarray:
-        return source.load(int(index[i]))
+    Args:
+      source: any source.
+      index: [n] integers in [0, source.size), n >= 1.
 
-    shown = shown_at(source, index)
+    Raises:
+      UsageError: index is something else.
+    """
+    index = np.asarray(index)
+    if index.ndim != 1 or not index.size or not np.issubdtype(index.dtype, np.integer):
+        raise UsageError(
+            f"rows: index must be [n] integers, not empty, got {index.dtype} of shape "
+            f"{index.shape}; use np.flatnonzero(index) if it is a mask"
+        )
+    if not 0 <= index.min() <= index.max() < source.size:
+        raise UsageError(
+            f"rows: index must be in [0, {source.size}), the examples of "
+            f"{source.name}, got {index.min()} .. {index.max()}"
+        )
     return source._replace(
         size=len(index),
         labels=None if source.labels is None else labels_at(source, index),
         images=None if source.images is None else source.images[index],
-        load=load,
-        fields={name: v[shown] for name, v in source.fields.items()},
+        load=functools.partial(_load_row, source.load, index),
+        fields=fields_at(source, index),
         held_out=None,
-        # Files have other numbers here: what is known of them has been put to use.
-        problems=lambda: source.problems(),
+        chosen=Chosen(_numbers(source, index), _of_all(source)),
     )
+
+
+def _load_row(load: Callable[[int], np.ndarray], index: np.ndarray, i: int):
+    return load(int(index[i]))
 
 
 def fits(source: Source, *, limit_bytes: int) -> bool:
@@ -271,7 +321,7 @@ def resident(
       source: any source; its held-out part is treated alike, with what the first
         part leaves of the limit.
       limit_bytes: the most that the images may take, in bytes.
-      threads: decoding threads; None: one per CPU core, at most 16.
+      threads: decoding threads, >= 1; None: one per CPU core, at most 16.
       progress: called with (done, size) from the calling thread as images arrive.
 
     Returns:
@@ -279,18 +329,22 @@ def resident(
       undecodable files are -1, their fields those of the images shown for them.
 
     Raises:
-      UsageError: too many files cannot be decoded.
+      UsageError: threads out of range, or too many files cannot be decoded.
     """
+    if threads is not None:
+        whole("resident", threads=threads)
+        at_least("resident", threads=(threads, 1))
     if not in_memory(source) and fits(source, limit_bytes=limit_bytes):
         images = _decode_all(source, threads, progress)
         everything = np.arange(source.size)
         labels = source.labels
         if labels is not None:
             labels = labels_at(source, everything)
-        shown = shown_at(source, everything)
-        fields = {name: v[shown] for name, v in source.fields.items()}
         source = source._replace(
-            images=images, labels=labels, fields=fields, load=images.__getitem__
+            images=images,
+            labels=labels,
+            fields=fields_at(source, everything),
+            load=images.__getitem__,
         )
     if source.held_out is not None:
         held = 0 if source.images is None else source.images.nbytes

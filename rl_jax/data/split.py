@@ -1,10 +1,13 @@
 """Which examples are kept for testing: the same ones for ever."""
 
+import logging
+
 import numpy as np
 
 from rl_jax.data.order import epoch_order
 from rl_jax.errors import UsageError
 
+_log = logging.getLogger("rl_jax.data")
 _SEED = 20_261_123
 
 
@@ -35,3 +38,13 @@ def check_share(held_out: float, factory: str) -> None:
     """Refuse a share of examples to keep for testing that is not in [0, 1)."""
     if not 0 <= held_out < 1:
         raise UsageError(f"{factory}: held_out must be in [0, 1), got {held_out}")
+
+
+def nothing_held_out(factory: str, name: str, held_out: float) -> None:
+    """Tell that a share is too small for anything to be kept for testing."""
+    _log.warning(
+        "%s: nothing of %r is held out for testing: held_out=%g of it is too little",
+        factory,
+        name,
+        held_out,
+    )

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rl_jax.data.arguments import at_least, whole
 from rl_jax.data.order import batch_indices
 from rl_jax.data.source import Problems, Source, examples, in_memory
 from rl_jax.errors import RunError, UsageError, WorkerError
@@ -66,14 +67,14 @@ def stream(
       WorkerError: while iterating: a worker died or stalled. Every error is final.
     """
     batch_indices(seed, start_step, size=source.size, batch_size=batch_size)
-    for name, value, low in (
-        ("num_steps", num_steps, 0),
-        ("workers", workers, 0),
-        ("threads", threads, 1),
-        ("prefetch", prefetch, 1),
-    ):
-        if value < low:
-            raise UsageError(f"stream: {name} must be >= {low}, got {value}")
+    lowest = {
+        "num_steps": (num_steps, 0),
+        "workers": (workers, 0),
+        "threads": (threads, 1),
+        "prefetch": (prefetch, 1),
+    }
+    whole("stream", **{name: value for name, (value, _) in lowest.items()})
+    at_least("stream", **lowest)
     if not timeout > 0:
         raise UsageError(f"stream: timeout must be > 0 seconds, got {timeout}")
     batch = functools.partial(_batch, source, seed, batch_size)

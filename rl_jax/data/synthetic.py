@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 
+from rl_jax.data.arguments import at_least, whole
 from rl_jax.data.draws import normal, on_sphere, snapped, uniform
 from rl_jax.data.mixing import mix, random_maps
 from rl_jax.data.records import records
@@ -12,13 +13,6 @@ from rl_jax.errors import UsageError
 
 # Draws of the training part start here, those of the held-out part there.
 _PARTS = (0, 100)
-
-
-def at_least(factory: str, **lowest: tuple[int | float, int | float]) -> None:
-    """Refuse arguments, given as name=(value, lowest), that are too small."""
-    for name, (value, low) in lowest.items():
-        if not value >= low:
-            raise UsageError(f"{factory}: {name} must be >= {low}, got {value}")
 
 
 def ica(
@@ -52,6 +46,14 @@ def ica(
     Raises:
       UsageError: an argument out of range.
     """
+    whole(
+        "ica",
+        sources=sources,
+        observed=observed,
+        segments=segments,
+        per_segment=per_segment,
+        seed=seed,
+    )
     at_least(
         "ica",
         sources=(sources, 1),
@@ -123,6 +125,15 @@ def latent_classes(
     Raises:
       UsageError: an argument out of range.
     """
+    whole(
+        "latent_classes",
+        classes=classes,
+        content=content,
+        style=style,
+        observed=observed,
+        size=size,
+        seed=seed,
+    )
     at_least(
         "latent_classes",
         classes=(classes, 2),

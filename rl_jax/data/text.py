@@ -7,15 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from rl_jax.data import tokens
+from rl_jax.data.arguments import whole
 from rl_jax.data.folder import classes_of, labels_of, listed, parts
 from rl_jax.data.records import records
 from rl_jax.data.source import Source, printable
-from rl_jax.data.split import check_share, stratified
+from rl_jax.data.split import check_share, nothing_held_out, stratified
 from rl_jax.errors import UsageError
 
 _log = logging.getLogger("rl_jax.data")
 SUFFIXES = (".txt", ".md")
 _MAX_CLASSES = 1000
+# Characters beyond which what has no white space is no word, in Chinese for one.
+_WORD = 32
 
 
 def text(
@@ -34,9 +37,10 @@ def text(
     part alone (see `train_pieces`, which needs the package `tokenizers`).
 
     Labels: the first-level sub-directories, if at least two of them hold text; else
-    the files, if there are 2 to 1,000 of them. Held out are the directory `val` (else
-    `test`) beside `train`, as `folder` has it; else, where directories are the labels,
-    a share of the files of each; else the end of each file.
+    the files, if there are 2 to 1,000 of them, named with their suffix only where two
+    would be named alike. Held out are the directory `val` (else `test`) beside `train`,
+    as `folder` has it; else, where directories are the labels, a share of the files of
+    each; else the end of each file.
 
     Args:
       path: the file or directory.
@@ -53,6 +57,7 @@ def text(
     Raises:
       UsageError: no such file, no text, too much of it, or bad arguments.
     """
+    whole("text", limit_bytes=limit_bytes)
     check_share(held_out, "text")
     tokens.check_length(length)
     root = os.path.abspath(os.fspath(path))
@@ -77,11 +82,13 @@ def text(
         content, labels = _divided(content[0], labels[0], held_out)
         if not classes and 2 <= len(names[0]) <= _MAX_CLASSES:
             classes = [os.path.splitext(name)[0] for name in names[0]]
+            if len(set(classes)) < len(classes):
+                classes = names[0]
             labels = [np.arange(len(classes), dtype=np.int32)] * len(content)
     learned = tokens.train_pieces(
         content[0], vocab_size=vocab_size, lowercase=lowercase
     )
-    return _windows(
+    source = _windows(
         learned,
         content,
         labels,
@@ -89,6 +96,9 @@ def text(
         name=printable(os.path.basename(root)),
         class_names=tuple(printable(name) for name in classes),
     )
+    if held_out and source.held_out is None:
+        nothing_held_out("text", source.name, held_out)
+    return source
 
 
 def topics(*, vocab_size: int = 2000, length: int = 64) -> Source:
@@ -176,10 +186,11 @@ def _once(texts: Sequence[str]) -> list[str]:
 
 
 def _cut(content: str, share: float) -> tuple[str, str]:
-    """The text and its end, parted at white space."""
+    """The text and its end, parted at white space where there are words."""
     at = len(content) - round(share * len(content))
-    while at < len(content) and not content[at].isspace():
-        at += 1
+    after = min(at + _WORD, len(content))
+    space = (i for i in range(at, after) if content[i].isspace())
+    at = next(space, at if after < len(content) else after)
     return content[:at], content[at:]
 
 

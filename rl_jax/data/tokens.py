@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rl_jax.data.arguments import whole
 from rl_jax.errors import UsageError
 
 PAD, UNK, MASK = 0, 1, 2
@@ -276,6 +277,7 @@ def class_prompts(
 
 def check_vocab_size(vocab_size: int, fewest: int, what: str) -> None:
     """Refuse a vocabulary that is too small for its kind, or has no bound."""
+    whole("tokens", vocab_size=vocab_size)
     if not fewest <= vocab_size <= MAX_VOCABULARY:
         raise UsageError(
             f"vocab_size must be in [{fewest}, {MAX_VOCABULARY}] for {what}, "
@@ -285,6 +287,7 @@ def check_vocab_size(vocab_size: int, fewest: int, what: str) -> None:
 
 def check_length(length: int) -> None:
     """Refuse a number of tokens that pads texts beyond all bounds."""
+    whole("tokens", length=length)
     if not 1 <= length <= MAX_LENGTH:
         raise UsageError(f"length must be in [1, {MAX_LENGTH}] tokens, got {length}")
 

@@ -54,7 +54,7 @@ def rows_of(part: Part) -> data.Source:
     """The chosen rows of a source, as a source."""
     if len(part.index) == part.source.size:
         return part.source
-    return data.rows(part.source, part.index)._replace(labels=part.labels)
+    return data.rows(part.source, part.index)
 
 
 def _whole(source: data.Source) -> Part:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from rl_jax.augment import presets
+from rl_jax.augment import presets, views
 from rl_jax.errors import UsageError
 
 FACTORIES = [getattr(presets, name) for name in presets.__all__]
@@ -101,8 +101,46 @@ def test_imagenet_solarises_the_second_view():
         (presets.cifar, {"grey": 1.2}, r"random_greyscale: p must be in \[0, 1\]"),
         (presets.cifar, {"size": 0}, r"size must be >= 1, got 0"),
         (presets.imagenet, {"blur": (0.5, 2.0)}, r"random_blur: p must be in \[0, 1\]"),
+        (presets.imagenet, {"blur": (0.5,)}, r"imagenet: blur must be two numbers"),
+        (
+            presets.imagenet,
+            {"solarise": 0.5},
+            r"solarise must be two numbers, got 0\.5",
+        ),
+        (presets.multi_crop, {"blur": (0, 0, 0)}, r"multi_crop: blur must be two numb"),
+        (
+            presets.cifar,
+            {"crop_scale": (0.2,)},
+            r"scale must be \(low, high\) .*\(0\.2,",
+        ),
+        (
+            presets.cifar,
+            {"crop_scale": 0.2},
+            r"scale must be \(low, high\) .* got 0\.2",
+        ),
+        (presets.cifar, {"size": 32.5}, r"size must be a whole number, got 32\.5"),
+        (presets.cifar, {"hue": None}, r"hue must be in \[0, 0\.5\], got None"),
+        (presets.digits, {"num_views": 1.5}, r"num_views must be a whole number"),
+        (presets.digits, {"num_local": 1, "local_size": 2.5}, r"size must be a whole"),
+        (presets.plain, {"size": 8.5}, r"plain: size must be a whole number, got 8\.5"),
+        (presets.plain, {"mean": float("nan")}, r"plain: mean must be finite, got nan"),
     ],
 )
 def test_wrong_flags_fail_in_the_factory(factory, options, message):
     with pytest.raises(UsageError, match=message):
         factory(**options)
+
+
+def test_plain_standardises_as_views_do():
+    image = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+    for options in ({"mean": mean, "std": std}, {"mean": 0.5, "std": 0.25}, {}):
+        expected = views(**options).clean(image)
+        np.testing.assert_array_equal(presets.plain(**options).clean(image), expected)
+    with pytest.raises(UsageError, match="one per channel, got 2 for an image of"):
+        presets.plain(mean=(0.1, 0.2)).clean(image)
+
+
+def test_plain_needs_images():
+    with pytest.raises(UsageError, match=r"must have `image`, got \['index'\]"):
+        presets.plain().views(jax.random.key(0), {"index": np.arange(2)})

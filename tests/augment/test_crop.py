@@ -50,6 +50,26 @@ def test_resample_equals_pillow(method):
         np.testing.assert_allclose(got, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize(("method", "most"), [("bilinear", 1), ("bicubic", 29)])
+def test_resample_of_bytes_differs_by_what_pillow_clips_between_its_passes(
+    method, most
+):
+    noise = 255 * np.random.default_rng(0).integers(0, 2, (32, 32, 1), dtype=np.uint8)
+    box, size = np.array([0, 0, 32, 32], np.float32), (48, 48)
+    image = noise / np.float32(255)
+    got = 255 * jitted(augment.resample, image, box, size=size, method=method)
+    expected = Image.fromarray(noise[..., 0]).resize(size, resample=PILLOW[method])
+    expected = np.asarray(expected, np.float32)
+    apart = np.abs(got[..., 0] - expected).max()
+    assert apart <= most
+    assert (apart > 20) == (method == "bicubic")
+    weights = np.asarray(
+        augment.interpolation_matrix(0, 32, source=32, target=48, method=method)
+    )
+    first = np.clip(np.rint(noise[..., 0] @ weights.T), 0, 255)
+    np.testing.assert_allclose(np.clip(weights @ first, 0, 255), expected, atol=1.5)
+
+
 def test_resampling_the_whole_image_to_its_own_size_is_the_identity():
     image = RNG.random((6, 5, 2), dtype=np.float32)
     box = np.array([0, 0, 6, 5], np.float32)
@@ -150,6 +170,8 @@ def test_centre_crop_keeps_all_of_an_image_that_is_not_larger():
     ("options", "message"),
     [
         ({"size": 0}, r"size must be >= 1, got 0"),
+        ({"size": 8.5}, r"size must be a whole number, got 8\.5"),
+        ({"size": 8, "scale": 0.5}, r"scale must be .* got 0\.5"),
         ({"size": 8, "scale": (0.0, 1.0)}, r"scale must be .* got \(0\.0, 1\.0\)"),
         ({"size": 8, "scale": (0.1, 1.2)}, r"scale must be .*<= 1, got"),
         ({"size": 8, "ratio": (2.0, 0.5)}, r"ratio must be .* got \(2\.0, 0\.5\)"),
@@ -162,7 +184,23 @@ def test_wrong_arguments_are_named(options, message):
 
 
 def test_centre_crop_names_wrong_arguments():
-    with pytest.raises(UsageError, match="fraction must be"):
+    with pytest.raises(UsageError, match=r"fraction must be in \(0, 1\], got 1\.5"):
         augment.centre_crop(jnp.zeros((4, 4, 1)), size=2, fraction=1.5)
     with pytest.raises(UsageError, match="size must be >= 1"):
         augment.centre_crop(jnp.zeros((4, 4, 1)), size=0)
+    with pytest.raises(UsageError, match="size must be a whole number, got 2.5"):
+        augment.centre_crop(jnp.zeros((4, 4, 1)), size=2.5)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (8, "resample: size must be two numbers, got 8"),
+        ((8, 8.5), "resample: width must be a whole number, got 8.5"),
+        ((0, 8), "resample: height must be >= 1, got 0"),
+    ],
+)
+def test_resample_names_wrong_sizes(size, message):
+    box = jnp.array([0.0, 0.0, 4.0, 4.0])
+    with pytest.raises(UsageError, match=message):
+        augment.resample(jnp.zeros((4, 4, 1)), box, size=size)

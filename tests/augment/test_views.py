@@ -161,7 +161,12 @@ def test_compose_applies_in_order_and_an_appended_step_changes_no_draw():
         ({"std": float("nan")}, r"std must be > 0, got nan"),
         ({"std": (0.5, -0.5, 0.5)}, r"std must be > 0, got"),
         ({"size": 0}, r"size must be >= 1, got 0"),
-        ({"crop_fraction": 0.0}, r"crop_fraction must be"),
+        ({"std": float("inf")}, r"std must be finite, got inf"),
+        ({"mean": (0.5, float("nan"), 0.5)}, r"mean must be finite, got"),
+        ({"num_views": 1.5}, r"num_views must be a whole number, got 1\.5"),
+        ({"num_local": 1.5}, r"num_local must be a whole number, got 1\.5"),
+        ({"size": 2.5}, r"size must be a whole number, got 2\.5"),
+        ({"crop_fraction": 0.0}, r"crop_fraction must be in \(0, 1\], got 0\.0"),
         ({"num_views": 3, "second": []}, r"num_views must be 2 where `second`"),
     ],
 )
@@ -174,6 +179,12 @@ def test_views_names_wrong_arguments(options, message):
     ("batch", "message"),
     [
         ({"image": BATCH["image"]}, r"must have `image` and `index`, got \['image'\]"),
+        (
+            {**BATCH, "index": BATCH["index"][:15]},
+            r"index must be \[16\] integers, .* got int32 of shape \(15,\)",
+        ),
+        ({**BATCH, "index": BATCH["index"][:, None]}, r"got int32 of shape \(16, 1\)"),
+        ({**BATCH, "index": np.arange(16.0)}, r"\[16\] integers, .* got float32"),
         ({**BATCH, "image": BATCH["image"][0]}, r"\[B, H, W, C\], got shape \(8, 8, 3"),
         ({**BATCH, "image": BATCH["image"].astype(int)}, r"uint8 .* got int64"),
         ({**BATCH, "image": BATCH["image"][..., :2]}, r"one per channel, got 3"),

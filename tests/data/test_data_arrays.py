@@ -4,10 +4,11 @@ import io
 import pickle
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_jax.data import arrays, npz
+from rl_jax.data import arrays, npz, records
 
 IMAGES = np.arange(5 * 4 * 3 * 3, dtype=np.uint8).reshape(5, 4, 3, 3)
 LABELS = np.array([0, 2, -1, 1, 0])
@@ -26,6 +27,32 @@ def test_uint8_images_and_labels():
 def test_grey_images_get_a_channel():
     assert arrays(IMAGES[..., 0]).image_shape == (4, 3, 1)
     assert arrays(IMAGES[..., 0]).labels is None
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int4, jnp.uint4])
+def test_dtypes_of_jax(dtype):
+    values = np.array([[0, 1], [1, 0]])
+    given = jnp.asarray(values, dtype)
+    if dtype == jnp.bfloat16:
+        images = arrays(given[None] / 2).images
+        np.testing.assert_array_equal(images[0, ..., 0], values * 128)
+    else:
+        np.testing.assert_array_equal(arrays(IMAGES[:2], given[0]).labels, [0, 1])
+    held = records({"x": given}).fields["x"]
+    assert held.dtype == (np.float32 if dtype == jnp.bfloat16 else np.int32)
+    np.testing.assert_array_equal(held, values)
+
+
+def test_binary_uint8_is_told(caplog):
+    binary = IMAGES % 2
+    arrays(binary * 255)
+    arrays(binary.astype(np.float32))
+    arrays(binary * 0)
+    assert not caplog.messages
+    arrays(binary, name="mine")
+    (message,) = caplog.messages
+    assert message.startswith("mine: the images look binary")
+    assert "multiply them by 255 or pass floats" in message
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -48,8 +75,12 @@ def test_wrong_images(refused):
         arrays(IMAGES.astype(np.int64))
     with refused("uint8", "got object"):
         arrays(np.full((2, 3, 3), None))
-    with refused("uint8", "got bool"):
+    with refused("uint8", r"got bool; use images\.astype\(np\.float32\)$"):
         arrays(IMAGES > 3)
+    with refused("uint8", r"got complex64$"):
+        arrays(IMAGES.astype(np.complex64))
+    with refused(r"floating-point images must be in \[0, 1\], got \[0, 2\]"):
+        arrays(2 * jnp.asarray(IMAGES[:, :2] % 2, jnp.bfloat16))
     with refused(r"\[n, H, W\]", r"got shape \(3, 4\)"):
         arrays(np.zeros((3, 4), np.uint8))
     with refused("not empty", r"got shape \(0, 4, 3, 3\)"):
@@ -105,6 +136,31 @@ def test_npz_with_held_out_part(tmp_path):
 def test_npy(tmp_path):
     np.save(tmp_path / "a b ü.npy", np.asfortranarray(IMAGES))
     np.testing.assert_array_equal(npz(tmp_path / "a b ü.npy").images, IMAGES)
+
+
+@pytest.mark.parametrize("unused", ["targets", "y_test", "x_train", "a\nb"])
+def test_npz_tells_what_it_does_not_use(tmp_path, unused, caplog):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=LABELS, **{unused: LABELS})
+    assert npz(tmp_path / "a.npz").held_out is None
+    (message,) = caplog.messages
+    shown = unused.replace("\n", "\\n")
+    assert f"a.npz': not used: {shown}; images are read from images," in message
+    assert "labels from labels, label, y or y_train, a held-out part" in message
+    assert message.endswith("test_images or x_test with test_labels or y_test")
+    assert "\n" not in message
+
+
+def test_npz_of_known_keys_is_read_without_a_word(tmp_path, caplog):
+    known = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS}
+    np.savez(tmp_path / "a.npz", **known)
+    npz(tmp_path / "a.npz")
+    assert not caplog.messages
+
+
+def test_npy_has_no_bfloat16(tmp_path, refused):
+    np.save(tmp_path / "a.npy", np.asarray(jnp.zeros((2, 3, 3), jnp.bfloat16)))
+    with refused(r"got \|V2; a file keeps no bfloat16: save float32"):
+        npz(tmp_path / "a.npy")
 
 
 def test_npz_names_the_keys_it_found(tmp_path, refused):

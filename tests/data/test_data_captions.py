@@ -173,6 +173,50 @@ def test_a_stand_in_comes_with_its_own_caption(tmp_path):
     assert len(np.unique(tokens, axis=0)) == source.size - 2
 
 
+@pytest.mark.fault
+def test_a_stand_in_that_was_not_chosen_brings_its_caption(tmp_path):
+    colours(tmp_path)
+    (tmp_path / "green" / "9.png").write_bytes(b"no image")  # the next is red
+    source = captioned(tmp_path, size=8, vocab_size=400, length=16, held_out=0.0)
+    chosen = rows(source, np.array([0, 19]))
+    assert said(chosen)[1] == "a green square, number 9"  # none has been read yet
+    tokens = examples(chosen, np.arange(2))["tokens"]
+    np.testing.assert_array_equal(tokens, source.fields["tokens"][[0, 20]])
+    held = resident(chosen, limit_bytes=1 << 20)
+    np.testing.assert_array_equal(held.fields["tokens"], tokens)
+    np.testing.assert_array_equal(examples(held, np.arange(2))["tokens"], tokens)
+    chosen = rows(source, np.array([0, 19]))
+    np.testing.assert_array_equal(chosen.fields["tokens"], tokens)
+    assert examples(chosen._replace(fields={}), np.arange(2)).keys() == {
+        "index",
+        "image",
+        "label",
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "length"),
+    [(("red-car", "red_car", "van"), 16), (("x-y-a", "x-y-b"), 2)],
+)
+def test_classes_named_alike_are_told(tmp_path, caplog, names, length):
+    lines = ["image,caption"]
+    for name in names:
+        save(tmp_path / name / "1.png")
+        lines.append(f"{name}/1.png,a photo")
+    (tmp_path / "captions.csv").write_text("\n".join(lines))
+    source = captioned(tmp_path, size=4, length=length, held_out=0.0)
+    assert source.class_names == names
+    (message,) = caplog.messages
+    assert f"the classes {names[0]}, {names[1]} have the same prompts" in message
+
+
+def test_a_share_that_keeps_nothing_is_told(tmp_path, caplog):
+    colours(tmp_path, count=1)
+    assert captioned(tmp_path, size=4, held_out=0.1).held_out is None
+    (message,) = caplog.messages
+    assert f"captioned: nothing of '{tmp_path.name}' is held out" in message
+
+
 def test_undecodable_images(tmp_path, caplog):
     colours(tmp_path, count=50)
     (tmp_path / "green" / "7.png").write_bytes(b"<html>not found</html>")

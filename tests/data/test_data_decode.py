@@ -145,16 +145,43 @@ def test_extreme_shapes(shape):
     np.testing.assert_array_equal(result, np.full((12, 12, 3), 77))
 
 
-def png_header(width, height):
+def png(width, height, pixels, *, depth=8, colour=2, key=None):
     def chunk(kind, content):
         body = kind + content
         return (
             struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
         )
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    rest = chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + rest
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    chunks = [chunk(b"IHDR", header), b"" if key is None else chunk(b"tRNS", key)]
+    chunks += [chunk(b"IDAT", zlib.compress(pixels)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def png_header(width, height):
+    return png(width, height, b"\0" * 99)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "key", "shown"),
+    [
+        (16, 0, "12341334", "1234", (255, 19)),
+        (16, 0, "12341235", "1234", (255, 18)),
+        (16, 2, "051206120712051306120812", "051206120712", (255, 5)),
+        (8, 0, "0506", "0005", (255, 6)),
+        (8, 2, "050607050608", "000500060007", (255, 5)),
+        (4, 0, "56", "0005", (255, 102)),
+        (2, 0, "60", "0001", (255, 170)),
+        (1, 0, "40", "0001", (0, 255)),
+    ],
+)
+def test_a_transparent_grey_or_colour_is_laid_over_white(
+    depth, colour, row, key, shown
+):
+    rows = 2 * (b"\0" + bytes.fromhex(row))
+    data = png(2, 2, rows, depth=depth, colour=colour, key=bytes.fromhex(key))
+    result = decode(data, size=2)
+    np.testing.assert_array_equal(result[..., 0], [shown, shown])
 
 
 @pytest.mark.fault

@@ -2,13 +2,14 @@
 
 import logging
 import os
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from rl_jax.data import decode as decoder
-from rl_jax.data import folder, resident
+from rl_jax.data import examples, folder, resident, rows
 from rl_jax.errors import UsageError
 
 
@@ -201,6 +202,37 @@ def test_a_replaced_image_has_no_label(mixed):
     for name, label in zip(source.load.args[1], held.labels, strict=True):
         assert label == (-1 if name in bad else "abc".index(name[0]))
     assert (source.labels >= 0).all()
+
+
+@pytest.mark.fault
+def test_chosen_rows_know_their_files(tmp_path):
+    for i in range(6):
+        save(tmp_path / "ab"[i // 3] / f"{i}.png", 10 * i)
+    (tmp_path / "a" / "2.png").write_bytes(b"no image")
+    index = np.array([5, 2, 1])
+    for chosen in (
+        rows(folder(tmp_path, size=4), index),
+        rows(rows(folder(tmp_path, size=4), index[::-1]), np.array([2, 1, 0])),
+        pickle.loads(pickle.dumps(rows(folder(tmp_path, size=4), index))),
+    ):
+        held = resident(chosen, limit_bytes=10**6, threads=1)
+        np.testing.assert_array_equal(held.labels, [1, -1, 0])
+        for source in (chosen, held):
+            batch = examples(source, np.arange(3))
+            np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], [50, 30, 10])
+            np.testing.assert_array_equal(batch["label"], [1, -1, 0])
+        assert chosen.problems()["names"] == ("a/2.png",)
+
+
+def test_only_rows_that_there_are_can_be_chosen(tmp_path, refused):
+    save(tmp_path / "1.png")
+    source = folder(tmp_path, size=4)
+    for index in ([1], [-1]):
+        with refused(r"rows: index must be in \[0, 1\)", rf"got {index[0]} \.\. "):
+            rows(source, np.array(index))
+    for index in ([True], [0.0], [[0]], []):
+        with refused("rows: index must be", "np.flatnonzero"):
+            rows(source, np.array(index))
 
 
 @pytest.mark.fault

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import rl_jax
-from rl_jax.data import Source, arrays, batch_indices, folder, stream
+from rl_jax.data import Source, arrays, batch_indices, folder, rows, stream
 from rl_jax.errors import UsageError, WorkerError
 
 SIZE = 23
@@ -158,13 +158,17 @@ def test_empty_stream():
     assert list(stream(source(), seed=0, batch_size=5, num_steps=0)) == []
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_undecodable_files_are_counted_and_unlabelled(tmp_path, workers, caplog, capfd):
+@pytest.mark.parametrize(("workers", "chosen"), [(0, False), (1, False), (1, True)])
+def test_undecodable_files_are_counted_and_unlabelled(
+    tmp_path, workers, chosen, caplog, capfd
+):
     for i in range(12):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
         Image.new("L", (4, 4), i).save(tmp_path / "ab"[i % 2] / f"{i:02}.png")
     (tmp_path / "a" / "00.png").write_bytes(b"")
     files = folder(tmp_path, size=4)
+    if chosen:
+        files = rows(files, np.arange(12))
     with stream(files, seed=0, batch_size=6, num_steps=2, workers=workers) as batches:
         label = {
             i: n for b in batches for i, n in zip(b["index"], b["label"], strict=True)

@@ -75,6 +75,32 @@ def test_files_are_labels(tmp_path):
             assert all((n >= 300) == (label == 0) for n in numbers[1:-1])
 
 
+def test_files_of_one_stem_keep_their_suffix(tmp_path):
+    for name in ("a.txt", "a.md", "b.txt"):
+        (tmp_path / name).write_text(lines(0, 9))
+    assert text(tmp_path).class_names == ("a.md", "a.txt", "b.txt")
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_the_end_of_a_text_without_spaces_is_held_out(tmp_path, end, caplog):
+    (tmp_path / "a.txt").write_text("字" * 700 + end)
+    source = text(tmp_path / "a.txt", held_out=0.5)
+    assert "".join(said(source)) == "字" * 350 + "字" * bool(end)
+    assert "".join(said(source.held_out)) == "字" * (350 - bool(end))
+    assert not caplog.messages
+
+
+def test_a_word_is_not_cut(tmp_path, caplog):
+    (tmp_path / "a.txt").write_text("one encyclopaedia\n")
+    source = text(tmp_path / "a.txt", held_out=0.5)
+    assert said(source) == ["one encyclopaedia"]
+    assert source.held_out is None
+    (message,) = caplog.messages
+    assert message.startswith(
+        "text: nothing of 'a.txt' is held out for testing: held_out=0.5"
+    )
+
+
 def test_directories_are_labels_and_files_are_held_out(tmp_path):
     for label in ("neg", "pos"):
         (tmp_path / label).mkdir()

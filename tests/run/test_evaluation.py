@@ -5,13 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rl_jax import data, networks, report, train
 from rl_jax.augment import presets as augmentations
 from rl_jax.run import evaluation, load, measures, pretrain, summary
 from rl_jax.run import recipe as recipes
 from rl_jax.run.load import Run
-from rl_jax.run.split import columns, split
+from rl_jax.run.split import columns, rows_of, split
 
 
 def source(labels, *, held_out=None, side=4):
@@ -42,6 +43,19 @@ def test_where_nothing_can_be_held_out_nothing_is_scored():
     assert len(fit.index) == len(scored.index) == 3
     assert scored.labels.max() == -1
     assert note == "no image could be held out"
+
+
+@pytest.mark.fault
+def test_rows_keep_no_label_of_an_image_that_was_replaced(tmp_path):
+    for i in range(10):
+        path = tmp_path / "ab"[i // 5] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(path)
+    (tmp_path / "b" / "9.png").write_bytes(b"no image")
+    whole = data.folder(tmp_path, size=4)
+    _, scored, _ = split(whole)
+    data.examples(whole, scored.index)
+    np.testing.assert_array_equal(rows_of(scored).labels, [0, -1])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,23 @@
+"""Checks of the arguments of sources and batches; each names the function."""
+
+import operator
+
+from rl_jax.errors import UsageError
+
+
+def whole(function: str, **values: int) -> None:
+    """Refuse what is no whole number: a size of 8.5, a step of 3.0."""
+    for name, value in values.items():
+        try:
+            operator.index(value)
+        except TypeError:
+            raise UsageError(
+                f"{function}: {name} must be a whole number, got {value!r}"
+            ) from None
+
+
+def at_least(function: str, **lowest: tuple[int | float, int | float]) -> None:
+    """Refuse arguments, given as name=(value, lowest), that are too small."""
+    for name, (value, low) in lowest.items():
+        if not value >= low:
+            raise UsageError(f"{function}: {name} must be >= {low}, got {value}")
