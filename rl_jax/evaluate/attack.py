@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rl_jax.errors import UsageError
@@ -206,15 +207,14 @@ def checked(name, images, labels, logits_fn, norm, radii, steps, step_size, rest
             f"{name}: step_size must be > 0 and finite, got {step_size}; None takes "
             f"radius / {STEPS_TO_THE_EDGE}"
         )
-    for what, value, least in (("steps", steps, 0), ("restarts", restarts, 1)):
-        if value < least:
-            raise UsageError(f"{name}: {what} must be >= {least}, got {value}")
+    arguments.counts(name, 0, steps=steps)
+    arguments.counts(name, restarts=restarts)
     images = np.asarray(images)
     if images.ndim != 4 or not len(images):
         raise UsageError(
             f"{name}: images must be [B, H, W, C], B >= 1, got {images.shape}"
         )
-    if not np.issubdtype(images.dtype, np.floating):
+    if not jnp.issubdtype(images.dtype, jnp.floating):
         raise UsageError(
             f"{name}: images must be floats in [0, 1], got {images.dtype}; divide "
             "uint8 by 255, and standardise inside logits_fn"

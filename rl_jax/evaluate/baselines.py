@@ -1,5 +1,6 @@
 """What a representation must beat."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from rl_jax.errors import UsageError
@@ -23,7 +24,7 @@ def raw_pixels(images: np.ndarray) -> np.ndarray:
     flat = images.reshape(len(images), -1)
     if images.dtype == np.uint8:
         return flat.astype(np.float32) / np.float32(255)
-    if not np.issubdtype(images.dtype, np.floating):
+    if not jnp.issubdtype(images.dtype, jnp.floating):
         raise UsageError(f"raw_pixels: expected uint8 or float, got {images.dtype}")
     if not (flat.min() >= 0 and flat.max() <= 1):
         raise UsageError(

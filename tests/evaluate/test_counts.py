@@ -1,5 +1,7 @@
 """What is counted is whole, and what is measured is an array that float32 holds."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -44,3 +46,17 @@ def test_fractions_of_counts_lists_and_what_float32_cannot_hold(call, words):
         call()
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_images_of_any_float():
+    """bfloat16 too, which NumPy does not know as a float."""
+    image = np.linspace(0, 1, 32).reshape(2, 4, 4, 1)
+    for dtype in (np.float16, jnp.bfloat16):
+        x = image.astype(dtype)
+        expected = x.reshape(2, -1).astype(np.float32)
+        np.testing.assert_array_equal(evaluate.raw_pixels(x), expected)
+        moved = evaluate.pgd(
+            jax.random.key(0), x, np.array([1, 1]), norm="linf", radius=0.0, steps=1,
+            logits_fn=lambda v: v.reshape(len(v), -1)[:, :2],
+        )  # fmt: skip
+        np.testing.assert_array_equal(moved.images, x.astype(np.float32))
