@@ -32,9 +32,10 @@ def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
     print(f"page: {page}")
     if result is not None:
         print(f"\n{summary.table(result)}")
-        count, more = len(result["sections"]), ", ".join(evaluation.LONG)
-        print(f"\n{count} more measures are on the page")
-        print(f"{again} adds what the data allow of {more}")
+        print(f"\n{len(result['sections'])} more measures are on the page")
+        more = ", ".join(name for name in evaluation.LONG if name in result["skipped"])
+        if more:
+            print(f"{again} adds what the data allow of {more}")
 
 
 def _quiet(line: str) -> None:
@@ -84,7 +85,8 @@ def evaluate(argv: Sequence[str]) -> None:
             [n, F].
           output: where the page goes. Default: report.html in the first folder; that
             of features is the file's name with .eval for .npz.
-          skip: sections to leave out: probes, differences, layers, factors, geometry,
+          skip: sections not to measure; those that an earlier evaluation of the same
+            weights has stay: probes, differences, layers, factors, geometry,
             alignment, similarity, cka, drift, collapse, guarantee, calibration, sets,
             corruptions, attacks.
         """
