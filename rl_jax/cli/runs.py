@@ -98,7 +98,7 @@ def evaluate(argv: Sequence[str]) -> None:
 def _evaluate(runs, features, output, skip) -> None:
     from rl_jax import report as pages
     from rl_jax.errors import UsageError
-    from rl_jax.run import check, compare, evaluation, summary
+    from rl_jax.run import check, compare, evaluation, load, summary
     from rl_jax.run.features import evaluate_features, read_features
     from rl_jax.run.signals import Interrupts
 
@@ -109,6 +109,8 @@ def _evaluate(runs, features, output, skip) -> None:
     evaluation.checked_sections(skip)
     if output is not None:
         check.output_file("--output", output)
+    for run in runs:
+        load.check_trained(run)
     enable_compilation_cache()
     for path in features:
         read_features(path)
@@ -119,7 +121,7 @@ def _evaluate(runs, features, output, skip) -> None:
             )
     if len({path.with_suffix("") for path in features}) < len(features):
         raise UsageError("evaluate: two files of features have one name; rename one")
-    again = " ".join(["rl-jax evaluate", *(shlex.quote(str(run)) for run in runs)])
+    again = _again(runs, features, output, skip)
     folders, results = [], []
     with Interrupts(again) as interrupts:
         poll = functools.partial(interrupts.poll, "before all was evaluated")
@@ -139,6 +141,15 @@ def _evaluate(runs, features, output, skip) -> None:
         print("\nDifferences")
         print("\n".join(f"  {line}" for line in [*found["lines"], *found["notes"]]))
     print(f"\npage: {page}")
+
+
+def _again(runs, features, output, skip) -> str:
+    """The command that was given."""
+    flags = {"--features": features, "--output": (output,) if output else ()}
+    words = ["rl-jax", "evaluate", *runs]
+    for flag, values in (flags | {"--skip": skip}).items():
+        words += [flag, *values] if values else []
+    return shlex.join(map(str, words))
 
 
 def report(argv: Sequence[str]) -> None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import shlex
+import signal
 
 import numpy as np
 import pytest
@@ -209,6 +211,39 @@ def test_flags_that_do_not_parse(capsys, monkeypatch, argv, words, columns):
     assert words in error
 
 
+def test_every_run_is_looked_at_before_one_is_evaluated(capsys, tmp_path, monkeypatch):
+    trained = tmp_path / "trained"
+    (trained / "checkpoints" / "4").mkdir(parents=True)
+    monkeypatch.setattr("rl_jax.run.recipe.read", _only(trained))
+    monkeypatch.setattr("rl_jax.run.evaluation.evaluate_run", None)
+    error = one_line(capsys, "evaluate", trained, tmp_path / "other")
+    assert "other is not a run" in error
+
+
+def _only(run):
+    """Reads the recipe of a folder that has none, and those of others as ever."""
+    from rl_jax.run import recipe as recipes
+
+    read = recipes.read
+    return lambda path: None if path.parent == run else read(path)
+
+
+def test_a_stopped_evaluation_says_the_whole_command(capsys, tmp_path, monkeypatch):
+    path = tmp_path / "a file.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, h=rng.normal(size=(40, 3)), label=np.arange(40) % 2)
+
+    def stopped(*args, poll, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+        poll()
+
+    monkeypatch.setattr("rl_jax.run.features.evaluate_features", stopped)
+    flags = ["--features", path, "--output", tmp_path / "page.html", "--skip", "cka"]
+    error = one_line(capsys, "evaluate", *flags, code=75)
+    again = shlex.join(map(str, ["rl-jax", "evaluate", *flags]))
+    assert f"continue with: {again}" in error
+
+
 @pytest.mark.parametrize("command", ["resume", "evaluate", "report", "export"])
 def test_not_a_run(capsys, tmp_path, command):
     assert "is not a run" in one_line(capsys, command, tmp_path / "nothing")
@@ -267,6 +302,8 @@ def test_evaluating_what_was_never_trained(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("rl_jax.run.pretrain._train", lambda *a, **k: None)
     main(["pretrain", "simclr", "--run-dir", str(run), *TINY])
     assert "has no checkpoint yet" in one_line(capsys, "evaluate", run)
+    twice = one_line(capsys, "evaluate", run, tmp_path / "nothing")
+    assert "has no checkpoint yet" in twice
     assert "has no checkpoint yet" in one_line(capsys, "export", run)
     assert not (run / "export").exists()
 
