@@ -248,7 +248,7 @@ def plain(*, size: int | None = None, mean: float = 0.0, std: float = 1.0) -> Au
       An `Augment` for images [B, H, W, C]; a batch gets no `views`.
 
     Raises:
-      UsageError: for a size < 1 or std ≤ 0.
+      UsageError: for a size < 1 or std ≤ 0; while tracing, for a batch without images.
     """
     if size is not None:
         ranges.within("plain", 1, math.inf, size=size)
@@ -264,6 +264,11 @@ def plain(*, size: int | None = None, mean: float = 0.0, std: float = 1.0) -> Au
 
     def views(rng, batch):
         del rng
+        if "image" not in batch:
+            raise UsageError(
+                f"plain: the batch must have `image`, got {sorted(batch)}; use the "
+                "augmentation none for other data"
+            )
         return {**batch, "image": clean(batch["image"])}
 
     return Augment(views, clean)
