@@ -1,15 +1,18 @@
 """Every encoder, decoder and augmentation the help of a method offers it.
 
-Each either gives a loss or is refused in one line, before anything is compiled.
+Each either gives a loss or is refused in one line, before anything is compiled; the
+defaults always give one.
 """
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from rl_jax.cli import recipe as recipes
+from rl_jax.data import shapes
 from rl_jax.errors import UsageError
-from rl_jax.run import datasets, pretrain
+from rl_jax.run import check, datasets, pretrain
 from rl_jax.run import recipe as parts
 from rl_jax.train import step_keys
 
@@ -19,6 +22,7 @@ TINY = {
     "text_transformer": "--encoder.width 8 --encoder.depth 1 --encoder.heads 2",
 }
 QUICK = ("bert", "context", "cpc", "ivae", "mae")
+SLOW = pytest.mark.slow
 METHODS = [
     pytest.param(
         f, id=f.__name__, marks=[] if f.__name__ in QUICK else pytest.mark.slow
@@ -37,13 +41,16 @@ def images(tmp_path_factory):
 
 def trace(method, data, argv):
     """The shapes of a loss; nothing is compiled."""
-    given = [method.__name__, "--data", data, "--batch-size", "8", "--steps", "2"]
-    asked = recipes.read("pretrain", [*given, *argv])
+    asked = recipes.read("pretrain", [method.__name__, "--data", data, *argv])
+    check.check(asked.recipe, asked.source)
     built = parts.build(asked.recipe, asked.source)
     state = jax.eval_shape(pretrain.initial(asked.recipe, built))
-    shapes = pretrain.data.shapes(asked.source).items()
-    batch = {k: jax.ShapeDtypeStruct((8, *shape), kind) for k, (shape, kind) in shapes}
-    batch["index"] = jax.ShapeDtypeStruct((8,), np.int32)
+    rows = asked.recipe.batch_size
+    batch = {
+        name: jax.ShapeDtypeStruct((rows, *shape), dtype)
+        for name, (shape, dtype) in shapes(asked.source).items()
+    }
+    batch["index"] = jax.ShapeDtypeStruct((rows,), np.int32)
 
     def loss(state, batch):
         rng_views, rng_loss = step_keys(jax.random.key(0), 0)
@@ -73,7 +80,7 @@ def test_what_does_not_fit_a_method_is_refused_in_one_line(method, images):
     data = images if kind == "images" else datasets.default(kind)
     choices = {role: parts.ROLES[role] for role in parts.roles(method)}
     choices |= {"augment": parts.AUGMENTS, "optimizer": parts.OPTIMIZERS}
-    chosen = []
+    chosen = ["--batch-size", "8", "--steps", "2"]
     for part, known in choices.items():
         if len(known) == 1:
             continue
@@ -83,3 +90,31 @@ def test_what_does_not_fit_a_method_is_refused_in_one_line(method, images):
         fit = [each for each in flags if gives_a_loss(method, data, chosen + each)]
         assert fit, f"no {part} fits"
         chosen += fit[0]
+
+
+def of_images(*quick):
+    return [
+        pytest.param(f, id=f.__name__, marks=[] if f.__name__ in quick else SLOW)
+        for f in parts.METHODS
+        if datasets.kind(f) in ("images", "captions")
+    ]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Forty images in two classes, each with a caption, wider than high."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    lines = ["image,caption"]
+    for k in range(40):
+        path = folder / f"class{k % 2}" / f"{k:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)).save(path)
+        lines.append(f"class{k % 2}/{k:02}.png,picture {k} of class {k % 2}")
+    (folder / "captions.csv").write_text("\n".join(lines))
+    return str(folder)
+
+
+@pytest.mark.parametrize("method", of_images("jigsaw", "mae"))
+def test_the_defaults_fit_a_small_folder_of_images(method, photographs):
+    assert trace(method, photographs, []).shape == ()
