@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save
 
 from rl_jax import __version__, data
 from rl_jax.errors import RunError, UsageError
+from rl_jax.run import check
 from rl_jax.run import recipe as recipes
 from rl_jax.run.encode import encode
 from rl_jax.run.load import Run, load
@@ -74,6 +75,9 @@ def export(
     output = folder / "export" if output is None else output
     if output.exists() and not output.is_dir():
         raise UsageError(f"export: {output} is a file; name a folder with --output")
+    if folder.is_dir():
+        for each in (output, output.absolute().parent):
+            check.output_folder("export: --output", each)
     run = _without_probe(load(folder, say=say))
     method, augment = run.parts.method, run.parts.augment
     params, state = jax.device_get((run.state.params, run.state.state))
