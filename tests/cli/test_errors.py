@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import os
 import shlex
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -265,6 +268,45 @@ def test_an_output_that_cannot_be_written(capsys, tmp_path):
     assert "is a folder" in error
 
 
+@pytest.mark.parametrize("output", ["/proc/nothing", "/proc/nothing/more"])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(
+    capsys, tmp_path, monkeypatch, output
+):
+    monkeypatch.setattr("rl_jax.run.export.load", None)
+    error = one_line(capsys, "export", tmp_path, "--output", output)
+    assert f"export: --output {output}: /proc cannot be written" in error
+    error = one_line(capsys, "embed", tmp_path, "digits", "-o", "/proc/nothing.npz")
+    assert "/proc cannot be written" in error
+
+
+def test_doctor_looks_at_a_folder_that_is_there(capsys, tmp_path):
+    error = one_line(capsys, "doctor", "--path", tmp_path / "nothing")
+    assert "nothing is no folder" in error
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        ("pretrain simclr --data|", "--data"),
+        ("pretrain simclr --data=", "--data"),
+        ("pretrain simclr --run-dir| ", "--run-dir"),
+        ("plan simclr --json|", "--json"),
+        ("evaluate runs/a --output|", "--output"),
+        ("evaluate --features|", "--features"),
+        ("evaluate|", "evaluate"),
+        ("embed runs/a|", "runs/a"),
+        ("export runs/a --output=", "--output"),
+    ],
+)
+def test_an_empty_value_is_no_path(capsys, tmp_path, monkeypatch, argv, name):
+    """That of a variable which is not set: it would mean the current folder."""
+    monkeypatch.chdir(tmp_path)
+    words, *empty = argv.split("|")
+    error = one_line(capsys, *words.split(), *empty)
+    assert f"{name}: the value that follows is empty" in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_that_cannot_be_read(capsys, tmp_path):
     (tmp_path / "run.json").write_text('{"format": 1, "recipe": {"data"')
     assert "run.json" in one_line(capsys, "resume", tmp_path)
@@ -324,9 +366,6 @@ def test_help(capsys, argv):
 
 
 def test_help_imports_nothing_heavy():
-    import subprocess
-    import sys
-
     code = (
         "import sys; from rl_jax.cli import main; main(['--help']);"
         "assert not {'jax', 'flax', 'tyro', 'orbax'} & set(sys.modules)"
@@ -341,6 +380,42 @@ def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("rl_jax.run.recipe.write", full)
     error = one_line(capsys, "pretrain", "simclr", "--run-dir", tmp_path, code=1)
     assert "run.json: No space left on device" in error
+
+
+def test_a_picture_that_cannot_be_written_ends_no_run(capsys, tmp_path, monkeypatch):
+    def full(path, *args):
+        path.write_text("a part")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rl_jax.run.pretrain.save_view_grid", full)
+    main(list(map(str, ["pretrain", "simclr", "--run-dir", tmp_path / "run", *TINY])))
+    said = capsys.readouterr().out
+    assert "warning: views.png not written: No space left on device" in said
+    assert (tmp_path / "run" / "checkpoints" / "2").is_dir()
+    assert not (tmp_path / "run" / "views.png").exists()
+
+
+IMPORT = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+except BaseException:
+    pass
+"""
+
+
+def test_ctrl_c_within_an_import_is_not_lost(tmp_path):
+    """One that swallows every exception, as some modules do while they start."""
+    (tmp_path / "jax.py").write_text(IMPORT)
+    code = "from rl_jax.cli import main; main(['resume', 'nothing'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "rl-jax: interrupted\n")
 
 
 @pytest.mark.slow
