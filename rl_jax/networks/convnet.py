@@ -61,7 +61,7 @@ def convnet(
       A network [B, H, W, C] -> [B, widths[-1]] float32.
 
     Raises:
-      UsageError: for no widths, or sizes below 1.
+      UsageError: for no widths, or sizes below 1; while tracing, for other than images.
     """
     check_sizes("convnet", widths=tuple(widths), split=split)
     if not widths:

@@ -147,7 +147,8 @@ def resnet(
       A network [B, H, W, C] -> [B, D] float32, D = 8·width, or 32·width for depth 50.
 
     Raises:
-      UsageError: for a depth, stem or dtype there is not, or sizes below 1.
+      UsageError: for a depth, stem or dtype there is not, or sizes below 1; while
+        tracing, for other than images.
     """
     known = {
         "depth": (depth, tuple(STAGES)),
