@@ -419,7 +419,9 @@ def test_ctrl_c_within_an_import_is_not_lost(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_disk_too_full_for_metrics_ends_no_run(capsys, tmp_path):
+def test_a_disk_too_full_for_metrics_ends_no_run(capsys, tmp_path, monkeypatch):
+    # As if the disk had become full once the run had begun.
+    monkeypatch.setattr("rl_jax.run.pretrain._check_new", lambda folder: None)
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     flags = ["--log-every", "1", "--run-dir", tmp_path, *TINY]
     with pytest.raises(SystemExit) as stopped:
