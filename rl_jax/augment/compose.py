@@ -98,7 +98,10 @@ def check_batch(batch: Batch, *names: str) -> None:
     """Raises UsageError unless a batch has the named entries."""
     if not batch.keys() >= set(names):
         needed = " and ".join(f"`{name}`" for name in names)
-        raise UsageError(f"augment: batch must have {needed}, got {sorted(batch)}")
+        raise UsageError(
+            f"augment: batch must have {needed}, got {sorted(batch)}; use the "
+            "augmentation none for other data"
+        )
 
 
 def views(

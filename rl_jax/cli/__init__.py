@@ -1,8 +1,10 @@
 """The command line: `rl-jax COMMAND ...`; heavy imports wait until they are used."""
 
 import importlib
+import itertools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -40,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if argv[0] not in COMMANDS:
         _fail(f"unknown command {argv[0]!r}; there are: {', '.join(COMMANDS)}", 2)
+    for before, word in itertools.pairwise(argv):
+        name, equals, value = word.partition("=")
+        if not word.strip() or (name[:2] == "--" and equals and not value.strip()):
+            name = name if equals else before
+            _fail(f"{name}: the value that follows is empty; is a variable unset?", 2)
     module, _ = COMMANDS[argv[0]]
 
     def command(rest: Sequence[str]) -> None:
@@ -54,7 +61,10 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
 
     # Orbax and Grain say through absl what is no concern of the user's.
     logging.getLogger("absl").setLevel(logging.ERROR)
+    before = signal.getsignal(signal.SIGINT)
     try:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupted)
         command(argv)
     except RunError as error:
         _fail(str(error), error.exit_code)
@@ -66,6 +76,19 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}; nothing saved before is lost", 1)
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
+
+
+def _interrupted(number, frame) -> None:
+    """Ctrl-C: an exception, but within an import, which may lose it or abort."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            print("rl-jax: interrupted", file=sys.stderr, flush=True)
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def usage() -> str:

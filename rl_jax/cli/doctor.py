@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 
 from rl_jax.cli import options
-from rl_jax.errors import RunError
+from rl_jax.errors import RunError, UsageError
 
 
 class _Unwell(RunError):
@@ -23,6 +23,8 @@ def doctor(argv: Sequence[str]) -> None:
         Args:
           path: folder whose disk is looked at.
         """
+        if not path.is_dir():
+            raise UsageError(f"doctor: --path {path} is no folder; name one there is")
         from rl_jax import data
         from rl_jax.pairwise import mosaic_gpu
         from rl_jax.run.environment import environment

@@ -51,15 +51,16 @@ def open_data(
     def command(**given):
         return given["data"]
 
-    kind_of = (_data_options(factory), inspect.Parameter.empty)
+    usual = datasets.usual(factory, decided)
+    kind_of = (_data_options(factory, usual), inspect.Parameter.empty)
     command = options.signature(command, {"data": kind_of})
     spec = options.parse(command, prog=prog, argv=_data_flags(argv))
     spec = spec.given(**decided)
     return spec, datasets.build(spec)
 
 
-def _data_options(factory: Callable) -> Any:
-    return options.group(factory, "data", {}, without=FILLED_IN_ONE["data"])
+def _data_options(factory: Callable, defaults: Mapping[str, Any]) -> Any:
+    return options.group(factory, "data", defaults, without=FILLED_IN_ONE["data"])
 
 
 def _has_options(factory: Callable) -> bool:
@@ -121,6 +122,7 @@ def read(
     preset = presets.for_data(spec.factory, source.image_shape)
     preset = presets.for_method(preset, method.__name__)
     preset = presets.for_steps(preset, chosen.steps or preset.steps)
+    preset = presets.for_size(preset, source.size)
     factories = {
         part: recipes.find(known, getattr(chosen, part) or _usual(preset, part), part)
         for part, known in choices.items()
@@ -200,7 +202,8 @@ def _command(method, name, spec, preset, factories, more, doc):
         parameters[key] = (kind, inspect.Parameter.empty)
     known = datasets.factory(spec)
     if known is not None and _has_options(known):
-        parameters["data_options"] = (_data_options(known), inspect.Parameter.empty)
+        kind = _data_options(known, spec.arguments)
+        parameters["data_options"] = (kind, inspect.Parameter.empty)
     parameters |= more
     summary = (inspect.getdoc(method) or "").split("\n")[0]
     parts = "".join(

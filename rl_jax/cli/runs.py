@@ -32,9 +32,10 @@ def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
     print(f"page: {page}")
     if result is not None:
         print(f"\n{summary.table(result)}")
-        count, more = len(result["sections"]), ", ".join(evaluation.LONG)
-        print(f"\n{count} more measures are on the page")
-        print(f"{again} adds what the data allow of {more}")
+        print(f"\n{len(result['sections'])} more measures are on the page")
+        more = ", ".join(name for name in evaluation.LONG if name in result["skipped"])
+        if more:
+            print(f"{again} adds what the data allow of {more}")
 
 
 def _quiet(line: str) -> None:
@@ -84,7 +85,8 @@ def evaluate(argv: Sequence[str]) -> None:
             [n, F].
           output: where the page goes. Default: report.html in the first folder; that
             of features is the file's name with .eval for .npz.
-          skip: sections to leave out: probes, differences, layers, factors, geometry,
+          skip: sections not to measure; those that an earlier evaluation of the same
+            weights has stay: probes, differences, layers, factors, geometry,
             alignment, similarity, cka, drift, collapse, guarantee, calibration, sets,
             corruptions, attacks.
         """
@@ -96,7 +98,7 @@ def evaluate(argv: Sequence[str]) -> None:
 def _evaluate(runs, features, output, skip) -> None:
     from rl_jax import report as pages
     from rl_jax.errors import UsageError
-    from rl_jax.run import check, compare, evaluation, summary
+    from rl_jax.run import check, compare, evaluation, load, summary
     from rl_jax.run.features import evaluate_features, read_features
     from rl_jax.run.signals import Interrupts
 
@@ -107,6 +109,8 @@ def _evaluate(runs, features, output, skip) -> None:
     evaluation.checked_sections(skip)
     if output is not None:
         check.output_file("--output", output)
+    for run in runs:
+        load.check_trained(run)
     enable_compilation_cache()
     for path in features:
         read_features(path)
@@ -117,7 +121,7 @@ def _evaluate(runs, features, output, skip) -> None:
             )
     if len({path.with_suffix("") for path in features}) < len(features):
         raise UsageError("evaluate: two files of features have one name; rename one")
-    again = " ".join(["rl-jax evaluate", *(shlex.quote(str(run)) for run in runs)])
+    again = _again(runs, features, output, skip)
     folders, results = [], []
     with Interrupts(again) as interrupts:
         poll = functools.partial(interrupts.poll, "before all was evaluated")
@@ -137,6 +141,15 @@ def _evaluate(runs, features, output, skip) -> None:
         print("\nDifferences")
         print("\n".join(f"  {line}" for line in [*found["lines"], *found["notes"]]))
     print(f"\npage: {page}")
+
+
+def _again(runs, features, output, skip) -> str:
+    """The command that was given."""
+    flags = {"--features": features, "--output": (output,) if output else ()}
+    words = ["rl-jax", "evaluate", *runs]
+    for flag, values in (flags | {"--skip": skip}).items():
+        words += [flag, *values] if values else []
+    return shlex.join(map(str, words))
 
 
 def report(argv: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from rl_jax.data.decode import decode_speed
 from rl_jax.data.digit_captions import DigitPrompts, digit_prompts
 from rl_jax.data.digits import digits
 from rl_jax.data.fingerprint import difference, fingerprint
-from rl_jax.data.folder import folder
+from rl_jax.data.folder import folder, usual_side
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
 from rl_jax.data.records import records
 from rl_jax.data.sequences import oscillators, strokes
@@ -75,6 +75,7 @@ __all__ = [
     "topics",
     "train_pieces",
     "train_words",
+    "usual_side",
     "windows",
     "words",
 ]

@@ -52,6 +52,15 @@ def read_image(path: str | os.PathLike, *, size: int) -> np.ndarray:
     return decode(data, size=size)
 
 
+def shorter_side(path: str | os.PathLike) -> int | None:
+    """In pixels, by the header of an image; None for a file that is none."""
+    try:
+        with open(path, "rb") as file:
+            return min(_open(file.read(MAX_BYTES)).size)
+    except Exception:  # as in `decode`
+        return None
+
+
 def decode(data: bytes, *, size: int) -> np.ndarray:
     """Decode an image, resize its shorter side to `size` and crop the centre.
 

@@ -5,15 +5,17 @@ import functools
 import hashlib
 import itertools
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
 from rl_jax.data.arguments import at_least, whole
-from rl_jax.data.decode import DecodeError, read_image
+from rl_jax.data.decode import DecodeError, read_image, shorter_side
 from rl_jax.data.source import Problems, Source, printable
 from rl_jax.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_FEW = 16
 
 
 def folder(
@@ -56,6 +58,32 @@ def folder(
         held_out = images_of(part, names, classes, size, max_bad, held_out)
     assert held_out is not None
     return held_out._replace(name=os.path.basename(root))
+
+
+def usual_side(path: str | os.PathLike) -> int | None:
+    """The shorter side of the images below a directory, the median of the first few.
+
+    Args:
+      path: the directory.
+
+    Returns:
+      In pixels; None where no image can be read.
+    """
+    sides = map(shorter_side, itertools.islice(_first_images(path), _FEW))
+    known = sorted(side for side in sides if side)
+    return known[len(known) // 2] if known else None
+
+
+def _first_images(path: str | os.PathLike) -> Iterator[str]:
+    """Paths of images in a fixed order; nothing more is listed than is asked for."""
+    for where, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(where, name)
+            wanted = name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            # Reading a pipe would wait for ever.
+            if wanted and os.path.isfile(path):
+                yield path
 
 
 def check_decoding(size: int, max_bad: float, factory: str) -> None:

@@ -104,10 +104,15 @@ def checked(factory: str, image: chex.Array) -> chex.Array:
     """The image, if it is one.
 
     Raises:
-      UsageError: for other than [B, H, W, C].
+      UsageError: for other than [B, H, W, C] of a float dtype.
     """
     if image.ndim != 4:
         raise UsageError(f"{factory}: images must be [B, H, W, C], got {image.shape}")
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise UsageError(
+            f"{factory}: images must be of a float dtype, got {image.dtype}; an "
+            "augmentation turns bytes into numbers in [0, 1]"
+        )
     return image
 
 

@@ -1,6 +1,5 @@
 """A small convolutional network for tiny images."""
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,7 +8,7 @@ from rl_jax.errors import UsageError
 from rl_jax.networks.convolution import convolve
 from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
-from rl_jax.networks.linen import check_sizes, from_linen
+from rl_jax.networks.linen import OTHERWISE, check_input, check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
 
@@ -24,7 +23,7 @@ class ConvNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] to [B, widths[-1]]."""
-        chex.assert_rank(x, 4)
+        check_input("convnet", x, "images [B, H, W, C]", rank=4, instead=OTHERWISE)
         for i, width in enumerate(self.widths):
             x = nn.Conv(
                 width,
@@ -62,7 +61,7 @@ def convnet(
       A network [B, H, W, C] -> [B, widths[-1]] float32.
 
     Raises:
-      UsageError: for no widths, or sizes below 1.
+      UsageError: for no widths, or sizes below 1; while tracing, for other than images.
     """
     check_sizes("convnet", widths=tuple(widths), split=split)
     if not widths:

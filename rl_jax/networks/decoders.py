@@ -8,10 +8,12 @@ from flax import linen as nn
 
 from rl_jax.errors import UsageError
 from rl_jax.networks.kernels import scaled_normal
-from rl_jax.networks.linen import check_sizes, from_linen
+from rl_jax.networks.linen import check_input, check_sizes, from_linen
 from rl_jax.networks.mlp import MLP, Activation, check_activation
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
+
+MASKED = "use a mae_decoder for patches that are masked"
 
 
 class MLPDecoder(nn.Module):
@@ -25,6 +27,7 @@ class MLPDecoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, d] to [B, *shape]."""
+        check_input("mlp_decoder", x, "codes [B, d]", instead=MASKED)
         x = MLP(
             features=self.features,
             out=math.prod(self.shape),
@@ -44,6 +47,7 @@ class ConvDecoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, d] to [B, H, W, C]."""
+        check_input("conv_decoder", x, "codes [B, d]", instead=MASKED)
         height, width, channels = self.shape
         times = 2 ** (len(self.widths) - 1)
         start = (height // times, width // times, self.widths[0])

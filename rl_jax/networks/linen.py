@@ -12,6 +12,9 @@ from rl_jax.errors import UsageError
 from rl_jax.networks.layers import layers_of, told
 from rl_jax.types import Network
 
+OTHERWISE = "use an mlp for vectors and sequences, a text_transformer for tokens"
+"""What networks of images say of other inputs."""
+
 
 def from_linen(module: nn.Module) -> Network:
     """A Flax Linen module as two pure functions.
@@ -142,3 +145,24 @@ def check_sizes(factory: str, **sizes: int | tuple[int, ...]) -> None:
         each = size if isinstance(size, tuple) else (size,)
         if any(n < 1 for n in each):
             raise UsageError(f"{factory}: {name} must be at least 1, got {size}")
+
+
+def check_input(
+    factory: str, x, expected: str, *, rank: int | None = None, instead: str
+) -> None:
+    """Refuses what a network cannot take; called in its `__call__`, while tracing.
+
+    Args:
+      factory: of the network.
+      x: what it got.
+      expected: of it, in words.
+      rank: of the array; None: any.
+      instead: what to use for other inputs.
+
+    Raises:
+      UsageError: for no array, or one of another rank.
+    """
+    array = hasattr(x, "ndim")
+    if not array or rank not in (None, x.ndim):
+        got = f"{x.dtype} {tuple(x.shape)}" if array else type(x).__name__
+        raise UsageError(f"{factory}: expected {expected}, got {got}; {instead}")

@@ -8,7 +8,7 @@ from flax import linen as nn
 from rl_jax.errors import UsageError
 from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
-from rl_jax.networks.linen import check_sizes, from_linen
+from rl_jax.networks.linen import check_input, check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
 
@@ -29,6 +29,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, ...] to [B, out]."""
+        check_input("mlp", x, "an array [B, ...]", instead="use a vit for patches")
         x = x.reshape(x.shape[0], -1)
         for i, features in enumerate(self.features):
             # BatchNorm takes the mean away, and with it any bias before it.

@@ -3,7 +3,6 @@
 import functools
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,7 +11,7 @@ from rl_jax.errors import UsageError
 from rl_jax.networks.convolution import convolve
 from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
-from rl_jax.networks.linen import check_sizes, from_linen
+from rl_jax.networks.linen import OTHERWISE, check_input, check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
 
@@ -76,7 +75,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] to [B, 8·width or 32·width]."""
-        chex.assert_rank(x, 4)
+        check_input("resnet", x, "images [B, H, W, C]", rank=4, instead=OTHERWISE)
         size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = convolution(self.width, size, stride, dtype=self.dtype, name="stem")(x)
         x = BatchNorm(split=self.split, name="stem_norm")(x, train=train)
@@ -148,7 +147,8 @@ def resnet(
       A network [B, H, W, C] -> [B, D] float32, D = 8·width, or 32·width for depth 50.
 
     Raises:
-      UsageError: for a depth, stem or dtype there is not, or sizes below 1.
+      UsageError: for a depth, stem or dtype there is not, or sizes below 1; while
+        tracing, for other than images.
     """
     known = {
         "depth": (depth, tuple(STAGES)),

@@ -100,6 +100,11 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: Masked, *, train: bool) -> jax.Array:
         """`Masked` to [B, M, width]."""
+        if not isinstance(x, Masked):
+            raise UsageError(
+                "mae_decoder: expected the tokens of masked patches, as mae has them, "
+                "got codes; use an mlp_decoder or a conv_decoder"
+            )
         hidden = self.param("mask", embedding_init, (1, 1, self.width))
         hidden += sincos(x.masked, self.width)
         dtype = DTYPES[self.transformer.dtype]

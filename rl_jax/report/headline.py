@@ -89,11 +89,12 @@ def _comparison(evaluation: Evaluation, first: Entry, share: str) -> str:
         if other is None or value.mean is None or other.mean is None:
             continue
         gap = value.mean - other.mean
-        noise = math.hypot(value.std or 0, other.std or 0)
+        noise = abs(gap) < math.hypot(value.std or 0, other.std or 0)
         if value.std is None:
-            noise = words.sampling(value.mean, evaluation.test_images)
+            low, high = words.sampling(value.mean, evaluation.test_images)
+            noise = low <= other.mean <= high
         side = f"{abs(100 * gap):.1f} points {'above' if gap > 0 else 'below'} {text}"
-        said.append(f"{side}{' (within the noise)' if abs(gap) < noise else ''}")
+        said.append(f"{side}{' (within the noise)' if noise else ''}")
     if not said:
         return ""
     text = f"{first.representation} is {' and '.join(said)}"

@@ -137,14 +137,15 @@ def geometry(runs: Sequence[Record]) -> Markup | None:
 def _caption(evaluation: Evaluation, beaten: bool, trained: bool) -> Markup:
     share = evaluation.shares[-1]
     top = _best(evaluation.table, "probe", share) or 0.0
-    half = 100 * words.sampling(top, evaluation.test_images)
+    low, high = words.sampling(top, evaluation.test_images)
     sentences = [
         f"Measured: {evaluation.evaluated}.",
         "The probe is multinomial logistic regression, k-NN goes by cosine.",
         f"Classifiers learn from {evaluation.train_images:,} images (or as many labels "
         f"per class as the column says, mean ± standard deviation over draws) and are "
-        f"scored on {evaluation.test_images:,} others; sampling alone moves an "
-        f"accuracy of {percent(top)} % by ± {half:.1f} points (95 %).",
+        f"scored on {evaluation.test_images:,} others; of so many, an accuracy of "
+        f"{percent(top)} % is known to lie between {percent(low)} and {percent(high)} "
+        "% (95 %, Wilson).",
         "Bold: best of the trained." if trained else "",
         "† this baseline is not beaten: training has not paid off there."
         if beaten

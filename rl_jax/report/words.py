@@ -131,6 +131,15 @@ def score(value: Score | None, *, unit: str = "") -> Markup:
     )
 
 
-def sampling(accuracy: float, images: int) -> float:
-    """Half of the 95 % interval of an accuracy measured on `images` images."""
-    return 1.96 * math.sqrt(max(accuracy * (1 - accuracy), 0) / max(images, 1))
+def sampling(accuracy: float, images: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of an accuracy measured on `images` images.
+
+    Wilson's, as the sections of an evaluation have it: not of width 0 where all are
+    right.
+    """
+    n, z = max(images, 1), 1.959964
+    spread = max(accuracy * (1 - accuracy), 0) / n
+    middle = accuracy + z**2 / (2 * n)
+    half = z * math.sqrt(spread + z**2 / (4 * n**2))
+    low, high = ((middle + side * half) / (1 + z**2 / n) for side in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)

@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -127,12 +128,44 @@ def output_file(name: str, path: pathlib.Path) -> None:
       path: of the file.
 
     Raises:
-      UsageError: where it is a folder, or in one that there is not.
+      UsageError: where it is a folder, or in one that there is not or that cannot be
+        written.
     """
     if path.is_dir():
         raise UsageError(f"{name} {path} is a folder; give the name of a file in it")
-    if not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise UsageError(f"{name} {path}: there is no such folder; make it first")
+    _writable(name, path, folder)
+
+
+def output_folder(name: str, path: pathlib.Path) -> None:
+    """Refuses, before anything is computed for it, a folder that cannot be written.
+
+    Args:
+      name: of the command or option, for the message.
+      path: of the folder; what is not there of it can be made.
+
+    Raises:
+      UsageError: where it is a file or below one, or cannot be written.
+    """
+    there = path.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise UsageError(f"{name} {path}: {there} is a file; name a folder")
+    _writable(name, path, there)
+
+
+def _writable(name: str, path: pathlib.Path, folder: pathlib.Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{name} {path}: {folder} cannot be written ({error.strerror}); choose "
+            "another"
+        ) from None
 
 
 def memory() -> int:

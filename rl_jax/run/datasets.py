@@ -72,6 +72,25 @@ def chosen(name: str, kind: Kind) -> tuple[Callable, dict[str, Any]]:
     )
 
 
+SMALLEST = 8
+"""Pixels below which images are not decoded unless asked to."""
+
+
+def usual(factory: Callable, decided: dict[str, Any]) -> dict[str, Any]:
+    """The options of a data set that follow from its files.
+
+    Images are not decoded to more pixels than they have.
+
+    Args:
+      factory, decided: as `chosen` gives them.
+    """
+    size = inspect.signature(factory).parameters.get("size")
+    side = data.usual_side(decided["path"]) if size and "path" in decided else None
+    if size is None or side is None:
+        return {}
+    return {"size": min(size.default, max(side, SMALLEST))}
+
+
 def spec_of(name: str, kind: Kind = "images", **arguments) -> Spec:
     """The spec of the data set a user names; `arguments` beside the name's own."""
     factory, decided = chosen(name, kind)

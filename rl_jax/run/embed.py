@@ -88,11 +88,12 @@ def _spec(run: Run, name: str) -> recipes.Spec:
     kind = "images" if source.image_shape else datasets.kind(method)
     factory, arguments = datasets.chosen(name, kind)
     known = recipes.resolve(factory).arguments
+    ours = run.recipe.data.arguments
+    if factory.__name__ != run.recipe.data.factory:
+        ours = {k: ours[k] for k in ("max_bad",) if k in ours and k in known}
     if "size" in known and source.image_shape:
-        arguments = arguments | {"size": source.image_shape[0]}
-    elif factory.__name__ == run.recipe.data.factory:
-        arguments = run.recipe.data.arguments | arguments
-    return recipes.resolve(factory, **arguments)
+        ours = ours | {"size": source.image_shape[0]}
+    return recipes.resolve(factory, **(ours | arguments))
 
 
 def _has_captions(name: str) -> bool:

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from rl_jax import evaluate
+from rl_jax import data, evaluate, train
 from rl_jax.errors import UsageError
 from rl_jax.run import figures, measures, studies
+from rl_jax.run import recipe as recipes
+from rl_jax.run.earlier import origin, with_earlier
 from rl_jax.run.held_out import held_out_metrics
 from rl_jax.run.load import Run, checkpoints, load
 from rl_jax.run.measures import SECTIONS, Study
@@ -45,7 +47,8 @@ def evaluate_run(
 
     Args:
       folder: of the run.
-      skip: sections to leave out, of `measures.SECTIONS`.
+      skip: sections not to measure, of `measures.SECTIONS`; one that an earlier
+        evaluation has of the same weights, data and version stays.
       say: called with a line for each thing measured.
       poll: called between them; may raise to stop.
 
@@ -108,7 +111,15 @@ def evaluate_run(
     if run.changed:
         changed = f"the data has changed since the run started: {run.changed}"
         result["notes"].append(changed)
-    result["skipped"] = sorted(skip)
+    result["origin"] = origin(
+        {
+            "weights": train.fingerprint((run.state.params, run.state.state)),
+            "recipe": recipes.as_json(run.recipe),
+            "data": data.fingerprint(source),
+            "classes": list(study.classes),
+        }
+    )
+    result = with_earlier(folder, result, skip=skip)
     _draw(folder, run, study, test_part, result)
     write(folder, result, predictions, study, test_part.index)
     return result

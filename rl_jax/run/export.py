@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save
 
 from rl_jax import __version__, data
 from rl_jax.errors import RunError, UsageError
+from rl_jax.run import check
 from rl_jax.run import recipe as recipes
 from rl_jax.run.encode import encode
 from rl_jax.run.load import Run, load
@@ -54,7 +55,8 @@ def export(
     named by their paths; `encode.stablehlo` is the function from raw inputs (uint8
     images) to these, serialised by `jax.export` with the weights inside, for any batch
     size on CPU, CUDA and TPU; `encode_text.stablehlo` is that of captions, where the
-    method reads them; `export.json` says what is in them and how they are read.
+    method reads them; `vocabulary.json` is what makes tokens of texts, where there are
+    any; `export.json` says what is in them and how they are read.
 
     Args:
       folder: of the run.
@@ -73,6 +75,9 @@ def export(
     output = folder / "export" if output is None else output
     if output.exists() and not output.is_dir():
         raise UsageError(f"export: {output} is a file; name a folder with --output")
+    if folder.is_dir():
+        for each in (output, output.absolute().parent):
+            check.output_folder("export: --output", each)
     run = _without_probe(load(folder, say=say))
     method, augment = run.parts.method, run.parts.augment
     params, state = jax.device_get((run.state.params, run.state.state))
@@ -89,6 +94,10 @@ def export(
         name: np.array(leaves[name], order="C") for name in leaves if name in used
     }
     record = _record(run, parts, tensors)
+    texts = _texts(run)
+    if texts:
+        record["texts"] = {name: v for name, v in texts.items() if name != "vocabulary"}
+        record["usage"]["texts"] = _usage_of_texts(parts[-1][0], texts["tokenizer"])
 
     output.parent.mkdir(parents=True, exist_ok=True)
     draft = pathlib.Path(tempfile.mkdtemp(prefix=".export-", dir=output.parent))
@@ -108,6 +117,8 @@ def export(
             names = ", ".join(entry["platforms"])
             say(f"{part.file}: {entry['bytes']:,} bytes, for {names}")
             entry["check"] = _check_function(run, part, function, path, say)
+        if texts:
+            (draft / "vocabulary.json").write_text(json.dumps(texts, indent=1) + "\n")
         (draft / "export.json").write_text(json.dumps(record, indent=1) + "\n")
         output.mkdir(exist_ok=True)
         for path in sorted(draft.iterdir(), key=lambda p: p.name == "export.json"):
@@ -216,6 +227,38 @@ def _standardisation(augment: Augment, shape: tuple[int, ...]) -> dict | None:
         "std": [float(f"{s:.6g}") for s in std],
         "size": list(clean.shape[1:3]),
     }
+
+
+TOKENIZERS = {"digits": "words", "topics": "words"}
+"""How a data set cuts texts; those that are not here into `pieces`."""
+
+
+def _texts(run: Run) -> dict[str, Any] | None:
+    """What makes tokens of a text; None for a run that has not learned from any."""
+    source, spec = run.parts.source, run.recipe.data
+    if not source.vocabulary:
+        return None
+    return {
+        "rule": "lower case if so said, cut by data.pieces or data.words of rl_jax, "
+        "then cut or padded with 0 to the length",
+        "tokenizer": TOKENIZERS.get(spec.factory, "pieces"),
+        "lowercase": bool(spec.arguments.get("lowercase", True)),
+        "length": int(source.fields["tokens"].shape[-1]),
+        "vocabulary": list(source.vocabulary),
+    }
+
+
+def _usage_of_texts(part: Part, tokenizer: str) -> list[str]:
+    return [
+        "import json, pathlib, jax",
+        "from jax import export",
+        "from rl_jax import data",
+        'told = json.loads(pathlib.Path("vocabulary.json").read_text())',
+        f'cut = data.{tokenizer}(told["vocabulary"], lowercase=told["lowercase"])',
+        'tokens = data.padded(cut.encode(["a text", "another"]), told["length"])',
+        f'encode = export.deserialize(pathlib.Path("{part.file}").read_bytes())',
+        "found = jax.jit(encode.call)(tokens)",
+    ]
 
 
 def _layout(name: str, ndim: int) -> str:

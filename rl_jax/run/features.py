@@ -1,5 +1,6 @@
 """Evaluation of features made by any framework, from an .npz file."""
 
+import hashlib
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
-from rl_jax.run import evaluation
+from rl_jax.run import earlier, evaluation
 from rl_jax.run.measures import Pair, Study
 from rl_jax.run.split import every_fifth
 
@@ -88,7 +89,8 @@ def evaluate_features(
     result |= evaluation.first_look(study)
     measured, predictions = evaluation.measure(study, skip=skip, say=say, poll=poll)
     result |= measured
-    result["skipped"] = sorted(skip)
+    result["origin"] = earlier.origin(_digest(path))
+    result = earlier.with_earlier(output, result, skip=skip)
     output.mkdir(parents=True, exist_ok=True)
     evaluation.write(output, result, predictions, study, found.index)
     return result
@@ -146,6 +148,11 @@ def read_features(path: pathlib.Path) -> Features:
         factor_names=names_of,
     )
     return Features(study, np.flatnonzero(scored), note)
+
+
+def _digest(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """A trained run opened for reading, beside a training that may still go on."""
 
 import pathlib
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -35,6 +36,17 @@ class Run(NamedTuple):
     changed: str | None
 
 
+def check_trained(folder: pathlib.Path) -> None:
+    """Refuses a folder that `load` would, as far as that shows without its data.
+
+    Raises:
+      UsageError: when the folder holds no run, or one without a checkpoint.
+    """
+    recipes.read(folder / "run.json")
+    if not any((folder / "checkpoints").glob("[0-9]*")):
+        raise _untrained(folder)
+
+
 def load(folder: pathlib.Path, *, say: Callable[[str], None] = print) -> Run:
     """Opens the newest sound checkpoint of a run; nothing in the folder changes.
 
@@ -58,10 +70,13 @@ def load(folder: pathlib.Path, *, say: Callable[[str], None] = print) -> Run:
     with train.Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         found = checkpoints.restore(train.restore_target(init, train.data_mesh()))
     if found is None:
-        raise UsageError(
-            f"{folder} has no checkpoint yet; train it first: rl-jax resume {folder}"
-        )
+        raise _untrained(folder)
     return Run(recipe, notes, parts, *found, init(), changed)
+
+
+def _untrained(folder: pathlib.Path) -> UsageError:
+    again = f"rl-jax resume {shlex.quote(str(folder))}"
+    return UsageError(f"{folder} has no checkpoint yet; train it first: {again}")
 
 
 def checkpoints(

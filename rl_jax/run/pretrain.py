@@ -4,8 +4,10 @@ The folder holds `run.json` (the recipe), `checkpoints/`, `metrics.jsonl`, `view
 and once trained `evaluation.json` and `report.html`.
 """
 
+import contextlib
 import pathlib
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -154,7 +156,7 @@ def _train(
             for line in _describe(recipe, parts, init):
                 console.say(line)
             if parts.source.image_shape and not (folder / "views.png").exists():
-                save_view_grid(folder / "views.png", recipe, parts)
+                _picture(folder / "views.png", recipe, parts, console.say)
             with train.open_sinks(metrics_path, sinks, say=console.say) as sink:
 
                 def on_log(row: dict[str, Any]) -> None:
@@ -188,6 +190,18 @@ def _train(
             console.say(f"after {step} steps: {said}")
         sink.check()
         return state
+
+
+def _picture(
+    path: pathlib.Path, recipe: Recipe, parts: Parts, say: Callable[[str], None]
+) -> None:
+    """Draws the views; a run goes on without the picture where it cannot be written."""
+    try:
+        save_view_grid(path, recipe, parts)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        say(f"warning: {path.name} not written: {error.strerror or error}")
 
 
 def _describe(recipe: Recipe, parts: Parts, init) -> list[str]:

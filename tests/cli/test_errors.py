@@ -2,6 +2,11 @@
 
 import contextlib
 import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -155,6 +160,7 @@ VIEWS = "expected two views of each image, [B, 2, ...], got (8, {}, 8, 8, 1)"
             ["--error", "cross_entropy", "--augment", "digits"],
             "autoencoder: error=cross_entropy is of images in [0, 1]",
         ),
+        ("vae", ["--decoder", "mae_decoder"], "mae_decoder: expected the tokens of"),
         ("moco", ["--queue-size", "8", "--symmetric"], "16 rows do not fit"),
         ("moco", ["--queue-size", "100000000000"], "make the networks or the queue"),
         ("moco", ["--temperature", "nan"], "must be > 0 and finite, got nan"),
@@ -209,6 +215,39 @@ def test_flags_that_do_not_parse(capsys, monkeypatch, argv, words, columns):
     assert words in error
 
 
+def test_every_run_is_looked_at_before_one_is_evaluated(capsys, tmp_path, monkeypatch):
+    trained = tmp_path / "trained"
+    (trained / "checkpoints" / "4").mkdir(parents=True)
+    monkeypatch.setattr("rl_jax.run.recipe.read", _only(trained))
+    monkeypatch.setattr("rl_jax.run.evaluation.evaluate_run", None)
+    error = one_line(capsys, "evaluate", trained, tmp_path / "other")
+    assert "other is not a run" in error
+
+
+def _only(run):
+    """Reads the recipe of a folder that has none, and those of others as ever."""
+    from rl_jax.run import recipe as recipes
+
+    read = recipes.read
+    return lambda path: None if path.parent == run else read(path)
+
+
+def test_a_stopped_evaluation_says_the_whole_command(capsys, tmp_path, monkeypatch):
+    path = tmp_path / "a file.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, h=rng.normal(size=(40, 3)), label=np.arange(40) % 2)
+
+    def stopped(*args, poll, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+        poll()
+
+    monkeypatch.setattr("rl_jax.run.features.evaluate_features", stopped)
+    flags = ["--features", path, "--output", tmp_path / "page.html", "--skip", "cka"]
+    error = one_line(capsys, "evaluate", *flags, code=75)
+    again = shlex.join(map(str, ["rl-jax", "evaluate", *flags]))
+    assert f"continue with: {again}" in error
+
+
 @pytest.mark.parametrize("command", ["resume", "evaluate", "report", "export"])
 def test_not_a_run(capsys, tmp_path, command):
     assert "is not a run" in one_line(capsys, command, tmp_path / "nothing")
@@ -227,6 +266,45 @@ def test_an_output_that_cannot_be_written(capsys, tmp_path):
     error = one_line(capsys, "evaluate", tmp_path, "--output", tmp_path / "taken.npz")
     assert "--output" in error
     assert "is a folder" in error
+
+
+@pytest.mark.parametrize("output", ["/proc/nothing", "/proc/nothing/more"])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(
+    capsys, tmp_path, monkeypatch, output
+):
+    monkeypatch.setattr("rl_jax.run.export.load", None)
+    error = one_line(capsys, "export", tmp_path, "--output", output)
+    assert f"export: --output {output}: /proc cannot be written" in error
+    error = one_line(capsys, "embed", tmp_path, "digits", "-o", "/proc/nothing.npz")
+    assert "/proc cannot be written" in error
+
+
+def test_doctor_looks_at_a_folder_that_is_there(capsys, tmp_path):
+    error = one_line(capsys, "doctor", "--path", tmp_path / "nothing")
+    assert "nothing is no folder" in error
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        ("pretrain simclr --data|", "--data"),
+        ("pretrain simclr --data=", "--data"),
+        ("pretrain simclr --run-dir| ", "--run-dir"),
+        ("plan simclr --json|", "--json"),
+        ("evaluate runs/a --output|", "--output"),
+        ("evaluate --features|", "--features"),
+        ("evaluate|", "evaluate"),
+        ("embed runs/a|", "runs/a"),
+        ("export runs/a --output=", "--output"),
+    ],
+)
+def test_an_empty_value_is_no_path(capsys, tmp_path, monkeypatch, argv, name):
+    """That of a variable which is not set: it would mean the current folder."""
+    monkeypatch.chdir(tmp_path)
+    words, *empty = argv.split("|")
+    error = one_line(capsys, *words.split(), *empty)
+    assert f"{name}: the value that follows is empty" in error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_cannot_be_read(capsys, tmp_path):
@@ -267,6 +345,8 @@ def test_evaluating_what_was_never_trained(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("rl_jax.run.pretrain._train", lambda *a, **k: None)
     main(["pretrain", "simclr", "--run-dir", str(run), *TINY])
     assert "has no checkpoint yet" in one_line(capsys, "evaluate", run)
+    twice = one_line(capsys, "evaluate", run, tmp_path / "nothing")
+    assert "has no checkpoint yet" in twice
     assert "has no checkpoint yet" in one_line(capsys, "export", run)
     assert not (run / "export").exists()
 
@@ -286,9 +366,6 @@ def test_help(capsys, argv):
 
 
 def test_help_imports_nothing_heavy():
-    import subprocess
-    import sys
-
     code = (
         "import sys; from rl_jax.cli import main; main(['--help']);"
         "assert not {'jax', 'flax', 'tyro', 'orbax'} & set(sys.modules)"
@@ -305,8 +382,46 @@ def test_a_full_disk_is_one_line(capsys, tmp_path, monkeypatch):
     assert "run.json: No space left on device" in error
 
 
+def test_a_picture_that_cannot_be_written_ends_no_run(capsys, tmp_path, monkeypatch):
+    def full(path, *args):
+        path.write_text("a part")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rl_jax.run.pretrain.save_view_grid", full)
+    main(list(map(str, ["pretrain", "simclr", "--run-dir", tmp_path / "run", *TINY])))
+    said = capsys.readouterr().out
+    assert "warning: views.png not written: No space left on device" in said
+    assert (tmp_path / "run" / "checkpoints" / "2").is_dir()
+    assert not (tmp_path / "run" / "views.png").exists()
+
+
+IMPORT = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+except BaseException:
+    pass
+"""
+
+
+def test_ctrl_c_within_an_import_is_not_lost(tmp_path):
+    """One that swallows every exception, as some modules do while they start."""
+    (tmp_path / "jax.py").write_text(IMPORT)
+    code = "from rl_jax.cli import main; main(['resume', 'nothing'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (130, "rl-jax: interrupted\n")
+
+
 @pytest.mark.slow
-def test_a_disk_too_full_for_metrics_ends_no_run(capsys, tmp_path):
+def test_a_disk_too_full_for_metrics_ends_no_run(capsys, tmp_path, monkeypatch):
+    # As if the disk had become full once the run had begun.
+    monkeypatch.setattr("rl_jax.run.pretrain._check_new", lambda folder: None)
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     flags = ["--log-every", "1", "--run-dir", tmp_path, *TINY]
     with pytest.raises(SystemExit) as stopped:

@@ -9,6 +9,7 @@ import pytest
 from reference import assert_close
 
 from rl_jax import networks
+from rl_jax.errors import UsageError
 
 RNG = jax.random.key(0)
 
@@ -45,5 +46,6 @@ def test_the_default_fits_digits():
 
 
 def test_images_need_four_axes():
-    with pytest.raises(AssertionError, match="rank"):
+    message = "convnet: expected images .B, H, W, C., got float32 .2, 64.; use an mlp"
+    with pytest.raises(UsageError, match=message):
         jax.eval_shape(networks.convnet().init, RNG, jnp.zeros((2, 64)))

@@ -13,6 +13,8 @@ from PIL import Image
 
 from rl_jax import report
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import wilson_interval
+from rl_jax.report.words import sampling
 
 
 def test_one_run_shows_everything(runs):
@@ -55,6 +57,24 @@ def test_the_headline_says_below_and_within_the_noise(runs):
     content["table"][0]["probe"]["10"]["mean"] = 0.785
     seen = plain(page(runs(evaluation=content)))
     assert "h is 0.5 points below raw pixels (within the noise) and 8.5 points" in seen
+
+
+def test_of_six_images_all_right_says_little(runs):
+    """Wilson's interval, as the sections have it: not 100 ± 0."""
+    content = runs.evaluation()
+    content["test_images"] = 6
+    for row in content["table"]:
+        row["probe"]["all"] = {"mean": 1.0, "std": None}
+    seen = plain(page(runs(evaluation=content)))
+    assert "an accuracy of 100.0 % is known to lie between 61.0 and 100.0 %" in seen
+    assert "± 0.0 points" not in seen
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (6, 6), (37, 50), (0, 900)])
+def test_the_interval_is_that_of_the_sections(right, n):
+    found = sampling(right / n, n)
+    expected = wilson_interval(right, n)
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_neighbours_are_marked_by_sign_and_frame(runs):

@@ -1,8 +1,10 @@
 """Tiny and oddly labelled data: nothing crashes, and what is missing is said."""
 
 import html
+import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -170,6 +172,46 @@ def test_tiny_data(tmp_path, monkeypatch, images, out, shares, words):
     recipes.write(run.recipe, tmp_path / "run.json")
     page = report.write([tmp_path], tmp_path / "report.html").read_text()
     assert words in page
+
+
+def test_what_is_skipped_stays_while_weights_and_data_are_the_same(
+    tmp_path, monkeypatch
+):
+    run = untrained(unlabelled(40))
+    opened = [run]
+    monkeypatch.setattr(evaluation, "load", lambda folder, say: opened[-1])
+    light = {"geometry", "cka"}
+
+    def evaluated(*measured):
+        evaluation.evaluate_run(
+            tmp_path, skip=set(measures.SECTIONS) - {*measured}, say=lambda line: None
+        )
+        return evaluation.read(tmp_path)
+
+    first = evaluated(*light)
+    assert set(first["sections"]) == light
+    again = evaluated("geometry")
+    assert again["sections"] == first["sections"]
+    assert list(again["sections"]) == [n for n in measures.SECTIONS if n in light]
+    assert again["skipped"] == first["skipped"] == sorted({*measures.SECTIONS} - light)
+    recipes.write(run.recipe, tmp_path / "run.json")
+    page = report.write([tmp_path], tmp_path / "report.html").read_text()
+    for section in first["sections"].values():
+        for line in section["lines"]:
+            assert html.escape(line) in page
+
+    # The same step, but not the same weights; the same weights, but not the same data.
+    params = jax.tree.map(lambda x: x + 1, run.state.params)
+    opened.append(run._replace(state=run.state._replace(params=params)))
+    assert set(evaluated("geometry")["sections"]) == {"geometry"}
+    parts = run.parts._replace(source=unlabelled(44))
+    opened.append(opened[-1]._replace(parts=parts))
+    assert set(evaluated("cka")["sections"]) == {"cka"}
+    # A record of before there was an origin lends nothing.
+    content = evaluation.read(tmp_path)
+    del content["origin"]
+    (tmp_path / "evaluation.json").write_text(json.dumps(content))
+    assert set(evaluated("geometry")["sections"]) == {"geometry"}
 
 
 @pytest.mark.slow

@@ -34,7 +34,8 @@ CLIP = [
 
 def run_of(*argv):
     """A run with parameters and statistics that are not those of the start."""
-    asked = read("pretrain", [*argv, "--augment", "digits"])
+    augment = [] if "--augment" in argv else ["--augment", "digits"]
+    asked = read("pretrain", [*argv, *augment])
     built = recipes.build(asked.recipe, asked.source)
     state = pretrain.initial(asked.recipe, built)()
 
@@ -87,6 +88,7 @@ def some(run, count=6):
 def test_what_is_in_the_folder(folder):
     names = {"encode.stablehlo", "export.json", "model.safetensors", "notes.txt"}
     assert {path.name for path in folder.iterdir()} == names
+    assert "texts" not in record(folder)
     assert [path.name for path in folder.parent.iterdir()] == ["export"]
     found = record(folder)
     (function,) = found["functions"]
@@ -237,6 +239,50 @@ def test_captions_have_a_function_of_their_own(tmp_path, monkeypatch):
     assert "encode_text.stablehlo: text [6], largest difference" in said[-1]
     tensors = load_file(folder / "model.safetensors")
     assert {"params/text_projection", "params/text/tokens"} <= set(tensors)
+
+
+def encoded_by_the_note(folder, texts, monkeypatch):
+    """What the lines for texts give, run in the folder with other texts in them."""
+    lines = record(folder)["usage"]["texts"]
+    (line,) = (line for line in lines if '["a text", "another"]' in line)
+    lines[lines.index(line)] = line.replace('["a text", "another"]', repr(texts))
+    scope = {}
+    with monkeypatch.context() as patch:
+        patch.chdir(folder)
+        exec("\n".join(lines), scope)
+    return scope["tokens"], scope["found"]
+
+
+def test_a_new_text_is_encoded_by_the_note_alone(tmp_path, monkeypatch):
+    """Of captions, whole words: those that training has seen have its tokens."""
+    run = run_of(*CLIP)
+    folder, _ = written(run, tmp_path / "out", monkeypatch)
+    texts = ["A photo of the digit seven", "seven"]
+    tokens, found = encoded_by_the_note(folder, texts, monkeypatch)
+    prompts = data.digit_prompts().seen[7]
+    np.testing.assert_array_equal(tokens, [prompts[0], prompts[5]])
+    source = data.records({"tokens": tokens}, vocabulary=run.parts.source.vocabulary)
+    expected = encode(run.parts.method, run.parts.augment, run.state, source)["text"]
+    assert_close(found["text"], expected, tolerance=1e-5)
+
+
+def test_a_text_is_cut_into_the_pieces_of_the_run(tmp_path, monkeypatch):
+    path = tmp_path / "book.txt"
+    path.write_text("Dogs run and Cats sleep, Dogs eat and Cats drink. é ✓\n" * 50)
+    run = run_of(
+        *("bert", "--data", str(path), "--data.length", "12", "--data.no-lowercase"),
+        *("--batch-size", "8", "--encoder.width", "8", "--encoder.heads", "2"),
+        *("--augment", "none"),
+    )
+    folder, _ = written(run, tmp_path / "out", monkeypatch)
+    text = run.parts.source.fields["tokens"][:1]
+    learned = data.pieces(run.parts.source.vocabulary, lowercase=False)
+    said = learned.decode(text[0])
+    assert said.startswith("Dogs run")
+    tokens, found = encoded_by_the_note(folder, [said], monkeypatch)
+    np.testing.assert_array_equal(tokens, text)
+    assert found["h"].shape == (1, 8)
+    assert record(folder)["texts"]["lowercase"] is False
 
 
 def test_nothing_is_chosen_for_the_card_it_is_exported_on(monkeypatch):

@@ -124,6 +124,19 @@ def test_the_record_says_what_was_measured(two):
         np.testing.assert_array_equal(file["labels"], np.arange(N)[file["index"]] % 3)
 
 
+def test_what_is_skipped_stays_while_the_file_is_the_same(tmp_path):
+    quiet = {"say": lambda line: None}
+    rest = sorted(set(LIGHT) - {"geometry"})
+    for noise, kept in ((0.4, {"differences"}), (0.5, set())):
+        path = saved(tmp_path / "f.npz", **arrays(noise=noise))
+        if kept:
+            evaluate_features(path, tmp_path / "out", skip=LIGHT, **quiet)
+        evaluate_features(path, tmp_path / "out", skip=[*rest, "differences"], **quiet)
+        record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+        assert set(record["sections"]) == {"geometry"} | kept
+        assert set(record["skipped"]) == {*rest, "differences"} - kept
+
+
 def test_two_are_compared_on_the_same_examples(two):
     found = compare.compare(two, ["good", "bad"])
     probe, _ = found["rows"]

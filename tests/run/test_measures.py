@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rl_jax.run import evaluation, measures, summary
-from rl_jax.run.measures import Pair, Study, geometry
+from rl_jax.run.measures import Pair, Study, accuracy, geometry
 from rl_jax.run.measures.section import number, shown
 
 CLASSES, DIM = 3, 6
@@ -229,6 +229,12 @@ def test_one_scored_label_has_no_interval():
     score = result["table"][0]["probe"]["all"]
     assert score["mean"] in (0.0, 1.0)
     assert (score["low"], score["high"]) == (None, None)
+
+
+def test_of_six_examples_all_right_the_interval_has_a_width():
+    found = accuracy.sampled(np.ones((1, 6), bool))
+    assert found["value"] == found["high"] == 1.0
+    assert found["low"] == pytest.approx(0.61, abs=0.005)
 
 
 def test_rows_of_zeros_have_no_direction():

@@ -2,15 +2,17 @@
 
 import inspect
 import json
+import os
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from rl_jax import data, methods, networks, train
 from rl_jax.augment import presets as augmentations
 from rl_jax.errors import UsageError
-from rl_jax.run import presets
+from rl_jax.run import datasets, presets
 from rl_jax.run import recipe as recipes
 
 
@@ -98,6 +100,39 @@ def test_a_short_run_warms_up_for_a_tenth_of_it():
     assert preset.arguments["optimizer"]["warmup_steps"] == 10
     preset = presets.for_steps(presets.small_images(), 20_000)
     assert preset.arguments["optimizer"]["warmup_steps"] == 500
+
+
+def test_a_batch_is_at_most_all_there_are():
+    preset = presets.small_images()
+    assert presets.for_size(preset, 512).batch_size == 512
+    sizes = [presets.for_size(preset, n).batch_size for n in (511, 40, 32, 1)]
+    assert sizes == [256, 32, 32, 1]
+
+
+@pytest.mark.parametrize("side", [8, 15, 32, 50, 64, 65, 100, 224])
+def test_images_are_cut_into_whole_tiles_and_patches(side):
+    preset = presets.for_data("folder", (side, side, 3))
+    assert presets.for_method(preset, "jigsaw").arguments["augment"]["size"] % 3 == 0
+    mae = presets.for_method(preset, "mae").arguments
+    assert mae["augment"]["size"] % mae["encoder"]["patch"] == 0
+    assert mae["augment"]["size"] // mae["encoder"]["patch"] >= 3
+
+
+def test_images_are_decoded_to_no_more_pixels_than_they_have(tmp_path):
+    for k, shape in enumerate([(300, 400), (48, 64), (48, 70), (30, 50)]):
+        Image.new("L", shape[::-1]).save(tmp_path / f"{k}.png")
+    factory, decided = datasets.chosen(str(tmp_path), "images")
+    assert datasets.usual(factory, decided) == {"size": 48}
+    os.mkfifo(tmp_path / "0.pipe.png")
+    (tmp_path / "0.png").rename(tmp_path / "4.jpg.txt")
+    (tmp_path / "1.png").write_bytes(b"no image")
+    assert datasets.usual(factory, decided) == {"size": 48}
+    large = tmp_path / "large"
+    large.mkdir()
+    assert datasets.usual(factory, {"path": str(large)}) == {}
+    Image.new("L", (300, 400)).save(large / "a.png")
+    assert datasets.usual(factory, {"path": str(large)}) == {"size": 224}
+    assert datasets.usual(*datasets.chosen("digits", "images")) == {}
 
 
 def test_every_method_has_a_command():

@@ -86,7 +86,7 @@ def differences(study: Study, truth: np.ndarray, predictions: Predictions) -> Se
     """The headline against the other representations, on the same scored examples."""
     first, rows, lines = study.headline, [], []
     ours = predictions[f"probe:{first}:all"] == truth
-    own = bootstrap(ours)
+    own = sampled(ours)
     lines.append(f"{study.titles[first]}: probe with all labels {shown(own)}")
     for other in study.representations:
         if other == first:
@@ -118,8 +118,14 @@ def wilson(right: int | float, count: int) -> dict:
     return interval(evaluate.wilson_interval(round(right * count), count))
 
 
-def bootstrap(right: np.ndarray) -> dict:
-    """The mean of [draws, m] as a `number`, over scored examples."""
+def sampled(right: np.ndarray) -> dict:
+    """The mean of [draws, m] as a `number`, over scored examples.
+
+    Wilson's interval of one draw, which has a width also where all are right; the
+    bootstrap of several, whose draws share the examples.
+    """
+    if len(right) == 1:
+        return wilson(right.mean(), right.shape[1])
     return interval(evaluate.bootstrap_interval(right.mean(0, dtype=np.float64)))
 
 
@@ -165,7 +171,7 @@ def _score(right: np.ndarray) -> dict[str, Any]:
     several = len(accuracies) > 1
     # Of one example there is nothing to draw again.
     several_scored = right.shape[1] > 1
-    over_scored = bootstrap(right) if several_scored else number(float(right.mean()))
+    over_scored = sampled(right) if several_scored else number(float(right.mean()))
     return {
         "mean": float(accuracies.mean()),
         "std": float(accuracies.std(ddof=1)) if several else None,

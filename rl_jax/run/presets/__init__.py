@@ -1,6 +1,6 @@
 """Settings that work for a kind of data; a flag of the command line overrides them."""
 
-from rl_jax.run.presets.choose import for_data, for_method, for_steps
+from rl_jax.run.presets.choose import for_data, for_method, for_size, for_steps
 from rl_jax.run.presets.digits import digits
 from rl_jax.run.presets.images import photographs, small_images
 from rl_jax.run.presets.preset import Change, Preset
@@ -12,6 +12,7 @@ __all__ = [
     "digits",
     "for_data",
     "for_method",
+    "for_size",
     "for_steps",
     "photographs",
     "records",

@@ -44,6 +44,16 @@ def for_method(preset: Preset, method: str) -> Preset:
     )
 
 
+def for_size(preset: Preset, examples: int) -> Preset:
+    """The preset for that many examples: a batch is at most all of them.
+
+    It is then a power of two, which most numbers of devices divide.
+    """
+    if examples >= preset.batch_size:
+        return preset
+    return preset._replace(batch_size=1 << (max(examples, 1).bit_length() - 1))
+
+
 def for_steps(preset: Preset, steps: int) -> Preset:
     """The preset for a run of another length: warm-up is at most a tenth of it."""
     optimizer = dict(preset.arguments.get("optimizer", {}))

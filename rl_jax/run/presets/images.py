@@ -36,6 +36,37 @@ BY_ADAM = Change(
 """For losses in the units of the image, whose gradients LARS would make too large."""
 
 
+def of_patches(
+    side: int,
+    *,
+    patch: int,
+    size: str,
+    augment: dict[str, Any],
+    **arguments: dict[str, Any],
+) -> Change:
+    """For masked autoencoders: a vision transformer, and crops that patches divide.
+
+    Crops and flips only, AdamW and its decay (He et al. 2022, arXiv:2111.06377, A.1).
+    """
+    crops = AS_SEEN | {"crop_scale": (0.2, 1.0), "flip": 0.5}
+    optimizer = {"weight_decay": 0.05, "b2": 0.95} | arguments.pop("optimizer")
+    return Change(
+        optimizer="adamw",
+        networks={"encoder": "vit", "decoder": "mae_decoder"},
+        arguments={
+            "encoder": {"size": size, "patch": patch, "pool": "none"},
+            "augment": crops | {"size": multiple(side, patch)} | augment,
+            "optimizer": optimizer,
+            **arguments,
+        },
+    )
+
+
+def multiple(side: int, of: int) -> int:
+    """The largest multiple that is no larger than `side`, at least one."""
+    return max(of, side // of * of)
+
+
 def small_images(size: int = 32) -> Preset:
     """For images up to 64 pixels (CIFAR): ResNet-18 with a CIFAR stem, LARS."""
     return Preset(
@@ -56,6 +87,17 @@ def small_images(size: int = 32) -> Preset:
         log_every=50,
         checkpoint_every=1000,
         methods=dict.fromkeys(AUTOENCODERS, BY_ADAM)
+        | {
+            "mae": of_patches(
+                size,
+                patch=4 if size >= 16 else 2,
+                size="Ti",
+                augment={"num_views": 1},
+                optimizer={"learning_rate": 5e-4, "warmup_steps": 500},
+                decoder={"width": 96, "depth": 2},
+            ),
+            "jigsaw": Change(arguments={"augment": {"size": multiple(size, 3)}}),
+        }
         | dict.fromkeys(
             ("clip", "siglip"),
             captioned({"num_views": 1}, {"width": 128, "depth": 4}, dim=128),
@@ -65,13 +107,14 @@ def small_images(size: int = 32) -> Preset:
 
 def photographs(size: int = 256) -> Preset:
     """For larger images: ResNet-50 on crops of 7/8 of their side, LARS."""
+    side = size * 7 // 8
     return Preset(
         augment="imagenet",
         optimizer="lars",
         networks={"encoder": "resnet"},
         arguments={
             "encoder": {"depth": 50, "stem": "imagenet"},
-            "augment": {"size": size * 7 // 8},
+            "augment": {"size": side},
             "optimizer": {"learning_rate": 0.3, "warmup_steps": 1000},
             "projector": {"hidden": 2048, "out": 128},
             "predictor": {"hidden": 4096},
@@ -82,6 +125,17 @@ def photographs(size: int = 256) -> Preset:
         log_every=50,
         checkpoint_every=1000,
         methods=dict.fromkeys(AUTOENCODERS, BY_ADAM)
+        | {
+            "mae": of_patches(
+                side,
+                patch=16,
+                size="S",
+                augment={"blur": (0.0, 0.0), "solarise": (0.0, 0.0)},
+                optimizer={"learning_rate": 6e-4, "warmup_steps": 1000},
+                decoder={"width": 256, "depth": 4, "heads": 8},
+            ),
+            "jigsaw": Change(arguments={"augment": {"size": multiple(side, 3)}}),
+        }
         | dict.fromkeys(
             ("clip", "siglip"),
             captioned(

@@ -1,0 +1,46 @@
+"""Representations of other data than the run's, read as the run read its own."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rl_jax.cli.recipe import read
+from rl_jax.errors import UsageError
+from rl_jax.run import embed, pretrain
+from rl_jax.run import recipe as recipes
+from rl_jax.run.load import Run
+
+
+def photographs(folder, *, broken):
+    folder.mkdir()
+    for k in range(16):
+        Image.new("RGB", (12, 10), (k, 0, 0)).save(folder / f"{k:02}.png")
+    for k in range(broken):
+        (folder / f"{k:02}.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.mark.parametrize("share", ["0.5", "0.01"])
+def test_as_many_bad_files_as_the_run_allowed(tmp_path, monkeypatch, share):
+    asked = read(
+        "pretrain",
+        [
+            *("simclr", "--data", str(photographs(tmp_path / "own", broken=0))),
+            *("--data.max-bad", share, "--batch-size", "8", "--encoder", "mlp"),
+            *("--encoder.features", "4", "--encoder.out", "4"),
+        ],
+    )
+    built = recipes.build(asked.recipe, asked.source)
+    state = pretrain.initial(asked.recipe, built)()
+    run = Run(asked.recipe, {}, built, 7, state, state, None)
+    monkeypatch.setattr(embed, "load", lambda folder: run)
+    others = str(photographs(tmp_path / "others", broken=4))
+    output = tmp_path / "found.npz"
+    if share == "0.01":
+        with pytest.raises(UsageError, match="cannot be decoded"):
+            embed.embed(tmp_path, others, output)
+        assert not output.exists()
+        return
+    embed.embed(tmp_path, others, output)
+    with np.load(output) as found:
+        assert found["h"].shape == (16, 4)
