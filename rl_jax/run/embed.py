@@ -62,10 +62,7 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
         found = encode(
             run.parts.method, run.parts.augment, run.state, part, layers=True
         )
-        labels = part.labels
-        found["label"] = (
-            np.full(part.size, -1, np.int32) if labels is None else np.asarray(labels)
-        )
+        found["label"] = data.labels_at(part, np.arange(part.size))
         for key, value in found.items():
             arrays.setdefault(key, []).append(value)
     draft = output.with_name(output.name + ".tmp")

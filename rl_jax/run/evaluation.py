@@ -21,7 +21,7 @@ from rl_jax.run.earlier import origin, with_earlier
 from rl_jax.run.held_out import held_out_metrics
 from rl_jax.run.load import Run, checkpoints, load
 from rl_jax.run.measures import SECTIONS, Study
-from rl_jax.run.split import Part, columns, split
+from rl_jax.run.split import Part, as_read, columns, split
 from rl_jax.run.texts import said, with_texts
 
 FORMAT = 2
@@ -64,6 +64,7 @@ def evaluate_run(
     fit_part, test_part, note = split(source)
     say(f"evaluating the checkpoint of step {run.step}")
     study = studies.study(run, fit_part, test_part)
+    fit_part, test_part = as_read(fit_part), as_read(test_part)
     poll()
     title = run.recipe.method.factory
     result: dict[str, Any] = {

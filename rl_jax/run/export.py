@@ -24,6 +24,8 @@ from rl_jax.types import Augment
 
 FORMAT = 1
 EXAMPLES = 32
+ONLY_OF_TEXTS = ("encode_text.stablehlo", "vocabulary.json")
+"""Files that not every export has: those of an export before are removed."""
 
 NAMES = (
     "A tensor is called by its path: params (trained) or state (batch statistics), "
@@ -121,6 +123,9 @@ def export(
             (draft / "vocabulary.json").write_text(json.dumps(texts, indent=1) + "\n")
         (draft / "export.json").write_text(json.dumps(record, indent=1) + "\n")
         output.mkdir(exist_ok=True)
+        for name in ONLY_OF_TEXTS:
+            if not (draft / name).exists():
+                (output / name).unlink(missing_ok=True)
         for path in sorted(draft.iterdir(), key=lambda p: p.name == "export.json"):
             os.replace(path, output / path.name)
     finally:

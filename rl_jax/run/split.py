@@ -57,6 +57,12 @@ def rows_of(part: Part) -> data.Source:
     return data.rows(part.source, part.index)
 
 
+def as_read(part: Part) -> Part:
+    """The part after its images were read: no labels of files that were no images."""
+    found = data.labels_at(part.source, part.index)
+    return part._replace(labels=np.where(part.labels < 0, -1, found))
+
+
 def _whole(source: data.Source) -> Part:
     return Part(source, np.arange(source.size), _labels(source))
 

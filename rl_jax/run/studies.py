@@ -11,7 +11,7 @@ from rl_jax.run import measures
 from rl_jax.run.encode import encode, encode_batch
 from rl_jax.run.load import Run
 from rl_jax.run.measures import Images, Pair, Reading, Seen, Study
-from rl_jax.run.split import Part, rows_of
+from rl_jax.run.split import Part, as_read, rows_of
 
 PAIRWISE = ("simclr", "info_nce", "moco", "moco_v3", "memory_bank", "sup_con")
 """Methods whose temperature is that of a softmax over cosines of embeddings."""
@@ -51,7 +51,7 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
         )
     return Study(
         representations=kept,
-        labels=Pair(fit_part.labels, scored_part.labels),
+        labels=Pair(as_read(fit_part).labels, as_read(scored_part).labels),
         classes=tuple(run.parts.source.class_names),
         titles={name: _title(name, title, run.parts.source) for name in kept},
         baselines=tuple(name for name in BASELINES if name in kept),

@@ -18,7 +18,7 @@ def scalar_relevance(rate: chex.Numeric, *, rho: chex.Numeric) -> chex.Array:
     I(T;Y) = −½ log(1 − ρ²(1 − e^{−2R})).
 
     Args:
-      rate: R = I(X;T) ≥ 0 in nats, of any shape.
+      rate: R = I(X;T) ≥ 0, up to rounding, in nats, of any shape.
       rho: correlation of X and Y, |ρ| < 1, broadcast against the rate.
 
     Returns:
@@ -29,7 +29,7 @@ def scalar_relevance(rate: chex.Numeric, *, rho: chex.Numeric) -> chex.Array:
       UsageError: for R < 0 or |ρ| ≥ 1.
     """
     _check_correlation("scalar_relevance", rho)
-    if not isinstance(rate, jax.core.Tracer) and not np.all(np.asarray(rate) >= 0):
+    if not isinstance(rate, jax.core.Tracer) and not np.all(np.asarray(rate) > -1e-6):
         raise UsageError(f"scalar_relevance: rate must be >= 0, got {rate}")
     # expm1 and log1p: a small rate would drown in 1 − e^{−2R}.
     return -0.5 * jnp.log1p(jnp.square(rho) * jnp.expm1(-2.0 * jnp.asarray(rate)))

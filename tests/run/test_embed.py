@@ -6,13 +6,14 @@ from PIL import Image
 
 from rl_jax.cli.recipe import read
 from rl_jax.errors import UsageError
-from rl_jax.run import embed, pretrain
+from rl_jax.run import embed, pretrain, studies
 from rl_jax.run import recipe as recipes
 from rl_jax.run.load import Run
+from rl_jax.run.split import split
 
 
-def photographs(folder, *, broken):
-    folder.mkdir()
+def photographs(folder, *, broken, parents=False):
+    folder.mkdir(parents=parents)
     for k in range(16):
         Image.new("RGB", (12, 10), (k, 0, 0)).save(folder / f"{k:02}.png")
     for k in range(broken):
@@ -44,3 +45,33 @@ def test_as_many_bad_files_as_the_run_allowed(tmp_path, monkeypatch, share):
     embed.embed(tmp_path, others, output)
     with np.load(output) as found:
         assert found["h"].shape == (16, 4)
+        assert (found["label"] == -1).all()
+
+
+def test_a_file_that_is_no_image_has_no_label(tmp_path, monkeypatch):
+    """Neither among what is embedded nor in an evaluation: its image is another's."""
+    for name in "ab":
+        photographs(tmp_path / "data" / name, broken=2, parents=True)
+    asked = read(
+        "pretrain",
+        [
+            *("simclr", "--data", str(tmp_path / "data"), "--data.max-bad", "0.5"),
+            *("--batch-size", "8", "--encoder", "mlp"),
+            *("--encoder.features", "4", "--encoder.out", "4"),
+        ],
+    )
+    source = asked.source._replace(images=None)
+    built = recipes.build(asked.recipe, source)
+    state = pretrain.initial(asked.recipe, built)()
+    run = Run(asked.recipe, {}, built, 7, state, state, None)
+    monkeypatch.setattr(embed, "load", lambda folder: run)
+    embed.embed(tmp_path, str(tmp_path / "data"), tmp_path / "found.npz")
+    with np.load(tmp_path / "found.npz") as found:
+        assert found["label"].tolist() == ([-1] * 2 + [0] * 14) + ([-1] * 2 + [1] * 14)
+
+    fit, scored, _ = split(built.source)
+    study = studies.study(run, fit, scored)
+    broken = {0, 1, 16, 17}
+    for part, labels in ((fit, study.labels.fit), (scored, study.labels.scored)):
+        expected = [-1 if i in broken else int(i >= 16) for i in part.index]
+        assert labels.tolist() == expected

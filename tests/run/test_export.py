@@ -69,6 +69,7 @@ def folder(simclr, tmp_path_factory):
     output.mkdir()
     (output / "notes.txt").write_text("mine")
     (output / "export.json").write_text("old")
+    (output / "vocabulary.json").write_text("of a run that learned from texts")
     with pytest.MonkeyPatch.context() as patch:
         written(simclr, output, patch)
     return output
