@@ -408,7 +408,13 @@ except BaseException:
 def test_ctrl_c_within_an_import_is_not_lost(tmp_path):
     """One that swallows every exception, as some modules do while they start."""
     (tmp_path / "jax.py").write_text(IMPORT)
-    code = "from rl_jax.cli import main; main(['resume', 'nothing'])"
+    # What runs in the background of a shell ignores SIGINT unless it says so.
+    code = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from rl_jax.cli import main
+main(["resume", "nothing"])
+"""
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
