@@ -1,11 +1,13 @@
 """What methods remember from step to step: moving averages and queues."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rl_jax.errors import UsageError
 
@@ -27,7 +29,7 @@ def ema(old: chex.ArrayTree, new: chex.ArrayTree, decay: chex.Numeric):
       UsageError: for floats of 16 bits or fewer, in which small steps are lost, or a
         decay out of range.
     """
-    _check_share("ema: decay", decay)
+    _check("ema: decay must be in [0, 1]", decay, _is_share)
 
     def move(o, n):
         if jnp.issubdtype(o.dtype, jnp.floating) and jnp.finfo(o.dtype).bits < 32:
@@ -55,11 +57,9 @@ def cosine_decay(step: chex.Numeric, *, start: float, total_steps: int) -> chex.
     Raises:
       UsageError: for values out of range.
     """
-    _check_share("cosine_decay: start", start)
-    if total_steps < 1:
-        raise UsageError(
-            f"cosine_decay: total_steps must be at least 1, got {total_steps}"
-        )
+    _check("cosine_decay: start must be in [0, 1]", start, _is_share)
+    least = "cosine_decay: total_steps must be at least 1"
+    _check(least, total_steps, lambda value: value >= 1)
     share = jnp.minimum(jnp.asarray(step, jnp.float32) / total_steps, 1.0)
     return 1.0 - (1.0 - start) * (jnp.cos(math.pi * share) + 1.0) / 2.0
 
@@ -108,7 +108,12 @@ def enqueue(queue: Queue, rows: chex.Array) -> Queue:
     )
 
 
-def _check_share(what: str, value: chex.Numeric) -> None:
-    # A sweep may trace a number; nothing is known of it here.
-    if not isinstance(value, jax.core.Tracer) and not 0 <= value <= 1:
-        raise UsageError(f"{what} must be in [0, 1], got {value}")
+def _is_share(value: np.ndarray) -> np.ndarray:
+    return (value >= 0) & (value <= 1)
+
+
+def _check(expected: str, value: chex.Numeric, holds: Callable) -> None:
+    # A sweep may trace a number; nothing is known of it here. What is known is compared
+    # by NumPy, for within a function that is traced jax would trace that too.
+    if not isinstance(value, jax.core.Tracer) and not holds(np.asarray(value)).all():
+        raise UsageError(f"{expected}, got {value}")

@@ -77,3 +77,24 @@ def test_shares_out_of_range_are_refused():
             cosine_decay(1, start=decay, total_steps=3)
     with pytest.raises(UsageError, match="total_steps must be at least 1, got 0"):
         cosine_decay(1, start=0.5, total_steps=0)
+
+
+def test_numbers_may_be_arrays_also_where_all_is_traced():
+    """As the method of a compiled step closes over them."""
+    one, decay, total = jnp.ones(2), jnp.float32(0.9), jnp.int32(10)
+
+    def both(x, decay):
+        return ema(x, 2 * x, decay), cosine_decay(3, start=decay, total_steps=total)
+
+    expected = both(one, 0.9)
+    for found in (
+        both(one, decay),
+        jax.jit(lambda x: both(x, decay))(one),
+        jax.jit(both)(one, decay),
+        jax.lax.scan(lambda c, _: (c, both(one, decay)), 0, None, length=1)[1],
+    ):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(np.squeeze(a), b, rtol=1e-6)
+    beyond = jnp.float32(1.5)
+    with pytest.raises(UsageError, match="decay must be in"):
+        jax.jit(lambda x: ema(x, x, beyond))(one)

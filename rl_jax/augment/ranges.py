@@ -5,6 +5,8 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from rl_jax.errors import UsageError
 
 Range = tuple[float, float]
@@ -56,6 +58,8 @@ def ordered(op: str, high: float = math.inf, **ranges: Range):
 def _check(op: str, name: str, value, expected: str, holds: Callable[[Any], bool]):
     try:
         good = holds(value)
+    except jax.errors.ConcretizationTypeError:  # traced: nothing is known of it here
+        return
     except (TypeError, ValueError):  # it is no number, or are not two
         good = False
     if not good:

@@ -1,6 +1,6 @@
 """Checks of the arrays that are compared; each names the function and the array."""
 
-import numbers
+import operator
 
 import chex
 import jax.numpy as jnp
@@ -106,7 +106,11 @@ def counts(function: str, least: int = 1, **values: int) -> None:
       UsageError: for the first of them.
     """
     for name, value in values.items():
-        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-            raise UsageError(f"{function}: {name} must be an integer, got {value!r}")
-        if value < least:
+        try:
+            whole = operator.index(value)
+        except TypeError:
+            raise UsageError(
+                f"{function}: {name} must be an integer, got {value!r}"
+            ) from None
+        if whole < least:
             raise UsageError(f"{function}: {name} must be >= {least}, got {value}")

@@ -76,9 +76,14 @@ def _run(module: nn.Module, params, state, x, **how):
             "network that takes any size (convnet, resnet)"
         ) from None
     except InvalidRngError:
+        reason = (
+            "was given no rng; pass apply(..., rng=key)"
+            if how.get("rngs") is None
+            else "asks for another stream; draw from make_rng('dropout')"
+        )
         raise UsageError(
-            f"{type(module).__name__}: it draws noise in training, from the stream "
-            "`dropout` alone, and was given no rng; pass apply(..., rng=key)"
+            f"{type(module).__name__}: it draws noise in training, for which there is "
+            f"the stream `dropout` alone, and {reason}"
         ) from None
 
 

@@ -1,6 +1,8 @@
 """NNX modules as networks."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -24,12 +26,13 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     Returns:
       A network that tells no layers. `params` holds every `nnx.Param`, `state` every
       other variable but streams and intermediates, both as dicts keyed by attribute;
-      evaluation returns the very state it was given.
+      evaluation returns the very state it was given. Arrays that are attributes without
+      a variable around them are constants, those of `make(nnx.Rngs(0))`.
 
     Raises:
       UsageError: for what makes no NNX module; from `init`, for inputs that the module
-        cannot take; while tracing, in training without an `rng` where the module holds
-        streams.
+        cannot take, or variables that a call makes; while tracing, in training without
+        an `rng` where the module holds streams.
     """
     blank = _blank(make)
     name = type(blank).__name__
@@ -37,11 +40,14 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
     noisy = bool(jax.tree.leaves(blanks[1]))
 
     def init(rng, x):
-        _, params, _, state = _split(make(nnx.Rngs(_typed(rng))))
+        _, params, _, _, state = _split(make(nnx.Rngs(_typed(rng))))
         params, state = _as_dict(params), _as_dict(state)
         try:
-            jax.eval_shape(lambda x: apply(params, state, x, train=False)[0], x)
-        except (TypeError, ValueError) as error:
+            run = functools.partial(apply, params, state, train=True, rng=rng)
+            jax.eval_shape(run, x)
+        except UsageError:
+            raise
+        except Exception as error:
             raise UsageError(
                 f"{name}: it cannot take inputs {jnp.shape(x)}: {_first_line(error)}"
             ) from error
@@ -53,7 +59,8 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
                 f"{name}: it draws noise in training and was given no rng; pass "
                 "apply(..., rng=key)"
             )
-        values = (params, _started(blanks[1], rng), state)
+        noted = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), _as_dict(blanks[2]))
+        values = (params, _started(blanks[1], rng), noted, state)
         parts = [_filled(b, v) for b, v in zip(blanks, values, strict=True)]
         module = nnx.merge(graph, *parts)
         if not train:
@@ -61,13 +68,23 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
             return module(x), state
         module.train()
         y = module(x)
-        return y, _as_dict(_split(module)[3])
+        new = _as_dict(_split(module)[4])
+        if jax.tree.structure(new) != jax.tree.structure(state):
+            before, after = (
+                {jax.tree_util.keystr(path) for path, _ in leaves}
+                for leaves in map(jax.tree_util.tree_leaves_with_path, (state, new))
+            )
+            raise UsageError(
+                f"{name}: a call makes or removes {', '.join(sorted(before ^ after))}; "
+                "make every variable in __init__"
+            )
+        return y, new
 
     return Network(init, apply)
 
 
 def _blank(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
-    """The module with shapes for values.
+    """The module, with shapes for values unless it has arrays without a variable.
 
     Raises:
       UsageError: for anything but a function that makes one.
@@ -79,7 +96,9 @@ def _blank(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
         )
     try:
         module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
-    except TypeError as error:
+        if isinstance(module, nnx.Module) and _has_arrays(module):
+            module = make(nnx.Rngs(0))
+    except Exception as error:
         raise UsageError(
             f"from_nnx: expected a function of nnx.Rngs, got one that fails: "
             f"{_first_line(error)}; write from_nnx(lambda rngs: MyModule(rngs=rngs))"
@@ -92,34 +111,55 @@ def _blank(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
     return module
 
 
-def _split(module: nnx.Module):
-    """Its graph, parameters, streams, and the rest without intermediates."""
-    graph, params, streams, _, rest = nnx.split(
-        module, nnx.Param, nnx.RngState, nnx.Intermediate, ...
+def _has_arrays(module: nnx.Module) -> bool:
+    """Whether attributes are arrays, of which `eval_shape` gives no values."""
+    abstract = (jax.core.Tracer, jax.ShapeDtypeStruct)
+    return any(
+        isinstance(leaf, abstract)
+        for _, part in nnx.iter_modules(module)
+        for value in vars(part).values()
+        if not isinstance(value, nnx.Module | nnx.Variable)
+        for leaf in jax.tree.leaves(value, is_leaf=_is_variable)
     )
-    return graph, params, streams, rest
+
+
+def _is_variable(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)
+
+
+def _split(module: nnx.Module):
+    """Its graph, parameters, streams, intermediates, and the rest."""
+    return nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
 
 
 def _as_dict(state: nnx.State) -> Params | State:
-    """Values by the names of their attributes, numbers in a list as words."""
+    """Values of variables by their attributes, numbers in a list as words."""
     tree = {}
-    for path, variable in nnx.to_flat_state(state):
+    for path, leaf in nnx.to_flat_state(state):
+        if not _is_variable(leaf):
+            continue
         *parents, last = map(str, path)
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[last] = variable.get_value()
+        node[last] = leaf.get_value()
     return tree
 
 
 def _filled(blank: nnx.State, tree: Params | State) -> nnx.State:
-    """The inverse of `_as_dict`, for variables like those of `blank`."""
+    """The inverse of `_as_dict`, for variables like those of `blank`.
+
+    What is no variable there is taken as it is.
+    """
     flat = []
-    for path, variable in nnx.to_flat_state(blank):
+    for path, leaf in nnx.to_flat_state(blank):
+        if not _is_variable(leaf):
+            flat.append((path, leaf))
+            continue
         value = tree
         for name in path:
             value = value[str(name)]
-        flat.append((path, variable.replace(value)))
+        flat.append((path, leaf.replace(value)))
     return nnx.from_flat_state(flat)
 
 

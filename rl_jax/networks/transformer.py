@@ -133,8 +133,8 @@ class Transformer(nn.Module):
       causal: a token sees itself and what comes before it.
       dropout: probability in training that a number of the input, or of what a layer
         adds, is dropped.
-      drop_path: that the last block adds nothing to an example; of block i of n it is
-        (i − 1) / (n − 1) as much.
+      drop_path: that the last block adds nothing to an example; in a straight line from
+        0 at the first of several.
     """
 
     depth: int
@@ -158,7 +158,8 @@ class Transformer(nn.Module):
             rng, *rngs = jax.random.split(self.make_rng("dropout"), self.depth + 1)
             if self.dropout:
                 x = dropout(rng, x, self.dropout)
-            growing = jnp.linspace(0.0, self.drop_path, self.depth)
+            # The last of them is that of the last block, also where it is the first.
+            growing = jnp.linspace(self.drop_path, 0.0, self.depth)[::-1]
             noise = Noise(jnp.stack(rngs), growing)
         block = functools.partial(
             Block,

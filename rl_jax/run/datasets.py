@@ -19,18 +19,19 @@ BUILT_IN = (
     data.oscillators,
     data.strokes,
 )
+OF_TEXTS = ("bert", "simcse")
 OF_A_PATH = (data.npz, data.folder, data.captioned, data.text)
 
 
 def kind(method: Callable) -> Kind:
-    """What a method learns from, by the parameters of its factory."""
+    """What a method learns from, by its name or the parameters of its factory."""
+    if method.__name__ in OF_TEXTS:
+        return "text"
     parameters = inspect.signature(method).parameters
     if "text" in roles(method):
         return "captions"
     if "context" in roles(method):
         return "sequences"
-    if "vocab_size" in parameters:
-        return "text"
     return "segments" if "num_segments" in parameters else "images"
 
 

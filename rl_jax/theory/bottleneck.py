@@ -117,13 +117,14 @@ def mutual_information(joint: chex.Array) -> chex.Array:
     Raises:
       UsageError: for weights below 0, or none above.
     """
+    if not isinstance(joint, Tracer):
+        known = np.asarray(joint, np.float64)
+        if not ((known >= 0).all() and 0 < known.sum() < np.inf):
+            raise UsageError(
+                "mutual_information: joint must hold finite weights >= 0 and one > 0, "
+                f"got a least of {known.min():.3g} and a sum of {known.sum():.3g}"
+            )
     p = jnp.asarray(joint, float)
-    known = not isinstance(p, Tracer)
-    if known and not (bool((p >= 0).all()) and 0 < float(p.sum()) < np.inf):
-        raise UsageError(
-            "mutual_information: joint must hold finite weights >= 0 and one > 0, got "
-            f"a least of {p.min():.3g} and a sum of {p.sum():.3g}"
-        )
     p = p / p.sum()
     independent = p.sum(1, keepdims=True) * p.sum(0, keepdims=True)
     return (xlogy(p, p) - xlogy(p, independent)).sum()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rl_jax.errors import UsageError
@@ -85,7 +86,10 @@ def fista(
       UsageError: for shapes that do not fit, no steps, or λ < 0.
     """
     x, atoms = _checked("fista", x, atoms)
-    if not isinstance(penalty, jax.core.Tracer) and not penalty >= 0:
+    if (
+        not isinstance(penalty, jax.core.Tracer)
+        and not (np.asarray(penalty) >= 0).all()
+    ):
         raise UsageError(f"fista: penalty must be >= 0, got {penalty}")
     if steps < 1:
         raise UsageError(f"fista: steps must be >= 1, got {steps}")

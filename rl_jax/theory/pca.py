@@ -80,7 +80,8 @@ def _leading(name: str, covariance: chex.Array, k: int):
     if not 0 <= k <= len(sigma):
         raise UsageError(f"{name}: k must be in [0, {len(sigma)}], got {k}")
     values, vectors = np.linalg.eigh(sigma)
-    if values[0] < -1e-6 * np.abs(values).max():
+    # Rounding of features in 16 bits gives some below 0, too.
+    if values[0] < -1e-2 * np.abs(values).max():
         raise UsageError(
             f"{name}: covariance must have no eigenvalue below 0, got {values[0]:.3g}"
         )

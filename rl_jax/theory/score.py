@@ -6,6 +6,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rl_jax.errors import UsageError
 
@@ -125,7 +126,7 @@ def denoiser_score(
       UsageError: for shapes that differ, or σ ≤ 0.
     """
     _check_same("denoiser_score", x, reconstruction)
-    if not isinstance(noise, jax.core.Tracer) and not noise > 0:
+    if not isinstance(noise, jax.core.Tracer) and not (np.asarray(noise) > 0).all():
         raise UsageError(f"denoiser_score: noise must be > 0, got {noise}")
     return (reconstruction - x) / noise**2
 

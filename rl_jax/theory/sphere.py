@@ -5,6 +5,7 @@ import functools
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rl_jax.errors import UsageError
@@ -51,15 +52,16 @@ def uniformity_limit(*, dim: int, t: chex.Numeric = 2.0) -> chex.Array:
     Raises:
       UsageError: for t ≤ 0, t > 100 in float32, or dim < 1.
     """
-    value, t = t, jnp.asarray(t, float)
     if not isinstance(t, jax.core.Tracer):
-        if not bool((t > 0).all()):
-            raise UsageError(f"uniformity_limit: t must be > 0, got {value}")
-        if t.dtype == jnp.float32 and bool((t > 100).any()):
+        known = np.asarray(t)
+        if not (known > 0).all():
+            raise UsageError(f"uniformity_limit: t must be > 0, got {t}")
+        if not jax.config.jax_enable_x64 and (known > 100).any():
             raise UsageError(
-                f"uniformity_limit: t={value} loses its digits in float32; call it "
-                "inside jax.enable_x64()"
+                f"uniformity_limit: t={t} loses its digits in float32; call it inside "
+                "jax.enable_x64()"
             )
+    t = jnp.asarray(t, float)
     return log_mean_exp_cosine(2.0 * t, dim=dim) - 2.0 * t
 
 

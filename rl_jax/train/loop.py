@@ -1,7 +1,7 @@
 """The training loop: feeds the compiled step, logs, saves, stops when asked."""
 
 import functools
-import numbers
+import operator
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -67,8 +67,10 @@ def check_seed(seed: int) -> None:
 
 def _check_whole(**values: Any) -> None:
     for name, value in values.items():
-        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-            raise UsageError(f"{name} must be an integer, got {value!r}")
+        try:
+            operator.index(value)
+        except TypeError:
+            raise UsageError(f"{name} must be an integer, got {value!r}") from None
 
 
 def _check_counts(least: int, **counts: Any) -> None:

@@ -204,3 +204,11 @@ def test_resample_names_wrong_sizes(size, message):
     box = jnp.array([0.0, 0.0, 4.0, 4.0])
     with pytest.raises(UsageError, match=message):
         augment.resample(jnp.zeros((4, 4, 1)), box, size=size)
+
+
+def test_a_share_may_be_traced():
+    image = jnp.asarray(np.random.default_rng(0).random((8, 8, 1)), jnp.float32)
+    plain = augment.centre_crop(image, size=4, fraction=0.5)
+    share = jnp.float32(0.5)
+    inside = jax.jit(lambda x: augment.centre_crop(x, size=4, fraction=share))(image)
+    np.testing.assert_allclose(inside, plain, atol=1e-6)

@@ -48,6 +48,15 @@ def test_fractions_of_counts_lists_and_what_float32_cannot_hold(call, words):
     assert "\n" not in str(error.value)
 
 
+def test_integers_of_any_kind_are_counts():
+    one = evaluate.linear_probe(X, Y, X, Y, labels_per_class=3, draws=2)
+    for kind in (np.int64, np.uint8, jnp.int32):
+        found = evaluate.linear_probe(
+            X, Y, X, Y, labels_per_class=kind(3), draws=kind(2)
+        )
+        np.testing.assert_array_equal(found.accuracies, one.accuracies)
+
+
 def test_images_of_any_float():
     """bfloat16 too, which NumPy does not know as a float."""
     image = np.linspace(0, 1, 32).reshape(2, 4, 4, 1)

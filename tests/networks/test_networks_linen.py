@@ -108,6 +108,17 @@ def test_rng_feeds_dropout(rng, x):
         run()
 
 
+def test_noise_of_another_stream_is_named(rng, x):
+    class Other(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            return x + jax.random.normal(self.make_rng("noise"), x.shape)
+
+    network = networks.from_linen(Other())
+    with pytest.raises(UsageError, match="Other: .* and asks for another stream; draw"):
+        network.apply({}, {}, x, train=True, rng=rng)
+
+
 def test_chain_is_one_network_after_the_other(rng, x):
     first, second = (
         networks.mlp(features=(5,), out=3),

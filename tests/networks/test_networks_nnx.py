@@ -206,3 +206,67 @@ def test_names_of_the_package():
     assert "from_nnx" in networks.__all__
     with pytest.raises(AttributeError, match="no attribute 'from_torch'"):
         _ = networks.from_torch
+
+
+class Kept(nnx.Module):
+    """Arrays of every kind, none of them trained but those of the layers."""
+
+    def __init__(self, rngs):
+        self.layer = nnx.Linear(6, 4, rngs=rngs)
+        self.inner = nnx.List([nnx.Linear(4, 4, rngs=rngs) for _ in range(11)])
+        self.mask = jnp.arange(6.0) > 2
+        self.places = np.linspace(0.0, 1.0, 6, dtype=np.float32)
+        self.seen = nnx.Intermediate(jnp.zeros(4))
+        self.count = nnx.BatchStat(jnp.zeros([], jnp.int32))
+
+    def __call__(self, x):
+        x = x.reshape(len(x), -1) * self.mask[None] + self.places[None]
+        self.count[...] = self.count[...] + 1
+        self.seen[...] = x[0, :4]
+        x = self.layer(x)
+        for layer in self.inner:
+            x = layer(x)
+        return x
+
+
+def test_arrays_without_a_variable_are_kept():
+    network = networks.from_nnx(Kept)
+    params, state = network.init(RNG, X)
+    assert set(params) == {"layer", "inner"}
+    assert set(state) == {"count"}
+    y, new = jit(functools.partial(network.apply, train=True))(params, state, X)
+    x = np.asarray(X) * (np.arange(6) > 2) + np.linspace(0, 1, 6)
+    for layer in (params["layer"], *(params["inner"][str(i)] for i in range(11))):
+        x = x @ layer["kernel"] + layer["bias"][None]
+    np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-5)
+    assert (int(state["count"]), int(new["count"])) == (0, 1)
+    pieces = {
+        "method": methods.simclr(network, networks.mlp(out=4)),
+        "augment": augment.views(lambda rng, x: x + jax.random.normal(rng, x.shape)),
+        "optimizer": optax.adam(1e-3),
+    }
+    batch = {"index": jnp.arange(16), "image": X.reshape(16, 3, 2, 1)}
+    start = train.init_train_state(RNG, batch, **pieces)
+    state, metrics = jit(functools.partial(train.train_step, **pieces))(start, batch)
+    assert metrics["nonfinite"] == 0
+    assert int(state.state["encoder"]["count"]) == 1
+
+
+def test_a_variable_made_by_a_call_is_named():
+    class Late(nnx.Module):
+        def __call__(self, x):
+            self.last = nnx.BatchStat(jnp.mean(x))
+            return x
+
+    with pytest.raises(UsageError, match=r"Late: a call makes or removes \['last'\]"):
+        networks.from_nnx(lambda rngs: Late()).init(RNG, X)
+
+
+def test_any_error_of_a_module_is_one_line():
+    def make(rngs):
+        return nnx.Conv(3, 4, kernel_size=(3, 3), padding="X", rngs=rngs)
+
+    x = jnp.ones((2, 8, 8, 3))
+    with pytest.raises(UsageError, match="Conv: it cannot take inputs") as error:
+        networks.from_nnx(make).init(RNG, x)
+    assert "\n" not in str(error.value)

@@ -114,6 +114,13 @@ def test_drop_path_grows_and_takes_whole_branches():
     )
 
 
+def test_drop_path_of_a_single_block_is_its_own():
+    network, params, state, x = made(networks.vit, depth=1, drop_path=0.9)
+    y, _ = network.apply(params, state, x, train=True, rng=RNG)
+    clean, _ = network.apply(params, state, x, train=False)
+    assert not np.allclose(y, clean, atol=1e-2)
+
+
 def test_dropout_is_right_in_expectation():
     """Each number, or each row, is 0 with probability p, else x / (1 − p)."""
     x = jnp.full((2000, 50), 3.0)

@@ -9,6 +9,7 @@ from reference import theory as reference
 from scipy import special
 
 from rl_jax import losses, theory
+from rl_jax.errors import UsageError
 
 KAPPAS = np.array([0.02, 0.1, 1.0, 2.0, 10.0, 20.0, 50.0, 100.0, 200.0])
 
@@ -188,3 +189,32 @@ def test_nothing_is_promoted():
     values = theory.log_mean_exp_cosine(jnp.ones((2, 3)), dim=4)
     assert values.shape == (2, 3)
     assert values.dtype == jnp.float32
+
+
+def test_known_numbers_within_what_is_traced():
+    """Checks look at them without tracing, whole arrays too."""
+    t, penalty, joint = jnp.float32(2.0), jnp.float32(0.1), jnp.ones((2, 3))
+    x, noise = jnp.ones((2, 3)), jnp.array([[0.1], [0.2]])
+
+    @jax.jit
+    def run(one):
+        return (
+            one * theory.uniformity_limit(dim=3, t=t),
+            one * theory.mutual_information(joint),
+            theory.fista(x, one * jnp.eye(3), penalty=penalty, steps=3),
+            theory.denoiser_score(x, one * x, noise=noise),
+        )
+
+    for found, expected in zip(
+        run(1.0),
+        (
+            theory.uniformity_limit(dim=3),
+            0.0,
+            theory.fista(x, jnp.eye(3), penalty=0.1, steps=3),
+            jnp.zeros((2, 3)),
+        ),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(UsageError, match="noise must be > 0"):
+        theory.denoiser_score(x, x, noise=noise - 0.1)

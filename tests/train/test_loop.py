@@ -210,6 +210,17 @@ def test_refuses_before_compiling(options, message, monkeypatch):
         fit(**options)
 
 
+def test_counts_may_be_integers_of_any_kind():
+    state = fit(steps=jnp.int32(2), seed=np.uint8(1), log_every=np.array(1))
+    assert int(state.step) == 2
+
+
+def test_a_state_beyond_the_last_step_is_refused():
+    state = fit(steps=2)
+    with pytest.raises(UsageError, match="that after step 2, beyond the 1 steps"):
+        fit(steps=1, state=state)
+
+
 def test_the_state_is_donated():
     """The compiled step writes the new state over the old one."""
     mesh = train.data_mesh(jax.devices()[:1])
