@@ -15,7 +15,6 @@ from rl_jax import methods, networks, train
 from rl_jax.methods import micro_batch, noise
 from rl_jax.types import Augment
 
-pytestmark = pytest.mark.core
 CASES = cases.every()
 STEP = jax.random.key(11)
 
