@@ -3,6 +3,9 @@
 Every message is one line: what was given, what is expected, what to do.
 """
 
+import operator
+from typing import Any
+
 
 class RunError(Exception):
     """An error that is reported as one line, without a traceback."""
@@ -14,6 +17,18 @@ class UsageError(RunError, ValueError):
     """Wrong arguments or unusable data; found before anything is compiled."""
 
     exit_code = 2
+
+
+def check_integer(name: str, value: Any) -> None:
+    """Refuses what is no integer of Python, NumPy or jax: a size of 8.5, a step of 3.0.
+
+    Raises:
+      UsageError: with the name and the value.
+    """
+    try:
+        operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name} must be an integer, got {value!r}") from None
 
 
 class CheckpointError(RunError):

@@ -1,13 +1,12 @@
 """Checks of the arguments of augmentations, made while tracing: before compiling."""
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, check_integer
 
 Range = tuple[float, float]
 
@@ -27,7 +26,7 @@ def whole(op: str, low: int, **values: int):
     """Raises UsageError unless every value is a whole number and >= low."""
     within(op, low, math.inf, **values)
     for name, value in values.items():
-        _check(op, name, value, "a whole number", lambda v: operator.index(v) == v)
+        check_integer(f"{op}: {name}", value)
 
 
 def shares(op: str, **values: float):

@@ -1,19 +1,12 @@
 """Checks of the arguments of sources and batches; each names the function."""
 
-import operator
-
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, check_integer
 
 
 def whole(function: str, **values: int) -> None:
     """Refuse what is no whole number: a size of 8.5, a step of 3.0."""
     for name, value in values.items():
-        try:
-            operator.index(value)
-        except TypeError:
-            raise UsageError(
-                f"{function}: {name} must be a whole number, got {value!r}"
-            ) from None
+        check_integer(f"{function}: {name}", value)
 
 
 def at_least(function: str, **lowest: tuple[int | float, int | float]) -> None:

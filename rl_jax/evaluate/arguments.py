@@ -1,12 +1,10 @@
 """Checks of the arrays that are compared; each names the function and the array."""
 
-import operator
-
 import chex
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, check_integer
 
 
 def features(function: str, *, least: int = 1, **arrays: chex.Array) -> int:
@@ -106,11 +104,6 @@ def counts(function: str, least: int = 1, **values: int) -> None:
       UsageError: for the first of them.
     """
     for name, value in values.items():
-        try:
-            whole = operator.index(value)
-        except TypeError:
-            raise UsageError(
-                f"{function}: {name} must be an integer, got {value!r}"
-            ) from None
-        if whole < least:
+        check_integer(f"{function}: {name}", value)
+        if value < least:
             raise UsageError(f"{function}: {name} must be >= {least}, got {value}")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.losses import normalize
-from rl_jax.methods import inputs, noise
+from rl_jax.methods import inputs, noise, tower
 from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Batch, Method, Network, Params
 
@@ -57,11 +57,7 @@ def image_text(
 
     def run(params, state, name, x, *, train, rng=None):
         y, own = towers[name].apply(params[name], state[name], x, train=train, rng=rng)
-        if y.ndim != 2:
-            raise UsageError(
-                f"{factory}: {name} must give one vector for each example, [B, D], got "
-                f"{y.shape}; use a network that pools"
-            )
+        tower.check_vectors(f"{factory}: {name}", y)
         return y, own
 
     def init(rng, batch):

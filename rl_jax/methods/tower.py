@@ -38,7 +38,7 @@ def apply(
     h, encoder_state = encoder.apply(
         params["encoder"], state["encoder"], x, train=train, rng=rng_encoder
     )
-    _check_vectors(h)
+    check_vectors("the encoder", h)
     z, projector_state = projector.apply(
         params["projector"], state["projector"], h, train=train, rng=rng_projector
     )
@@ -84,7 +84,7 @@ def apply_crops(
         h, encoder_state = encoder.apply(
             params["encoder"], encoder_state, x, train=train, rng=rng_encoder
         )
-        _check_vectors(h)
+        check_vectors("the encoder", h)
         parts.append(split_views(h, views.shape[1]))
     h = jnp.concatenate(parts, axis=1)
     z, projector_state = projector.apply(
@@ -98,16 +98,16 @@ def apply_crops(
     return out, {"encoder": encoder_state, "projector": projector_state}
 
 
-def _check_vectors(h: chex.Array) -> None:
+def check_vectors(network: str, h: chex.Array) -> None:
     """Refuses representations that are not one vector for each example.
 
     Raises:
-      UsageError: naming their shape.
+      UsageError: naming the network and their shape.
     """
     if h.ndim != 2:
         raise UsageError(
-            f"the encoder must give one vector for each example, [N, D], got {h.shape};"
-            " use a network that pools"
+            f"{network} must give one vector for each example, [N, D], got {h.shape}; "
+            "use a network that pools"
         )
 
 

@@ -134,8 +134,7 @@ def score(value: Score | None, *, unit: str = "") -> Markup:
 def sampling(accuracy: float, images: int) -> tuple[float, float]:
     """The ends of the 95 % interval of an accuracy measured on `images` images.
 
-    Wilson's, as the sections of an evaluation have it: not of width 0 where all are
-    right.
+    `evaluate.wilson_interval`, whose package takes seconds to import jax.
     """
     n, z = max(images, 1), 1.959964
     spread = max(accuracy * (1 - accuracy), 0) / n

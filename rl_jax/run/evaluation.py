@@ -21,7 +21,7 @@ from rl_jax.run.earlier import origin, with_earlier
 from rl_jax.run.held_out import held_out_metrics
 from rl_jax.run.load import Run, checkpoints, load
 from rl_jax.run.measures import SECTIONS, Study
-from rl_jax.run.split import Part, as_read, columns, split
+from rl_jax.run.split import Part, columns, split
 from rl_jax.run.texts import said, with_texts
 
 FORMAT = 2
@@ -64,7 +64,11 @@ def evaluate_run(
     fit_part, test_part, note = split(source)
     say(f"evaluating the checkpoint of step {run.step}")
     study = studies.study(run, fit_part, test_part)
-    fit_part, test_part = as_read(fit_part), as_read(test_part)
+    # Labels of files that turned out to be no images are gone.
+    fit_part, test_part = (
+        part._replace(labels=labels)
+        for part, labels in zip((fit_part, test_part), study.labels, strict=True)
+    )
     poll()
     title = run.recipe.method.factory
     result: dict[str, Any] = {

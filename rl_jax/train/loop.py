@@ -1,7 +1,6 @@
 """The training loop: feeds the compiled step, logs, saves, stops when asked."""
 
 import functools
-import operator
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 
 from rl_jax import data
-from rl_jax.errors import NonFiniteError, UsageError
+from rl_jax.errors import NonFiniteError, UsageError, check_integer
 from rl_jax.train import sharding
 from rl_jax.train.checkpoint import Checkpoints
 from rl_jax.train.feed import Feed, open_feed, planned_feed
@@ -60,22 +59,14 @@ def check_seed(seed: int) -> None:
     Raises:
       UsageError: `jax.random.key` takes more, and forgets all but the last 32.
     """
-    _check_whole(seed=seed)
+    check_integer("seed", seed)
     if not 0 <= seed < 2**32:
         raise UsageError(f"seed must be in [0, 2^32), got {seed}")
 
 
-def _check_whole(**values: Any) -> None:
-    for name, value in values.items():
-        try:
-            operator.index(value)
-        except TypeError:
-            raise UsageError(f"{name} must be an integer, got {value!r}") from None
-
-
 def _check_counts(least: int, **counts: Any) -> None:
-    _check_whole(**counts)
     for name, count in counts.items():
+        check_integer(name, count)
         if count < least:
             raise UsageError(f"{name} must be at least {least}, got {count}")
 

@@ -83,7 +83,7 @@ def test_pixel_dropout_drops_whole_pixels_at_its_rate():
         (partial(augment.random_blur, p=1.1), r"random_blur: p must be in \[0, 1\]"),
         (partial(augment.random_blur, sigma=(0.0, 1.0)), r"sigma must be .* got \(0"),
         (partial(augment.random_blur, sigma=1.0), r"sigma must be .* got 1\.0"),
-        (partial(augment.random_blur, radius=1.5), r"radius must be a whole number"),
+        (partial(augment.random_blur, radius=1.5), r"radius must be an integer"),
         (partial(augment.random_blur, radius=0), r"radius must be >= 1, got 0"),
         (partial(augment.gaussian_noise, sd=-1.0), r"sd must be >= 0, got -1\.0"),
         (partial(augment.pixel_dropout, rate=1.5), r"rate must be in \[0, 1\]"),

@@ -170,7 +170,7 @@ def test_centre_crop_keeps_all_of_an_image_that_is_not_larger():
     ("options", "message"),
     [
         ({"size": 0}, r"size must be >= 1, got 0"),
-        ({"size": 8.5}, r"size must be a whole number, got 8\.5"),
+        ({"size": 8.5}, r"size must be an integer, got 8\.5"),
         ({"size": 8, "scale": 0.5}, r"scale must be .* got 0\.5"),
         ({"size": 8, "scale": (0.0, 1.0)}, r"scale must be .* got \(0\.0, 1\.0\)"),
         ({"size": 8, "scale": (0.1, 1.2)}, r"scale must be .*<= 1, got"),
@@ -188,7 +188,7 @@ def test_centre_crop_names_wrong_arguments():
         augment.centre_crop(jnp.zeros((4, 4, 1)), size=2, fraction=1.5)
     with pytest.raises(UsageError, match="size must be >= 1"):
         augment.centre_crop(jnp.zeros((4, 4, 1)), size=0)
-    with pytest.raises(UsageError, match="size must be a whole number, got 2.5"):
+    with pytest.raises(UsageError, match="size must be an integer, got 2.5"):
         augment.centre_crop(jnp.zeros((4, 4, 1)), size=2.5)
 
 
@@ -196,7 +196,7 @@ def test_centre_crop_names_wrong_arguments():
     ("size", "message"),
     [
         (8, "resample: size must be two numbers, got 8"),
-        ((8, 8.5), "resample: width must be a whole number, got 8.5"),
+        ((8, 8.5), "resample: width must be an integer, got 8.5"),
         ((0, 8), "resample: height must be >= 1, got 0"),
     ],
 )

@@ -29,27 +29,27 @@ HALF_ALONE = [
 @pytest.mark.parametrize(("factory", "name", "changed"), HALF)
 def test_sizes_of_sources_of_files_are_whole(tmp_path, refused, factory, name, changed):
     (value,) = changed.values()
-    with refused(f"^{name} must be a whole number, got {value}$"):
+    with refused(f"^{name} must be an integer, got {value}$"):
         factory(tmp_path, **changed)
 
 
 @pytest.mark.parametrize(("factory", "name", "changed"), HALF_ALONE)
 def test_sizes_of_sources_are_whole(refused, factory, name, changed):
     (value,) = changed.values()
-    with refused(f"^{name} must be a whole number, got {value!r}$"):
+    with refused(f"^{name} must be an integer, got {value!r}$"):
         factory(**changed)
 
 
 def test_steps_are_whole(refused):
     sizes = {"size": 10, "batch_size": 2}
     for at in ((0.5, 3), (0, 3.7)):
-        with refused("batch_indices: (seed|step) must be a whole number, got"):
+        with refused("batch_indices: (seed|step) must be an integer, got"):
             data.batch_indices(*at, **sizes)
-    with refused("batch_indices: batch_size must be a whole number, got 2.0"):
+    with refused("batch_indices: batch_size must be an integer, got 2.0"):
         data.batch_indices(0, 3, size=10, batch_size=2.0)
-    with refused("epoch_order: size must be a whole number, got 3.5"):
+    with refused("epoch_order: size must be an integer, got 3.5"):
         data.epoch_order(0, 0, 3.5)
-    with refused("steps_per_epoch: size must be a whole number, got 10.5"):
+    with refused("steps_per_epoch: size must be an integer, got 10.5"):
         data.steps_per_epoch(10.5, 2)
     data.batch_indices(np.int64(0), np.uint8(3), **sizes)
 
@@ -58,7 +58,7 @@ def test_steps_are_whole(refused):
 def test_counts_of_a_stream_are_whole(refused, name):
     source = data.arrays(np.zeros((4, 2, 2), np.uint8))
     options = {"seed": 0, "batch_size": 2, "num_steps": 1} | {name: 1.5}
-    with refused(f"stream: {name} must be a whole number, got 1.5"):
+    with refused(f"stream: {name} must be an integer, got 1.5"):
         data.stream(source, **options)
 
 
@@ -68,7 +68,7 @@ def test_threads_of_resident(tmp_path, refused):
     for threads in (0, -1):
         with refused(f"resident: threads must be >= 1, got {threads}"):
             data.resident(source, limit_bytes=10**6, threads=threads)
-    with refused("resident: threads must be a whole number, got 1.5"):
+    with refused("resident: threads must be an integer, got 1.5"):
         data.resident(source, limit_bytes=10**6, threads=1.5)
 
 
