@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rl_jax import data, evaluate, run, train
+from rl_jax import data, evaluate, files, run, train
 from rl_jax.cli import recipe as commands
 from rl_jax.cli.cache import enable_compilation_cache
 from rl_jax.run import recipe as recipes
@@ -312,9 +312,7 @@ def _line(key: str, result: dict[str, Any]) -> str:
 
 def _write(path: pathlib.Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_text(text)
-    os.replace(draft, path)
+    files.write_text(path, text)
 
 
 if __name__ == "__main__":

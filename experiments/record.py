@@ -9,7 +9,6 @@ import inspect
 import itertools
 import json
 import math
-import os
 import pathlib
 import re
 import time
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 from experiments import catalogue, figure
 from experiments.outcome import Check, Outcome
+from rl_jax import files
 from rl_jax.errors import RunError
 
 FORMAT = 1
@@ -190,9 +190,7 @@ def write(document: dict[str, Any], path: pathlib.Path) -> None:
 def replace(path: pathlib.Path, text: str) -> None:
     """Puts a text in the place of a file, all at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(f"{text}\n", encoding="utf-8")
-    os.replace(part, path)
+    files.write_text(path, f"{text}\n")
 
 
 def _written(record: Record) -> dict[str, Any]:

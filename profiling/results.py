@@ -6,12 +6,12 @@ python -m profiling.results [FOLDER...]     makes tables and plots once more
 import datetime
 import importlib
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from profiling import machine
+from rl_jax import files
 
 ROOT = pathlib.Path(__file__).parent / "results"
 
@@ -65,9 +65,7 @@ def save(result: dict, out: pathlib.Path) -> pathlib.Path:
     """Writes NAME.json; a reader never sees half of it."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{result['benchmark']}.json"
-    part = path.with_suffix(".json.part")
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(part, path)
+    files.write_text(path, json.dumps(result, indent=1) + "\n")
     return path
 
 

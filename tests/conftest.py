@@ -4,8 +4,10 @@ Most programs of a test run once, so they are compiled in a hurry, to slow code;
 `--optimized` compiles them as those of a user are.
 """
 
+import contextlib
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 
@@ -16,6 +18,7 @@ os.environ.setdefault(
 )
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 from reference.machine import QUICK  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -60,3 +63,19 @@ def known(flags):
     ]
     codes = [process.wait() for process in tried]
     return [flag for flag, code in zip(flags, codes, strict=True) if code == 0]
+
+
+@pytest.fixture
+def small_disk():
+    """A context in which no file grows beyond 4,096 bytes."""
+
+    @contextlib.contextmanager
+    def limited():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited

@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).parent.parent / "rl_jax"
 RANKS = {
     "types": 0,
     "errors": 0,
+    "files": 0,
     "verdicts": 0,
     "pairwise": 1,
     "losses": 2,

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from rl_jax import data, train
+from rl_jax import data, files, train
 from rl_jax.cli import recipe as recipes
 from rl_jax.cli.cache import enable_compilation_cache
 from rl_jax.errors import UsageError
@@ -70,7 +70,7 @@ def plan(argv: Sequence[str]) -> None:
         found = plans.plan(asked.recipe, asked.source, **options)
     print(table(found))
     if flags["json"] is not None:
-        flags["json"].write_text(json.dumps(content(found), indent=1) + "\n")
+        files.write_text(flags["json"], json.dumps(content(found), indent=1) + "\n")
 
 
 def _open_data(

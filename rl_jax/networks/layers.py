@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import chex
 import jax
@@ -12,7 +13,7 @@ from rl_jax.types import Network, Params, State
 
 
 def tell(
-    module: nn.Module, number: int, x: chex.Array, real: chex.Array | None = None
+    module: Any, number: int, x: chex.Array, real: chex.Array | None = None
 ) -> None:
     """Notes what a block of a module returns as its layer of that number.
 
@@ -20,12 +21,16 @@ def tell(
     of them.
 
     Args:
-      module: that has the block; called in its `__call__`.
+      module: of Linen or NNX, that has the block; called in its `__call__`.
       number: from 1, in order of execution.
       x: [B, ..., D], the output of the block.
       real: bool [B, L] of x [B, L, D], the tokens that are no padding; None: all.
     """
-    if telling(module):
+    if not isinstance(module, nn.Module):
+        from rl_jax.networks import nnx  # takes as long to import as Linen
+
+        nnx.tell(module, number, x, real)
+    elif telling(module):
         module.sow(
             "intermediates",
             f"layer{number}",

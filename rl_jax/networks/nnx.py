@@ -1,5 +1,6 @@
 """NNX modules as networks."""
 
+import contextvars
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.layers import pooled, told
 from rl_jax.types import Network, Params, State
+
+TOLD = "told_"
+"""Begins the attributes that hold layers: `layer1` may be a block's own name."""
+
+_telling = contextvars.ContextVar("telling", default=False)
 
 
 def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
@@ -24,10 +31,11 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
         pass.
 
     Returns:
-      A network that tells no layers. `params` holds every `nnx.Param`, `state` every
-      other variable but streams and intermediates, both as dicts keyed by attribute;
-      evaluation returns the very state it was given. Arrays that are attributes without
-      a variable around them are constants, those of `make(nnx.Rngs(0))`.
+      A network. `params` holds every `nnx.Param`, `state` every other variable but
+      streams and intermediates, both as dicts keyed by attribute; evaluation returns
+      the very state it was given. Its layers are what the module notes by
+      `networks.tell`. Arrays that are attributes without a variable around them are
+      constants, those of `make(nnx.Rngs(0))`.
 
     Raises:
       UsageError: for what makes no NNX module; from `init`, for inputs that the module
@@ -53,16 +61,19 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
             ) from error
         return params, state
 
+    def merged(params, state, rng) -> nnx.Module:
+        noted = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), _as_dict(blanks[2]))
+        values = (params, _started(blanks[1], rng), noted, state)
+        parts = [_filled(b, v) for b, v in zip(blanks, values, strict=True)]
+        return nnx.merge(graph, *parts)
+
     def apply(params, state, x, *, train, rng=None):
         if train and noisy and rng is None:
             raise UsageError(
                 f"{name}: it draws noise in training and was given no rng; pass "
                 "apply(..., rng=key)"
             )
-        noted = jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), _as_dict(blanks[2]))
-        values = (params, _started(blanks[1], rng), noted, state)
-        parts = [_filled(b, v) for b, v in zip(blanks, values, strict=True)]
-        module = nnx.merge(graph, *parts)
+        module = merged(params, state, rng)
         if not train:
             module.eval()
             return module(x), state
@@ -80,7 +91,34 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
             )
         return y, new
 
-    return Network(init, apply)
+    def layers(params, state, x):
+        module = merged(params, state, None)
+        module.eval()
+        before = _telling.set(True)
+        try:
+            module(x)
+        finally:
+            _telling.reset(before)
+        return told(_without_prefix(_as_dict(_split(module)[3])))
+
+    return Network(init, apply, layers=layers)
+
+
+def tell(
+    module: nnx.Module, number: int, x: chex.Array, real: chex.Array | None = None
+) -> None:
+    """What `networks.tell` does for a module of NNX."""
+    if _telling.get():
+        setattr(module, f"{TOLD}layer{number}", nnx.Intermediate(pooled(x, real)))
+
+
+def _without_prefix(noted: State) -> State:
+    """Only what `tell` noted, by the names of layers."""
+    return {
+        name.removeprefix(TOLD): _without_prefix(v) if isinstance(v, dict) else v
+        for name, v in noted.items()
+        if isinstance(v, dict) or name.startswith(TOLD)
+    }
 
 
 def _blank(make: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:

@@ -1,12 +1,11 @@
 """The page about one run, or about several side by side."""
 
-import contextlib
 import datetime
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from rl_jax import files
 from rl_jax.errors import UsageError
 from rl_jax.report import (
     analysis,
@@ -48,7 +47,8 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> pathlib.Path
 
     Raises:
       UsageError: no folder, a folder that holds no run, a file that is not what its
-        name says or is too large, or an output that cannot be written.
+        name says or is too large, or an output that cannot be written there.
+      OSError: a full disk; the page that was there stays.
     """
     if not folders:
         raise UsageError("report: got no run; name the folder of at least one")
@@ -61,14 +61,10 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> pathlib.Path
     if output.is_dir():
         raise UsageError(f"{output} is a folder; name the HTML file to write")
     text = render(runs, _compared(runs))
-    draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, output)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+        files.write_text(output, text)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise UsageError(
             f"{output} cannot be written: {error.strerror}; choose another --output"
         ) from None

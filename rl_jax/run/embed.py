@@ -1,11 +1,10 @@
 """Representations of any images by a trained run, as an .npz file."""
 
-import os
 import pathlib
 
 import numpy as np
 
-from rl_jax import data
+from rl_jax import data, files
 from rl_jax.data.captions import FILES
 from rl_jax.errors import UsageError
 from rl_jax.run import check, datasets
@@ -65,10 +64,8 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
         found["label"] = data.labels_at(part, np.arange(part.size))
         for key, value in found.items():
             arrays.setdefault(key, []).append(value)
-    draft = output.with_name(output.name + ".tmp")
-    with draft.open("wb") as file:
+    with files.replacing(output) as file:
         np.savez(file, **{key: np.concatenate(v) for key, v in arrays.items()})  # pyright: ignore[reportArgumentType]
-    os.replace(draft, output)
     return output
 
 

@@ -6,14 +6,13 @@ compared by) and `figures.npz` (what the page draws).
 
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from rl_jax import data, evaluate, train
+from rl_jax import data, evaluate, files, train
 from rl_jax.errors import UsageError
 from rl_jax.run import figures, measures, studies
 from rl_jax.run import recipe as recipes
@@ -239,8 +238,7 @@ def write(
     classes = np.unique(study.labels.fit[study.labels.fit >= 0])
     predictions = {name: classes[p] for name, p in predictions.items()}
     result["data"] = _digest(study, index)
-    draft = folder / "predictions.tmp"
-    with draft.open("wb") as file:
+    with files.replacing(folder / "predictions.npz") as file:
         np.savez_compressed(
             file,
             index=index[known],
@@ -249,10 +247,8 @@ def write(
             h_index=index[chosen],
             **{name: p.astype(np.int32) for name, p in predictions.items()},  # pyright: ignore[reportArgumentType]
         )
-    os.replace(draft, folder / "predictions.npz")
-    draft = folder / "evaluation.tmp"
-    draft.write_text(json.dumps(measures.plain(result), indent=1) + "\n")
-    os.replace(draft, folder / "evaluation.json")
+    text = json.dumps(measures.plain(result), indent=1)
+    files.write_text(folder / "evaluation.json", f"{text}\n")
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """What the page draws of a representation: a map, and nearest neighbours."""
 
-import os
 import pathlib
 
 import numpy as np
 
-from rl_jax import data, evaluate
+from rl_jax import data, evaluate, files
 from rl_jax.run.split import Part
 
 MAX_POINTS = 1000
@@ -26,8 +25,7 @@ def write(path: pathlib.Path, h: np.ndarray, part: Part) -> None:
     plane = np.pad(h[chosen], ((0, 0), (0, max(0, 2 - h.shape[1]))))
     shown = part.index[np.concatenate([queries, near.ravel()])]
     pictures = data.examples(part.source, shown)["image"]
-    draft = path.with_suffix(".tmp")
-    with draft.open("wb") as file:
+    with files.replacing(path) as file:
         np.savez(
             file,
             map=evaluate.tsne(plane, seed=0),
@@ -39,4 +37,3 @@ def write(path: pathlib.Path, h: np.ndarray, part: Part) -> None:
             ),
             neighbour_labels=part.labels[near],
         )
-    os.replace(draft, path)

@@ -6,7 +6,6 @@ report rebuild the run by calling the same factories with the same arguments.
 
 import inspect
 import json
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from rl_jax import data, methods, networks, train
+from rl_jax import data, files, methods, networks, train
 from rl_jax.augment import presets as augmentations
 from rl_jax.errors import UsageError
 from rl_jax.types import Augment, Method
@@ -274,9 +273,7 @@ def num_classes(source: data.Source) -> int:
 def write(recipe: Recipe, path: pathlib.Path, **notes) -> None:
     """Writes a recipe and notes about it (versions, command) to `path`, atomically."""
     content = {"format": FORMAT, "recipe": as_json(recipe)} | notes
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(draft, path)
+    files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read(path: pathlib.Path) -> tuple[Recipe, dict[str, Any]]:

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from rl_jax import files
 from rl_jax.errors import RunError
 
 CLOCK = ("time", "images_per_second", "data_wait")
@@ -32,9 +33,7 @@ def keep_rows(path: pathlib.Path, *, up_to: int) -> None:
     if not path.exists():
         return
     rows = [row for row in read_rows(path) if row["step"] <= up_to]
-    draft = path.with_suffix(".tmp")
-    draft.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(draft, path)
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 NEWLINE = b"\n"

@@ -270,3 +270,76 @@ def test_any_error_of_a_module_is_one_line():
     with pytest.raises(UsageError, match="Conv: it cannot take inputs") as error:
         networks.from_nnx(make).init(RNG, x)
     assert "\n" not in str(error.value)
+
+
+class Told(nnx.Module):
+    """Two blocks that tell what they return; an attribute is called as a layer is."""
+
+    def __init__(self, *, rngs):
+        self.layer1 = nnx.Linear(6, 8, rngs=rngs)
+        self.block = Inner(rngs=rngs)
+
+    def __call__(self, x):
+        x = self.layer1(x)
+        networks.tell(self, 1, x)
+        return self.block(x)
+
+
+class Inner(nnx.Module):
+    """Eleven layers, the last within another trace."""
+
+    def __init__(self, *, rngs):
+        self.linear = nnx.Linear(8, 8, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        for number in range(1, 11):
+            x = nnx.relu(self.linear(x)) + 1
+            networks.tell(self, number, x)
+
+        @nnx.remat
+        def last(block, x):
+            x = block.drop(jnp.tanh(x))
+            networks.tell(block, 11, x)
+            return x
+
+        return last(self, x)
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+def test_layers_are_those_it_tells(jitted):
+    network = networks.from_nnx(lambda rngs: Told(rngs=rngs))
+    params, state = network.init(RNG, X)
+    layers, apply = network.layers, functools.partial(network.apply, train=False)
+    found = (jit(layers) if jitted else layers)(params, state, X)
+    assert set(found) == {f"layer{i}" for i in range(1, 13)}
+    p = jax.tree.map(lambda v: np.asarray(v, np.float64), params)
+    x = np.asarray(X) @ p["layer1"]["kernel"] + p["layer1"]["bias"]
+    expected = [x]
+    for _ in range(10):
+        x = np.maximum(x @ p["block"]["linear"]["kernel"], 0) + 1
+        expected.append(x)
+    expected.append(np.tanh(x))
+    for i, value in enumerate(expected, start=1):
+        assert found[f"layer{i}"].dtype == jnp.float32
+        np.testing.assert_allclose(found[f"layer{i}"], value, rtol=2e-5, atol=1e-5)
+    y, after = (jit(apply) if jitted else apply)(params, state, X)
+    np.testing.assert_allclose(found["layer12"], y, rtol=1e-6)
+    assert after.keys() == state.keys()
+
+
+def test_a_step_has_no_trace_of_layers():
+    network = networks.from_nnx(lambda rngs: Told(rngs=rngs))
+    params, state = network.init(RNG, X)
+    train = functools.partial(network.apply, train=True, rng=RNG)
+    assert jax.eval_shape(train, params, state, X)[1] == {}
+    assert "reduce_sum" not in str(jax.make_jaxpr(train)(params, state, X[:, None]))
+    told = str(jax.make_jaxpr(network.layers)(params, state, X[:, None]))
+    assert "reduce_sum" in told
+
+
+def test_layers_are_nothing_where_none_is_told():
+    network = net()
+    params, state = network.init(RNG, X)
+    assert network.layers is not None
+    assert network.layers(params, state, X) == {}

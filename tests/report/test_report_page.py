@@ -265,6 +265,17 @@ def test_errors_leave_an_old_page_alone(runs, tmp_path):
         report.write([folder], output / "x.html")
 
 
+def test_a_full_disk_is_no_wrong_usage(runs, tmp_path, small_disk):
+    output = tmp_path / "page.html"
+    output.write_text("old")
+    folder = runs()
+    with small_disk(), pytest.raises(OSError, match="too large") as error:
+        report.write([folder], output)
+    assert error.value.filename == str(output)
+    assert output.read_text() == "old"
+    assert not list(tmp_path.glob(".page*"))
+
+
 def test_what_is_wrong_stands_beside_its_curve(runs):
     rows = runs.rows(softmax_entropy=0.999, h_rank=1.0, positive_cosine=0.01)
     text = page(runs(metrics=rows))
