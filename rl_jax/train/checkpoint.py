@@ -16,6 +16,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rl_jax.errors import CheckpointError, RunError, UsageError
@@ -26,6 +27,12 @@ FORMAT = 1
 
 def _raw(x: chex.Array) -> chex.Array:
     return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+
+def _words(x: chex.Array) -> chex.Array:
+    """64 bits of NumPy as 32 and 32, of which `jit` would round away a half."""
+    wide = isinstance(x, np.ndarray) and x.dtype.itemsize == 8
+    return np.ascontiguousarray(x).reshape(-1).view(np.uint32) if wide else x
 
 
 @jax.jit
@@ -55,7 +62,7 @@ def _digests(leaves: list[chex.Array]) -> list[chex.Array]:
 def fingerprint(tree: chex.ArrayTree) -> dict[str, list]:
     """Per leaf path: shape, dtype and the two words of its digest."""
     paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(tree), strict=True)
-    sums = jax.device_get(_digests(list(leaves)))
+    sums = jax.device_get(_digests([_words(x) for x in leaves]))
     return {
         jax.tree_util.keystr(path): [list(x.shape), str(x.dtype), *map(int, words)]
         for path, x, words in zip(paths, leaves, sums, strict=True)

@@ -262,6 +262,32 @@ def test_digest_sees_swaps_and_single_bits():
     assert len(seen) == 1 + 2 * len(range(0, 1000, 37))
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.complex64])
+def test_digest_sees_all_64_bits_of_numpy(dtype):
+    base = np.arange(6).reshape(2, 3).astype(dtype)
+    seen = {json.dumps(train.fingerprint({"x": base}))}
+    for bit in range(64):
+        flipped = base.copy()
+        flipped.reshape(-1).view(np.uint64)[4] ^= np.uint64(1) << np.uint64(bit)
+        seen.add(json.dumps(train.fingerprint({"x": flipped})))
+    assert len(seen) == 1 + 64
+    if dtype != np.complex64:
+        with jax.enable_x64(True):
+            assert json.dumps(train.fingerprint({"x": jnp.asarray(base)})) in seen
+
+
+def test_64_bits_of_numpy_come_back(tmp_path):
+    state = {"x": np.arange(3) + 2**40, "y": np.float64([0.1])}
+    checkpoints = train.Checkpoints(tmp_path)
+    checkpoints.save(1, state)
+    checkpoints.finish()
+    step, found = checkpoints.restore(state)
+    assert step == 1
+    for name, value in state.items():
+        assert found[name].dtype == value.dtype
+        np.testing.assert_array_equal(found[name], value)
+
+
 def test_digest_does_not_depend_on_the_sharding():
     x = jnp.arange(64.0).reshape(16, 4)
     many = jax.device_put(x, sharding.batched(train.data_mesh()))
