@@ -9,18 +9,26 @@ from rl_jax import train
 from rl_jax.cli import recipe as recipes
 from rl_jax.cli.cache import enable_compilation_cache
 from rl_jax.cli.runs import finish
+from rl_jax.errors import UsageError
 from rl_jax.run import pretrain as runs
 
 
 def pretrain(argv: Sequence[str]) -> None:
     """Parses the arguments, trains, evaluates and reports."""
     enable_compilation_cache()
+    if "--distributed" in argv:
+        train.join()
     asked = recipes.read("pretrain", argv)
     if asked is None:
         return
     command = shlex.join(["rl-jax", "pretrain", *argv])
     method = asked.recipe.method.factory
-    folder = asked.flags["run_dir"] or _new_folder(method, asked.name)
+    folder = asked.flags["run_dir"]
+    if folder is None and asked.flags["distributed"]:
+        raise UsageError(
+            "--distributed: name the folder by --run-dir, one that all processes see"
+        )
+    folder = folder or _new_folder(method, asked.name)
     sinks = _sinks(asked.flags)
     runs.start(asked.recipe, asked.source, folder, command=command, sinks=sinks)
     finish(folder, evaluate=asked.flags["evaluate"])

@@ -188,6 +188,7 @@ def _command(method, name, spec, preset, factories, more, doc):
         "checkpoint_every": (int, preset.checkpoint_every),
         "tensorboard": (bool, False),
         "wandb": (bool, False),
+        "distributed": (bool, False),
     }
     parameters |= {
         part: (options.choice(known), factories[part].__name__)
@@ -230,6 +231,8 @@ Args:
   checkpoint_every: steps between checkpoints.
   tensorboard: write TensorBoard files too (pip install 'rl-jax[tb]').
   wandb: log to Weights & Biases too (pip install 'rl-jax[wandb]').
+  distributed: train with the other processes of a job of Slurm, Open MPI, Kubernetes or
+    a TPU, or of JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 """
 
 WORDS = {

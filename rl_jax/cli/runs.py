@@ -17,11 +17,17 @@ Run = Annotated[pathlib.Path, tyro.conf.Positional]
 def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
     """What follows training: the table, and the page last but one line."""
     from rl_jax import report as pages
+    from rl_jax import train
     from rl_jax.run import evaluation, summary
     from rl_jax.run.signals import Interrupts
 
     result = None
     again = f"rl-jax evaluate {shlex.quote(str(folder))}"
+    if train.joined():
+        # Only a step is shared out over processes.
+        if train.is_first():
+            print(f"trained; {again} measures it, on one process")
+        return
     with Interrupts(again) as interrupts:
         if evaluate:
             poll = functools.partial(interrupts.poll, "before it was evaluated")
@@ -47,16 +53,20 @@ def _quiet(line: str) -> None:
 def resume(argv: Sequence[str]) -> None:
     """Continues a run, then evaluates it and writes its page."""
 
-    def command(run: Run, evaluate: bool = True) -> None:
+    def command(run: Run, evaluate: bool = True, distributed: bool = False) -> None:
         """Continues a run from its newest sound checkpoint, bit for bit.
 
         Args:
           run: folder of the run.
           evaluate: evaluate when trained.
+          distributed: with the other processes of a job, as `pretrain` does.
         """
+        from rl_jax import train
         from rl_jax.run import pretrain
 
         enable_compilation_cache()
+        if distributed:
+            train.join()
         pretrain.resume(run)
         finish(run, evaluate=evaluate)
 

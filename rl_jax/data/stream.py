@@ -34,6 +34,7 @@ def stream(
     batch_size: int,
     start_step: int = 0,
     num_steps: int,
+    rows: np.ndarray | None = None,
     workers: int = 0,
     threads: int = 4,
     prefetch: int = 4,
@@ -51,6 +52,8 @@ def stream(
       batch_size: examples per step, in [1, source.size].
       start_step: the first step, >= 0; reached in constant time.
       num_steps: how many batches, >= 0.
+      rows: int [R], which rows of each batch to make, in that order: each of several
+        processes decodes its own. None: all.
       workers: worker processes, >= 0; 0 decodes in threads of this process, which is
         enough as long as decoders release the GIL. Processes are spawned: a script
         must start from `if __name__ == "__main__":`.
@@ -77,7 +80,7 @@ def stream(
     at_least("stream", **lowest)
     if not timeout > 0:
         raise UsageError(f"stream: timeout must be > 0 seconds, got {timeout}")
-    batch = functools.partial(_batch, source, seed, batch_size)
+    batch = functools.partial(_batch, source, seed, batch_size, rows)
     steps = range(start_step, start_step + num_steps)
     if in_memory(source) or not steps:
         return Stream(iter(map(batch, steps)))
@@ -118,9 +121,11 @@ def _nothing() -> None:
     pass
 
 
-def _batch(source: Source, seed: int, batch_size: int, step: int) -> dict[str, Any]:
+def _batch(
+    source: Source, seed: int, batch_size: int, rows: np.ndarray | None, step: int
+) -> dict[str, Any]:
     index = batch_indices(seed, step, size=source.size, batch_size=batch_size)
-    return examples(source, index)
+    return examples(source, index if rows is None else index[rows])
 
 
 def _batch_and_problems(batch, problems: Problems, step: int) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _writable(name: str, path: pathlib.Path, folder: pathlib.Path) -> None:
 
 def memory() -> int:
     """Bytes of memory of a device, or of the host where they share it."""
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit") or (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     )

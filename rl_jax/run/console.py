@@ -10,17 +10,18 @@ class Console:
 
     Args:
       steps: steps of the whole run.
+      quiet: shows nothing.
     """
 
-    def __init__(self, steps: int):
-        self._steps = steps
+    def __init__(self, steps: int, *, quiet: bool = False):
+        self._steps, self._quiet = steps, quiet
         self._bar: Any = None
         self._task: Any = None
         self._said = 0.0
         self._from: tuple[int, float] | None = None
 
     def __enter__(self) -> "Console":
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not self._quiet:
             from rich.progress import BarColumn, Progress, TextColumn
 
             self._bar = Progress(
@@ -38,6 +39,8 @@ class Console:
 
     def say(self, line: str) -> None:
         """Prints a line, above the bar if there is one."""
+        if self._quiet:
+            return
         if self._bar is None:
             print(line, flush=True)
         else:
@@ -45,6 +48,8 @@ class Console:
 
     def row(self, row: dict[str, Any]) -> None:
         """Shows a row of metrics: on the bar, or every ten seconds as a line."""
+        if self._quiet:
+            return
         now = time.monotonic()
         if self._from is None:
             self._from = (row["step"], now)

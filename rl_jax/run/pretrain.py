@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from rl_jax import data, train
-from rl_jax.errors import UsageError
+from rl_jax.errors import Stopped, UsageError
 from rl_jax.run import datasets
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import check, data_change, image_limit, trace
@@ -38,6 +38,8 @@ def start(
 ) -> TrainState:
     """Starts a run in a new folder and trains it to the end.
 
+    Of several processes all call it; the first writes, to a folder that all see.
+
     Args:
       recipe: what to train, on what.
       source: the data of the recipe.
@@ -54,24 +56,28 @@ def start(
       RunError: when the last checkpoint or rows of metrics could not be written.
       NonFiniteError: when training diverged.
     """
-    _check_new(folder)
-    check(recipe, source)
-    parts = recipes.build(recipe, source)
-    dims = trace(recipe, parts, initial(recipe, parts))
-    # Decoded before the folder is made: what cannot be read leaves nothing behind.
-    source = data.resident(source, limit_bytes=image_limit())
-    parts = parts._replace(source=source)
-    with locked(folder):
-        _check_new(folder)
-        recipes.write(
-            recipe,
-            folder / "run.json",
-            command=command,
-            environment=environment(),
-            data=data.fingerprint(source),
-            sinks=list(sinks),
-            dims=dims,
-        )
+    with contextlib.ExitStack() as stack:
+        with train.together():
+            _check_new(folder)
+            check(recipe, source)
+            parts = recipes.build(recipe, source)
+            dims = trace(recipe, parts, initial(recipe, parts))
+            # Decoded before the folder is made: what cannot be read leaves nothing.
+            source = data.resident(source, limit_bytes=image_limit())
+            parts = parts._replace(source=source)
+        with train.together():
+            if train.is_first():
+                stack.enter_context(locked(folder))
+                _check_new(folder)
+                recipes.write(
+                    recipe,
+                    folder / "run.json",
+                    command=command,
+                    environment=environment(),
+                    data=data.fingerprint(source),
+                    sinks=list(sinks),
+                    dims=dims,
+                )
         return _train(recipe, parts, folder, sinks=sinks, dims=dims)
 
 
@@ -81,19 +87,22 @@ def resume(folder: pathlib.Path) -> TrainState:
     Returns and raises as `start`; a finished run returns at once. CheckpointError also
     when checkpoints exist and none is sound, UsageError also when the data has changed.
     """
-    recipe, notes = recipes.read(folder / "run.json")
-    source = datasets.build(recipe.data)
-    changed = data_change(notes, source)
-    if changed:
-        raise UsageError(
-            f"{folder}: the data has changed since the run started: {changed}; put "
-            "back what it started with, or start a new run"
-        )
-    check(recipe, source)
-    parts = recipes.build(recipe, source)
-    with locked(folder):
-        source = data.resident(source, limit_bytes=image_limit())
-        parts = parts._replace(source=source)
+    with contextlib.ExitStack() as stack:
+        with train.together():
+            recipe, notes = recipes.read(folder / "run.json")
+            source = datasets.build(recipe.data)
+            changed = data_change(notes, source)
+            if changed:
+                raise UsageError(
+                    f"{folder}: the data has changed since the run started: {changed}; "
+                    "put back what it started with, or start a new run"
+                )
+            check(recipe, source)
+            parts = recipes.build(recipe, source)
+            if train.is_first():
+                stack.enter_context(locked(folder))
+            source = data.resident(source, limit_bytes=image_limit())
+            parts = parts._replace(source=source)
         sinks = tuple(notes.get("sinks", ()))
         dims = notes.get("dims", {})
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, resumed=True)
@@ -138,7 +147,11 @@ def _train(
     hint = f"rl-jax resume {shlex.quote(str(folder))}"
     metrics_path = folder / "metrics.jsonl"
     watch, last = Watch(recipe.steps, dims), {}
-    with Console(recipe.steps) as console, Interrupts(hint) as interrupts:
+    writes = train.is_first()
+    with (
+        Console(recipe.steps, quiet=not writes) as console,
+        Interrupts(hint) as interrupts,
+    ):
         init = initial(recipe, parts)
         with train.Checkpoints(folder / "checkpoints", say=console.say) as checkpoints:
             state = None
@@ -150,14 +163,17 @@ def _train(
                 else:
                     step, state = found
                     console.say(f"continuing from the checkpoint of step {step}")
-                train.keep_rows(metrics_path, up_to=0 if found is None else step)
+                if writes:
+                    train.keep_rows(metrics_path, up_to=0 if found is None else step)
                 if state is not None and step >= recipe.steps:
                     return state
             for line in _describe(recipe, parts, init):
                 console.say(line)
-            if parts.source.image_shape and not (folder / "views.png").exists():
-                _picture(folder / "views.png", recipe, parts, console.say)
-            with train.open_sinks(metrics_path, sinks, say=console.say) as sink:
+            picture = folder / "views.png"
+            if writes and parts.source.image_shape and not picture.exists():
+                _picture(picture, recipe, parts, console.say)
+            opened = train.open_sinks(metrics_path, sinks, say=console.say)
+            with opened if writes else contextlib.nullcontext(train.NO_SINKS) as sink:
 
                 def on_log(row: dict[str, Any]) -> None:
                     sink.write(row)
@@ -185,7 +201,13 @@ def _train(
             checkpoints.finish()
         step = int(train.fetch(state.step))
         _warn_about_files(parts.source, console)
+        stopped = train.any_of(interrupts.requested())
         interrupts.poll(f"at step {step}, saved in {folder}")
+        if stopped:
+            raise Stopped(
+                f"stopped with another process at step {step}, saved in {folder}; "
+                f"continue with: {hint}"
+            )
         if last and (said := watch.conclusion(last)):
             console.say(f"after {step} steps: {said}")
         sink.check()

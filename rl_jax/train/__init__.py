@@ -14,8 +14,9 @@ from rl_jax.train.loop import (
 )
 from rl_jax.train.metrics import CLOCK, MetricsFile, keep_rows, read_rows
 from rl_jax.train.optimizers import adamw, lars, scale_learning_rate, sgd
+from rl_jax.train.processes import any_of, is_first, join, joined, together
 from rl_jax.train.sharding import check_batch_size, data_mesh
-from rl_jax.train.sinks import Sinks, check_sinks, open_sinks
+from rl_jax.train.sinks import NO_SINKS, Sinks, check_sinks, open_sinks
 from rl_jax.train.step import diagnostics, init_train_state, step_keys, train_step
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "Checkpoints",
     "Flops",
     "MetricsFile",
+    "NO_SINKS",
     "PlannedStep",
-    "adamw",
     "Sinks",
+    "adamw",
+    "any_of",
     "check_batch_size",
     "check_seed",
     "check_sinks",
@@ -37,6 +40,9 @@ __all__ = [
     "fit",
     "init_train_state",
     "initial_state",
+    "is_first",
+    "join",
+    "joined",
     "keep_rows",
     "lars",
     "open_sinks",
@@ -47,5 +53,6 @@ __all__ = [
     "scanned_steps",
     "sgd",
     "step_keys",
+    "together",
     "train_step",
 ]

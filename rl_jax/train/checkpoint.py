@@ -20,9 +20,13 @@ import numpy as np
 from jax import lax
 
 from rl_jax.errors import CheckpointError, RunError, UsageError
+from rl_jax.train import processes
 
 FORMAT = 1
 """Version of the layout; a newer one is refused."""
+
+UNSOUND, MAY_PASS = 1, 2
+"""Why a checkpoint is not read: its content, or what says nothing of it."""
 
 
 def _raw(x: chex.Array) -> chex.Array:
@@ -88,6 +92,12 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(word in text for word in passing)
 
 
+def _how_bad(error: Exception | None) -> int:
+    if error is None:
+        return 0
+    return MAY_PASS if _may_pass(error) else UNSOUND
+
+
 class Checkpoints:
     """The checkpoints of one run, newest last; a context manager.
 
@@ -131,7 +141,8 @@ class Checkpoints:
             return []
         self.wait()
         names = [p.name for p in self._directory.iterdir() if p.is_dir()]
-        return sorted(int(name) for name in names if name.isdigit())
+        found = sorted(int(name) for name in names if name.isdigit())
+        return processes.of_first(found)
 
     def _open(self):
         import orbax.checkpoint as ocp
@@ -178,7 +189,7 @@ class Checkpoints:
             self.wait()
             self._directory.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self._directory).free
-            if free < 1.2 * size:
+            if processes.any_of(free < 1.2 * size):
                 raise OSError(f"{free / 1e6:.0f} MB free, {size / 1e6:.0f} MB needed")
             meta = {"format": FORMAT, "step": step, "leaves": fingerprint(state)}
             self._open().save(
@@ -195,8 +206,9 @@ class Checkpoints:
     def _fail(self, reason: str) -> None:
         self._failed = reason
         self._say(f"warning: {reason}")
-        for leftover in self._directory.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        if processes.is_first():
+            for leftover in self._directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(leftover, ignore_errors=True)
         self._manager = None
 
     def wait(self) -> None:
@@ -246,12 +258,11 @@ class Checkpoints:
         ]
         unsound = []
         for step in reversed(self.steps()):
-            try:
-                state = self._restore(step, target)
-            except RunError:
-                raise
-            except Exception as error:
-                if _may_pass(error):
+            state, error = self._attempt(step, target)
+            how = processes.largest(_how_bad(error))
+            if how:
+                error = error or RuntimeError("another process cannot read it")
+                if how == MAY_PASS:
                     raise RunError(
                         f"checkpoint {step} cannot be read now: {_one_line(error)}; "
                         "nothing was changed, mend the cause and try again"
@@ -271,6 +282,15 @@ class Checkpoints:
                 f"({'; '.join(reasons)}); remove the folder to start from step 0"
             )
         return None
+
+    def _attempt(self, step: int, target: chex.ArrayTree):
+        """The tree, or why it cannot be had."""
+        try:
+            return self._restore(step, target), None
+        except RunError:
+            raise
+        except Exception as error:
+            return None, error
 
     def restore_step(self, step: int, target: chex.ArrayTree):
         """The tree of one of `steps()`, if it is sound.
@@ -319,6 +339,8 @@ class Checkpoints:
         if self._read_only:
             return
         self.close()
+        if not processes.is_first():
+            return
         folder = self._directory / str(step)
         aside = folder.with_name(f"{step}.corrupt")
         shutil.rmtree(aside, ignore_errors=True)

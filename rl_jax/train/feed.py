@@ -53,14 +53,14 @@ def open_feed(
             batch_size=batch_size,
             start_step=start_step,
             num_steps=steps - start_step,
+            rows=sharding.own_rows(mesh, batch_size),
             workers=workers,
         )
     ) as batches:
-        rows = sharding.batched(mesh)
 
         def inputs(step, count):
             del step, count
-            return sharding.put(next(batches), rows)
+            return sharding.put_rows(next(batches), mesh, batch_size)
 
         yield Feed({}, _as_it_comes, inputs, 1)
 

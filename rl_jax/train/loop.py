@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from rl_jax import data
 from rl_jax.errors import NonFiniteError, UsageError, check_integer
-from rl_jax.train import sharding
+from rl_jax.train import processes, sharding
 from rl_jax.train.checkpoint import Checkpoints
 from rl_jax.train.feed import Feed, open_feed, planned_feed
 from rl_jax.train.step import init_train_state, train_step
@@ -157,6 +157,10 @@ def fit(
     The batch of step t, its views and its noise are functions of (seed, t) alone, so a
     run continued from a saved state is the run that was not interrupted.
 
+    Several processes (`jax.distributed`) call it alike and train as one: each decodes
+    the rows of its own devices, the state is everywhere. All call `on_log` and save
+    (`Checkpoints` writes once, to a folder that all of them see).
+
     Args:
       method: what to train.
       source: where examples come from; held on the device where in memory.
@@ -173,7 +177,8 @@ def fit(
         fields of `metrics.CLOCK`.
       checkpoints: where to save, every `checkpoint_every` steps and at the end.
       before_save: called before each save, when all rows up to it were given out.
-      stop: polled after every call of the compiled step; true saves and returns.
+      stop: polled after every call of the compiled step, with several processes where
+        rows are logged or saved; true on any of them saves and returns.
       steps_per_call: steps in one compiled `scan`; None chooses 1 on CPU (where a
         convolution in a loop is slow) and `log_every` elsewhere.
       workers: processes that decode; 0 decodes in threads.
@@ -240,9 +245,10 @@ def fit(
                 inputs = feed.inputs(step, count)
             state, metrics, skipped = run(count)(state, skipped, feed.held, inputs)
             step += count
-            stopping = stop is not None and stop()
             logging = step % log_every == 0 or step == steps
-            saving = step % checkpoint_every == 0 or step == steps or stopping
+            saving = step % checkpoint_every == 0 or step == steps
+            stopping = stop is not None and _agreed(stop, logging or saving)
+            saving = saving or stopping
             if logging or saving:
                 row, lost = fetch((metrics, skipped))
                 if logging and on_log is not None:
@@ -258,6 +264,13 @@ def fit(
             if stopping:
                 break
     return state
+
+
+def _agreed(stop: Callable[[], bool], host_reads: bool) -> bool:
+    """Whether all stop now: several processes ask each other only where they wait."""
+    if jax.process_count() == 1:
+        return stop()
+    return host_reads and processes.any_of(stop())
 
 
 def scanned_steps(log_every: int) -> int:

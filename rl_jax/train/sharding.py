@@ -59,9 +59,33 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 
 
 def put(tree: chex.ArrayTree, sharding: NamedSharding) -> chex.ArrayTree:
-    """Places host arrays; each process passes its own rows of a shared batch."""
+    """Places host arrays, of which every process has all."""
 
     def place(x):
-        return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+
+    return jax.tree.map(place, tree)
+
+
+def own_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Numbers of the rows of a batch that lie on devices of this process, ascending."""
+    every = np.arange(batch_size)
+    parts = batched(mesh).addressable_devices_indices_map(every.shape).values()
+    return np.unique(np.concatenate([every[part] for part in parts if part]))
+
+
+def put_rows(tree: chex.ArrayTree, mesh: Mesh, batch_size: int) -> chex.ArrayTree:
+    """Places a batch of which every process has its `own_rows`, in that order."""
+    rows = own_rows(mesh, batch_size)
+
+    def place(x):
+        def part(index):
+            start, stop, _ = index[0].indices(batch_size)
+            first = np.searchsorted(rows, start)
+            return x[(slice(first, first + stop - start), *index[1:])]
+
+        shape = (batch_size, *x.shape[1:])
+        return jax.make_array_from_callback(shape, batched(mesh), part)
 
     return jax.tree.map(place, tree)

@@ -27,6 +27,10 @@ class Sinks(NamedTuple):
     check: Callable[[], None]
 
 
+NO_SINKS = Sinks(lambda row: None, lambda: None, lambda: None)
+"""Those of a process that writes nothing."""
+
+
 def check_sinks(names: tuple[str, ...]) -> None:
     """Refuses a sink that is unknown or not installed.
 

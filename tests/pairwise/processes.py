@@ -1,6 +1,6 @@
 """One of several processes that share a batch; run by test_processes.py.
 
-    python processes.py ADDRESS COUNT RANK OUTPUT
+    python processes.py OUTPUT
 
 Computes every loss over pairs and its gradients on arrays cut over all devices of all
 processes, and writes what the first process sees to OUTPUT.
@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from rl_jax import losses, pairwise
+from rl_jax import losses, pairwise, train
 
 B, D = 24, 8
 
@@ -51,9 +51,9 @@ def everything(a, b, label, tau):
     }
 
 
-def main(address, count, rank, output):
-    jax.config.update("jax_num_cpu_devices", 8 // count)
-    jax.distributed.initialize(address, count, rank, initialization_timeout=60)
+def main(output):
+    train.join()
+    count, rank = jax.process_count(), jax.process_index()
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("data"))
     share = slice(rank * B // count, (rank + 1) * B // count)
@@ -70,4 +70,4 @@ def main(address, count, rank, output):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1])

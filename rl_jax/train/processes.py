@@ -1,0 +1,107 @@
+"""Several processes that train as one, one a host; the only file that joins them.
+
+All run the same program, each on its own devices, and a step needs every device: what
+ends a loop must be decided by all of them at the same step.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+import jax
+import numpy as np
+
+from rl_jax.errors import RunError, UsageError
+
+NUMBERS = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+"""Variables of the environment that say who a process is, beside the address."""
+
+PATIENCE = 60
+"""Seconds that who is done, or has failed, waits for the others before it goes."""
+
+
+def join() -> None:
+    """Joins the processes that were started together; before anything else of jax.
+
+    Slurm, Open MPI, Kubernetes and Cloud TPU say who they are. Elsewhere the variables
+    `JAX_COORDINATOR_ADDRESS` (host:port of the first process), `JAX_NUM_PROCESSES` and
+    `JAX_PROCESS_ID` (from 0) do.
+
+    Raises:
+      UsageError: where nothing says who they are, or only a part of it.
+      RunError: when they did not meet.
+    """
+    given = {name: os.environ.get(name) for name in NUMBERS}
+    try:
+        count, rank = (None if v is None else int(v) for v in given.values())
+    except ValueError:
+        said = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise UsageError(f"distributed: expected integers, got {said}") from None
+    try:
+        jax.distributed.initialize(
+            num_processes=count, process_id=rank, shutdown_timeout_seconds=PATIENCE
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"distributed: {_first_line(error)} Start the processes by Slurm or Open "
+            f"MPI, or set JAX_COORDINATOR_ADDRESS, {' and '.join(NUMBERS)}"
+        ) from None
+    except RuntimeError as error:
+        raise RunError(
+            f"distributed: the processes did not meet: {_first_line(error)}"
+        ) from None
+
+
+def joined() -> bool:
+    """Whether `join` has been called."""
+    return jax.distributed.is_initialized()
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes; the only one where there is one."""
+    return jax.process_index() == 0
+
+
+def largest(value: int) -> int:
+    """The largest that any process has; all of them have to ask."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return int(np.max(multihost_utils.process_allgather(np.array(value))))
+
+
+def any_of(flag: bool) -> bool:
+    """Whether it is so on any process; all of them have to ask."""
+    return bool(largest(int(flag)))
+
+
+def of_first(values: Sequence[int]) -> list[int]:
+    """The numbers that the first process has; all of them have to ask."""
+    if jax.process_count() == 1:
+        return list(values)
+    from jax.experimental import multihost_utils
+
+    count = int(multihost_utils.broadcast_one_to_all(np.array(len(values))))
+    own = np.resize(np.array([*values, 0]), count)
+    return [int(v) for v in multihost_utils.broadcast_one_to_all(own)]
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What fails within on one process fails on all, once they have reached its end.
+
+    Raises:
+      RunError: where it failed on other processes only.
+    """
+    try:
+        yield
+    except Exception:
+        any_of(True)
+        raise
+    if any_of(False):
+        raise RunError("another process has stopped; it says why")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

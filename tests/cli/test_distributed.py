@@ -1,0 +1,81 @@
+"""`rl-jax pretrain --distributed`: one run of several processes."""
+
+import json
+import signal
+import time
+
+import pytest
+from reference import jobs
+
+from rl_jax.cli import main
+
+RUN = ["--steps", "120", "--batch-size", "16", "--log-every", "2", "--encoder", "mlp"]
+
+
+def command(*words):
+    """The command line as a program of its own."""
+    code = "import sys; from rl_jax.cli import main; main(sys.argv[1:])"
+    return ["-c", code, *map(str, words)]
+
+
+def job(*words):
+    return jobs.start(command(*words))
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "coordinator_address should be defined"),
+        ({"JAX_NUM_PROCESSES": "two"}, "expected integers, got JAX_NUM_PROCESSES=two"),
+    ],
+)
+def test_processes_that_nobody_names(capsys, monkeypatch, environment, said):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as end:
+        main(["pretrain", "simclr", "--distributed"])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("rl-jax: distributed: ")
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+def test_sigterm_to_one_stops_both_and_both_continue(tmp_path):
+    folder = tmp_path / "run"
+    started = job("pretrain", "simclr", *RUN, "--run-dir", folder, "--distributed")
+    metrics = folder / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.05)
+    started[1].send_signal(signal.SIGTERM)
+    (first, said), (second, told) = jobs.ended(started)
+    assert (first, second) == (75, 75), said + told
+    assert "stopped with another process at step" in said
+    assert "stopped by SIGTERM at step" in told
+    for code, said in jobs.ended(job("resume", folder, "--distributed")):
+        assert code == 0, said
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(2, 121, 2))
+    for code, said in jobs.ended(job("pretrain", "simclr", "--run-dir", folder,
+                                     "--distributed")):  # fmt: skip
+        assert code == 2
+        assert "holds a run already" in said
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_that_is_killed_ends_the_other(tmp_path, victim):
+    folder = tmp_path / "run"
+    started = job("pretrain", "simclr", *RUN, "--run-dir", folder, "--distributed")
+    metrics = folder / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.05)
+    started[victim].kill()
+    codes = [code for code, _ in jobs.ended(started)]
+    assert codes[victim] == -signal.SIGKILL
+    assert codes[1 - victim] != 0
