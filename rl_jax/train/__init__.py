@@ -2,6 +2,7 @@
 
 from rl_jax.train.checkpoint import Checkpoints, fingerprint
 from rl_jax.train.flops import Flops, count_flops
+from rl_jax.train.lars import lars
 from rl_jax.train.loop import (
     PlannedStep,
     check_seed,
@@ -13,7 +14,7 @@ from rl_jax.train.loop import (
     scanned_steps,
 )
 from rl_jax.train.metrics import CLOCK, MetricsFile, keep_rows, read_rows
-from rl_jax.train.optimizers import adamw, lars, scale_learning_rate, sgd
+from rl_jax.train.optimizers import adamw, scale_learning_rate, sgd
 from rl_jax.train.sharding import check_batch_size, data_mesh
 from rl_jax.train.sinks import Sinks, check_sinks, open_sinks
 from rl_jax.train.step import diagnostics, init_train_state, step_keys, train_step
