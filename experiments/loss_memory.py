@@ -61,8 +61,9 @@ def run(
     streamed = np.array([m.temp_size_in_bytes for m in streaming], np.float64)
     given = np.array([m.argument_size_in_bytes for m in dense], np.float64)
     rows = 4 * views * dim
+    least = 2 * rows
     formula = 4.0 * copies * views**2 + 3 * rows
-    bound = 2 * rows + 64 * views + 16e6
+    bound = least + 64 * views + 16e6
 
     queue = _queue(dim)
     at = batch_sizes.index(4096)
@@ -94,6 +95,13 @@ def run(
             ),
             outcome.at_most(
                 "streaming / (8Nd + 64N bytes + 16 MB), every B", streamed / bound, 1.0
+            ),
+            outcome.at_least("streaming / 8Nd, every B", streamed / least, 1.0),
+            # 64 bytes a row beside the 8d are 8/d of them.
+            outcome.at_most(
+                "|streaming / 8Nd − 1|, the largest B",
+                abs(streamed / least - 1)[pairs.argmax()],
+                8 / dim,
             ),
         ),
         data={

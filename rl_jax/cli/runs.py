@@ -80,6 +80,7 @@ def evaluate(argv: Sequence[str]) -> None:
         runs: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional] = (),
         features: tuple[pathlib.Path, ...] = (),
         output: pathlib.Path | None = None,
+        labels: tuple[str, ...] = ("1", "10"),
         skip: tuple[str, ...] = (),
     ) -> None:
         """Measures the newest checkpoint of runs, or features, and writes a page.
@@ -95,28 +96,32 @@ def evaluate(argv: Sequence[str]) -> None:
             [n, F].
           output: where the page goes. Default: report.html in the first folder; that
             of features is the file's name with .eval for .npz.
+          labels: that the table's probes learn from, beside all of them: numbers per
+            class, and parts of the labels as 1% or 10%, of each class at least one.
           skip: sections not to measure; those that an earlier evaluation of the same
             weights has stay: probes, differences, layers, factors, geometry,
             alignment, similarity, cka, drift, collapse, guarantee, calibration, sets,
             corruptions, attacks.
         """
-        _evaluate(runs, features, output, skip)
+        _evaluate(runs, features, output, labels, skip)
 
     options.parse(command, prog="rl-jax evaluate", argv=argv)
 
 
-def _evaluate(runs, features, output, skip) -> None:
+def _evaluate(runs, features, output, labels, skip) -> None:
     from rl_jax import report as pages
     from rl_jax.errors import UsageError
     from rl_jax.run import check, compare, evaluation, load, summary
     from rl_jax.run.features import evaluate_features, read_features
     from rl_jax.run.signals import Interrupts
+    from rl_jax.run.split import shares_of
 
     if not runs and not features:
         raise UsageError(
             "evaluate: name the folder of at least one run, or --features FILE.npz"
         )
     evaluation.checked_sections(skip)
+    asked = {"skip": skip, "shares": shares_of(labels)}
     if output is not None:
         check.output_file("--output", output)
     for run in runs:
@@ -131,16 +136,16 @@ def _evaluate(runs, features, output, skip) -> None:
             )
     if len({path.with_suffix("") for path in features}) < len(features):
         raise UsageError("evaluate: two files of features have one name; rename one")
-    again = _again(runs, features, output, skip)
+    again = _again(runs, features, output, labels, skip)
     folders, results = [], []
     with Interrupts(again) as interrupts:
         poll = functools.partial(interrupts.poll, "before all was evaluated")
         for run in runs:
-            results.append(evaluation.evaluate_run(run, skip=skip, poll=poll))
+            results.append(evaluation.evaluate_run(run, **asked, poll=poll))
             folders.append(run)
         for path in features:
             folder = path.with_suffix(".eval")
-            results.append(evaluate_features(path, folder, skip=skip, poll=poll))
+            results.append(evaluate_features(path, folder, **asked, poll=poll))
             folders.append(folder)
         page = pages.write(folders, output or folders[0] / "report.html")
     for folder, result in zip(folders, results, strict=True):
@@ -153,11 +158,12 @@ def _evaluate(runs, features, output, skip) -> None:
     print(f"\npage: {page}")
 
 
-def _again(runs, features, output, skip) -> str:
+def _again(runs, features, output, labels, skip) -> str:
     """The command that was given."""
     flags = {"--features": features, "--output": (output,) if output else ()}
     words = ["rl-jax", "evaluate", *runs]
-    for flag, values in (flags | {"--skip": skip}).items():
+    flags |= {"--labels": labels if labels != ("1", "10") else (), "--skip": skip}
+    for flag, values in flags.items():
         words += [flag, *values] if values else []
     return shlex.join(map(str, words))
 

@@ -54,7 +54,7 @@ from rl_jax.evaluate.intervals import (
 )
 from rl_jax.evaluate.jackknife import jackknife
 from rl_jax.evaluate.knn import knn, knn_accuracy
-from rl_jax.evaluate.labels import label_draws
+from rl_jax.evaluate.labels import fraction_draws, label_draws
 from rl_jax.evaluate.masking import GradientMasking, gradient_masking
 from rl_jax.evaluate.median_distance import median_distance
 from rl_jax.evaluate.mig import mutual_information_gap
@@ -117,6 +117,7 @@ __all__ = [
     "factor_vae_score",
     "fit_probe",
     "fit_temperature",
+    "fraction_draws",
     "gradient_masking",
     "hubness",
     "jackknife",

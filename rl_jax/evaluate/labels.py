@@ -27,50 +27,109 @@ def label_draws(
     Raises:
       UsageError: an argument out of range, or a class with too few examples.
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not len(labels) or labels.min() < 0:
-        raise UsageError(
-            "label_draws: labels must be [n] and >= 0, got shape "
-            f"{labels.shape}; leave unlabelled rows (-1) out"
-        )
-    return _draws("label_draws", "per_class", labels, per_class, draws, seed)
+    name, labels = "label_draws", np.asarray(labels)
+    _check_labels(name, labels)
+    return _draws(
+        name, labels, _each(name, "per_class", labels, per_class), draws, seed
+    )
+
+
+def fraction_draws(
+    labels: np.ndarray, fraction: float, draws: int, seed: int
+) -> np.ndarray:
+    """Stratified draws of a fraction of the labels, as of 1 % or 10 %.
+
+    Of the n_c examples of class c a draw takes max(1, ⌊fraction·n_c + ½⌋), the first
+    ones in the order of `label_draws`: a draw of a smaller fraction, or of no more
+    labels per class, is part of it.
+
+    Args:
+      labels: int [n], >= 0.
+      fraction: of the examples of each class that occurs, in (0, 1].
+      draws: number of draws, >= 1.
+      seed: in [0, 2^64).
+
+    Returns:
+      int32 [draws, Σ_c max(1, ⌊fraction·n_c + ½⌋)], indices into `labels`, class after
+      class.
+
+    Raises:
+      UsageError: an argument out of range.
+    """
+    name, labels = "fraction_draws", np.asarray(labels)
+    _check_labels(name, labels)
+    return _draws(name, labels, _parts(name, "fraction", labels, fraction), draws, seed)
 
 
 def chosen_labels(
     function: str,
     labels: np.ndarray,
     labels_per_class: int | None,
+    label_fraction: float | None,
     draws: int,
     seed: int,
 ) -> np.ndarray:
-    """`label_draws` for a probe, named in its messages; None: one draw of everything.
+    """The draws for a probe, named in its messages; None, None: one of everything.
 
     Raises:
-      UsageError: an argument out of range, or a class with too few examples.
+      UsageError: both a number and a fraction, one of them out of range, or a class
+        with too few examples.
     """
-    if labels_per_class is None:
+    if labels_per_class is not None and label_fraction is not None:
+        raise UsageError(
+            f"{function}: give labels_per_class or label_fraction, not both, got "
+            f"{labels_per_class} and {label_fraction}"
+        )
+    if labels_per_class is not None:
+        counts = _each(function, "labels_per_class", labels, labels_per_class)
+    elif label_fraction is not None:
+        counts = _parts(function, "label_fraction", labels, label_fraction)
+    else:
         return np.arange(len(labels), dtype=np.int32)[None]
-    each = labels_per_class
-    return _draws(function, "labels_per_class", labels, each, draws, seed)
+    return _draws(function, labels, counts, draws, seed)
 
 
-def _draws(function, what, labels, per_class, draws, seed) -> np.ndarray:
-    arguments.counts(function, **{what: per_class, "draws": draws})
-    if not 0 <= seed < 2**64:
-        raise UsageError(f"{function}: seed must be in [0, 2^64), got {seed}")
+def _check_labels(function: str, labels: np.ndarray) -> None:
+    if labels.ndim != 1 or not len(labels) or labels.min() < 0:
+        raise UsageError(
+            f"{function}: labels must be [n] and >= 0, got shape "
+            f"{labels.shape}; leave unlabelled rows (-1) out"
+        )
+
+
+def _each(function, what, labels, per_class) -> np.ndarray:
+    """The same number of every class: int [classes]."""
+    arguments.counts(function, **{what: per_class})
     classes, counts = np.unique(labels, return_counts=True)
     if counts.min() < per_class:
         raise UsageError(
             f"{function}: {what} must be <= {counts.min()}, the examples of class "
             f"{classes[counts.argmin()]}, got {per_class}"
         )
+    return np.full(len(classes), per_class)
+
+
+def _parts(function, what, labels, fraction) -> np.ndarray:
+    """The same fraction of every class, at least one example: int [classes]."""
+    if not 0 < fraction <= 1:
+        raise UsageError(f"{function}: {what} must be in (0, 1], got {fraction}")
+    _, counts = np.unique(labels, return_counts=True)
+    return np.maximum(np.floor(fraction * counts + 0.5), 1).astype(int)
+
+
+def _draws(function, labels, counts, draws, seed) -> np.ndarray:
+    """The first `counts` of each class in the order of every draw."""
+    arguments.counts(function, draws=draws)
+    if not 0 <= seed < 2**64:
+        raise UsageError(f"{function}: seed must be in [0, 2^64), got {seed}")
+    _, place = np.unique(labels, return_inverse=True)
     chosen = []
     for draw in range(draws):
         key = np.array([seed, draw], np.uint64)
         bits = np.random.Philox(key=key).random_raw(len(labels))
         order = np.argsort(bits, kind="stable")
         order = order[np.argsort(labels[order], kind="stable")]
-        chosen.append(order[_place(labels[order]) < per_class])
+        chosen.append(order[_place(labels[order]) < counts[place[order]]])
     return np.stack(chosen).astype(np.int32)
 
 

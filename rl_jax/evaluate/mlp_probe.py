@@ -29,6 +29,7 @@ def mlp_probe(
     *,
     hidden: int = 256,
     labels_per_class: int | None = None,
+    label_fraction: float | None = None,
     draws: int = 5,
     seed: int = 0,
     steps: int = 300,
@@ -47,8 +48,9 @@ def mlp_probe(
       test_x, test_y: [m, D] features and int [m] labels ≥ 0; a class that training does
         not have counts as wrong.
       hidden: units, ≥ 1.
-      labels_per_class, draws, seed: see `linear_probe`; the draws of labels are the
-        same. The seed also decides the initial weights and the order of the examples.
+      labels_per_class, label_fraction, draws, seed: see `linear_probe`; the draws of
+        labels are the same. The seed also decides the initial weights and the order of
+        the examples.
       steps: of AdamW, ≥ 1. The default is 27 epochs of 1,400 examples; for 50,000 take
         some thousand.
 
@@ -63,7 +65,8 @@ def mlp_probe(
     x, classes, labels = training_part(name, train_x, train_y)
     test_x, test_y = scoring_part(name, test_x, test_y, x.shape)
     arguments.counts(name, hidden=hidden, steps=steps)
-    chosen = chosen_labels(name, labels, labels_per_class, draws, seed)
+    share = (labels_per_class, label_fraction)
+    chosen = chosen_labels(name, labels, *share, draws, seed)
     few = np.bincount(labels[chosen[0]]).min() < FOLDS
     decays = np.asarray([DECAY_FEW_LABELS] if few else DECAYS)
 
@@ -96,6 +99,7 @@ def mlp_probe(
         decays[best],
         labels_per_class,
         chosen.shape[1],
+        label_fraction,
     )
 
 

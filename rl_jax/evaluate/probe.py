@@ -43,8 +43,9 @@ class ProbeResult(NamedTuple):
       mean: of the accuracies.
       std: their sample standard deviation (n − 1), 0 for one draw.
       l2: float [draws], the strength chosen inside each draw.
-      labels_per_class: as asked for; None: all labels.
+      labels_per_class: as asked for; None: all labels, or a fraction.
       n: labelled examples in a draw.
+      label_fraction: as asked for; None: all labels, or a number per class.
     """
 
     accuracies: np.ndarray
@@ -53,6 +54,7 @@ class ProbeResult(NamedTuple):
     l2: np.ndarray
     labels_per_class: int | None
     n: int
+    label_fraction: float | None = None
 
 
 def linear_probe(
@@ -62,6 +64,7 @@ def linear_probe(
     test_y: np.ndarray,
     *,
     labels_per_class: int | None = None,
+    label_fraction: float | None = None,
     draws: int = 10,
     seed: int = 0,
 ) -> ProbeResult:
@@ -73,7 +76,9 @@ def linear_probe(
       train_x, train_y: [n, D] features and int [n] labels >= 0.
       test_x, test_y: [m, D] features and int [m] labels >= 0; a class that training
         does not have counts as wrong.
-      labels_per_class: labels the probe may see; None: all, in one fit.
+      labels_per_class: labels the probe may see of each class; None: all, in one fit.
+      label_fraction: in their place, the share in (0, 1] of the labels of each class,
+        at least one: 0.01 and 0.1 are the usual ones (`fraction_draws`).
       draws: number of seeded draws of the labels; without effect for all labels.
       seed: of the draws: the same labels for every representation compared.
 
@@ -82,19 +87,22 @@ def linear_probe(
 
     Raises:
       UsageError: shapes that do not fit together, features that are not finite, labels
-        < 0, fewer than two classes, or fewer than labels_per_class of one.
+        < 0, fewer than two classes, fewer than labels_per_class of one, or both a
+        number and a fraction.
     """
     name, like = "linear_probe", np.shape(train_x)
     train = training_part(name, train_x, train_y)
     test_x, test_y = scoring_part(name, test_x, test_y, like)
-    probe = _fit(name, *train, labels_per_class, draws, seed)
+    shares = (labels_per_class, label_fraction)
+    probe = _fit(name, *train, *shares, draws, seed)
     logits = np.matmul(test_x.astype(np.float64), probe.weights)
     logits += probe.bias[:, None]
     right = probe.classes[logits.argmax(-1)] == test_y[None]
     accuracies = right.mean(1)
     std = float(accuracies.std(ddof=1)) if len(accuracies) > 1 else 0.0
+    mean = float(accuracies.mean())
     return ProbeResult(
-        accuracies, float(accuracies.mean()), std, probe.l2, labels_per_class, probe.n
+        *(accuracies, mean, std, probe.l2, labels_per_class, probe.n, label_fraction)
     )
 
 
@@ -103,6 +111,7 @@ def fit_probe(
     train_y: np.ndarray,
     *,
     labels_per_class: int | None = None,
+    label_fraction: float | None = None,
     draws: int = 10,
     seed: int = 0,
 ) -> Probe:
@@ -116,7 +125,7 @@ def fit_probe(
 
     Args:
       train_x, train_y: [n, D] features and int [n] labels >= 0.
-      labels_per_class, draws, seed: see `linear_probe`.
+      labels_per_class, label_fraction, draws, seed: see `linear_probe`.
 
     Returns:
       A `Probe`.
@@ -126,11 +135,11 @@ def fit_probe(
     """
     name = "fit_probe"
     train = training_part(name, train_x, train_y)
-    return _fit(name, *train, labels_per_class, draws, seed)
+    return _fit(name, *train, labels_per_class, label_fraction, draws, seed)
 
 
-def _fit(name, x, classes, labels, labels_per_class, draws, seed) -> Probe:
-    chosen = chosen_labels(name, labels, labels_per_class, draws, seed)
+def _fit(name, x, classes, labels, per_class, fraction, draws, seed) -> Probe:
+    chosen = chosen_labels(name, labels, per_class, fraction, draws, seed)
     few = np.bincount(labels[chosen[0]]).min() < FOLDS
     grid = np.asarray([L2_FEW_LABELS] if few else L2_GRID)
 

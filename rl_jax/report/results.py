@@ -181,4 +181,4 @@ def _baselines(found, name: str, text: str, kind: str, shares) -> list[Curve]:
 
 def _shares(several: Iterable[Sequence[str]]) -> list[str]:
     every = {share for shares in several for share in shares}
-    return sorted(every, key=lambda s: (not s.isdecimal(), len(s), s))
+    return sorted(every, key=lambda s: (s == "all", not s.isdecimal(), len(s), s))

@@ -80,9 +80,11 @@ def find(evaluation: Evaluation, name: str) -> Entry | None:
 
 
 def labels(share: str) -> str:
-    """A number of labels per class in words."""
+    """A number of labels per class, or a part of them, in words."""
     if share == "all":
         return "all labels"
+    if share.endswith("%"):
+        return f"{share.removesuffix('%')} % of the labels"
     return f"{share} label{'' if share == '1' else 's'} per class"
 
 

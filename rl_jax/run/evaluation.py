@@ -7,7 +7,7 @@ compared by) and `figures.npz` (what the page draws).
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from rl_jax.run.earlier import origin, with_earlier
 from rl_jax.run.held_out import held_out_metrics
 from rl_jax.run.load import Run, checkpoints, load
 from rl_jax.run.measures import SECTIONS, Study
-from rl_jax.run.split import Part, columns, split
+from rl_jax.run.split import SHARES, Part, Share, columns, split
 from rl_jax.run.texts import said, with_texts
 
 FORMAT = 2
@@ -33,6 +33,7 @@ def evaluate_run(
     folder: pathlib.Path,
     *,
     skip: Iterable[str] = (),
+    shares: Sequence[Share] = SHARES,
     say: Callable[[str], None] = print,
     poll: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def evaluate_run(
       folder: of the run.
       skip: sections not to measure, of `measures.SECTIONS`; one that an earlier
         evaluation has of the same weights, data and version stays.
+      shares: labels the table's probes and k-NN learn from, all of them (None) last.
       say: called with a line for each thing measured.
       poll: called between them; may raise to stop.
 
@@ -108,6 +110,7 @@ def evaluate_run(
         images=images,
         checkpoints=at_checkpoints,
         skip=skip,
+        shares=shares,
         say=say,
         poll=poll,
     )
@@ -158,6 +161,7 @@ def measure(
     images: Callable[[dict], measures.Images | None] = lambda readings: None,
     checkpoints: Callable[[], dict] | None = None,
     skip: Iterable[str] = (),
+    shares: Sequence[Share] = SHARES,
     say: Callable[[str], None] = print,
     poll: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], measures.Predictions]:
@@ -170,7 +174,8 @@ def measure(
     }
     predictions: measures.Predictions = {}
     readings: dict[str, measures.Reading] = {}
-    shares, result["notes"], reason = columns(*study.labels, study.classes)
+    found = columns(*study.labels, study.classes, shares=shares)
+    shares, result["notes"], reason = found
     if shares:
         most = max(int(side.max(initial=-1)) for side in study.labels)
         result["classes"] = list(study.classes) or [str(c) for c in range(most + 1)]

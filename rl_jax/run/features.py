@@ -2,7 +2,7 @@
 
 import hashlib
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.run import earlier, evaluation
 from rl_jax.run.measures import Pair, Study
-from rl_jax.run.split import every_fifth
+from rl_jax.run.split import SHARES, Share, every_fifth
 
 RESERVED = ("label", "split", "index", "factors", "factor_names", "class_names")
 _MOST_LABELS = 2**20
@@ -37,6 +37,7 @@ def evaluate_features(
     output: pathlib.Path,
     *,
     skip: Iterable[str] = (),
+    shares: Sequence[Share] = SHARES,
     say: Callable[[str], None] = print,
     poll: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def evaluate_features(
     Args:
       path: of the file.
       output: folder for `evaluation.json` and `predictions.npz`; made if need be.
-      skip, say, poll: as in `evaluate_run`.
+      skip, shares, say, poll: as in `evaluate_run`.
 
     Returns:
       What was written.
@@ -87,7 +88,9 @@ def evaluate_features(
         "held_out": {},
     }
     result |= evaluation.first_look(study)
-    measured, predictions = evaluation.measure(study, skip=skip, say=say, poll=poll)
+    measured, predictions = evaluation.measure(
+        study, skip=skip, shares=shares, say=say, poll=poll
+    )
     result |= measured
     result["origin"] = earlier.origin(_digest(path))
     result = earlier.with_earlier(output, result, skip=skip)

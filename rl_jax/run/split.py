@@ -6,8 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from rl_jax import data
+from rl_jax.errors import UsageError
 
-SHARES = (1, 10, None)  # labels per class; None is all
+Share = int | float | None
+"""Labels to learn from: so many per class, a float: that part of each class, all."""
+SHARES: tuple[Share, ...] = (1, 10, None)
 
 
 class Part(NamedTuple):
@@ -16,6 +19,28 @@ class Part(NamedTuple):
     source: data.Source
     index: np.ndarray
     labels: np.ndarray
+
+
+def shares_of(words: Sequence[str]) -> tuple[Share, ...]:
+    """Numbers of labels per class as `10`, parts of the labels as `1%`; then all.
+
+    Raises:
+      UsageError: naming the first word that is neither.
+    """
+    found: list[Share] = []
+    for word in dict.fromkeys(words):
+        number, part = word.removesuffix("%"), word.endswith("%")
+        try:
+            value = float(number) / 100 if part else int(number)
+        except ValueError:
+            value = 0
+        if not (0 < value <= 1 if part else value >= 1):
+            raise UsageError(
+                "evaluate: --labels must be numbers per class, as 10, or parts of the "
+                f"labels up to 100%, as 1%, got {word!r}"
+            )
+        found.append(value)
+    return *found, None
 
 
 def split(source: data.Source) -> tuple[Part, Part, str]:
@@ -77,33 +102,39 @@ class Columns(NamedTuple):
     """What the labels of both parts allow.
 
     Attributes:
-      shares: labels per class that can be drawn, of `SHARES`; empty: nothing to probe.
+      shares: labels that can be drawn, of those asked for; empty: nothing to probe.
       notes: a line for each thing that is missing or odd.
       reason: why there is nothing to probe, or None.
     """
 
-    shares: list[int | None]
+    shares: list[Share]
     notes: list[str]
     reason: str | None
 
 
-def columns(fit: np.ndarray, scored: np.ndarray, names: Sequence[str] = ()) -> Columns:
+def columns(
+    fit: np.ndarray,
+    scored: np.ndarray,
+    names: Sequence[str] = (),
+    *,
+    shares: Sequence[Share] = SHARES,
+) -> Columns:
     """Which numbers of labels per class can be measured, and why others cannot.
 
     Args:
       fit, scored: int [n], [m] labels of the two parts, -1 where unknown.
       names: of the classes.
+      shares: numbers and parts asked for; of a part every class has at least one.
     """
     classes, counts = np.unique(fit[fit >= 0], return_counts=True)
     found = np.unique(scored[scored >= 0])
     if len(classes) < 2 or not len(found):
         return Columns([], [], _reason(classes, found, names))
-    shares = [s for s in SHARES if s is None or s <= counts.min()]
+    missed = [s for s in shares if isinstance(s, int) and s > counts.min()]
     notes = [
         f"no column of {share} labels per class: too few images to learn from of class "
         f"{_named(classes[counts < share], names)}"
-        for share in SHARES
-        if share is not None and share > counts.min()
+        for share in missed
     ]
     unlearnt, unscored = np.setdiff1d(found, classes), np.setdiff1d(classes, found)
     if len(unlearnt):
@@ -113,7 +144,7 @@ def columns(fit: np.ndarray, scored: np.ndarray, names: Sequence[str] = ()) -> C
         )
     if len(unscored):
         notes.append(f"no image is scored of class {_named(unscored, names)}")
-    return Columns(shares, notes, None)
+    return Columns([s for s in shares if s not in missed], notes, None)
 
 
 def _reason(classes: np.ndarray, found: np.ndarray, names: Sequence[str]) -> str:

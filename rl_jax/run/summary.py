@@ -53,10 +53,12 @@ def _cell(entry: dict[str, Any]) -> str:
 
 def _caption(result: dict[str, Any]) -> str:
     shares = ", ".join(result["labels_per_class"])
+    parts = " (% of them)" if "%" in shares else ""
     return (
         f"probe: multinomial logistic regression; k-NN: cosine, weighted; {shares} "
-        f"labels per class, mean ± std over {DRAWS} draws; {result['train_images']} "
-        f"images to learn from, {result['test_images']} to score"
+        f"labels per class{parts}, mean ± std over {DRAWS} draws; "
+        f"{result['train_images']} images to learn from, "
+        f"{result['test_images']} to score"
     )
 
 

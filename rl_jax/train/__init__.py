@@ -2,6 +2,7 @@
 
 from rl_jax.train.checkpoint import Checkpoints, fingerprint
 from rl_jax.train.flops import Flops, count_flops
+from rl_jax.train.lars import lars
 from rl_jax.train.loop import (
     PlannedStep,
     check_seed,

@@ -76,6 +76,7 @@ GOOD = {
 }  # fmt: skip
 ELSEWHERE = {
     "label_draws": "labels alone: test_evaluate_labels",
+    "fraction_draws": "labels alone: test_evaluate_labels",
     "conformal_quantile": "scores, test_conformal: NaN is refused, few give inf",
     "set_coverage": "sets, test_conformal",
     "aps_sets": "probabilities, test_conformal",

@@ -108,6 +108,26 @@ def test_accuracy_on_digits_and_what_is_reported(digits):
     assert everything.mean > 0.93
 
 
+def test_a_fraction_of_the_labels(digits):
+    """The probe of the draws themselves; a tenth of 500 is some 5 of each class."""
+    found = evaluate.linear_probe(*digits, label_fraction=0.1, draws=2)
+    draws = evaluate.fraction_draws(digits.train_y, 0.1, 2, 0)
+    assert (found.label_fraction, found.labels_per_class) == (0.1, None)
+    assert found.n == draws.shape[1]
+    x, y, *scored = digits
+    for accuracy, draw in zip(found.accuracies, draws, strict=True):
+        again = evaluate.linear_probe(x[draw], y[draw], *scored)
+        # Features are standardised by all that there are, or by those of the draw.
+        assert abs(accuracy - again.mean) < 0.03
+    whole = evaluate.linear_probe(*digits, label_fraction=1.0, draws=1)
+    assert whole.n == 500
+    assert found.mean < whole.mean
+    with pytest.raises(UsageError, match="labels_per_class or label_fraction, not bo"):
+        evaluate.fit_probe(x, y, labels_per_class=3, label_fraction=0.1)
+    with pytest.raises(UsageError, match=r"label_fraction must be in \(0, 1\], got 2"):
+        evaluate.fit_probe(x, y, label_fraction=2)
+
+
 def test_below_five_labels_the_strength_is_a_constant(digits):
     one = evaluate.linear_probe(*digits, labels_per_class=1, draws=2)
     np.testing.assert_array_equal(one.l2, L2_FEW_LABELS)

@@ -94,6 +94,18 @@ def test_draws_and_seeds(lines):
     assert (found.accuracies != other.accuracies).any()
 
 
+def test_a_fraction_of_the_labels(lines):
+    """Two classes of one size, a part that is 20 of each: the draws of 20 of each."""
+    x, y, *scored = lines
+    rows = np.concatenate([np.flatnonzero(y == c)[:100] for c in (0, 1)])
+    part = (x[rows], y[rows], *scored)
+    options = {"draws": 2, **SMALL}
+    twenty = evaluate.mlp_probe(*part, labels_per_class=20, **options)
+    found = evaluate.mlp_probe(*part, label_fraction=0.2, **options)
+    assert (found.label_fraction, found.labels_per_class, found.n) == (0.2, None, 40)
+    np.testing.assert_array_equal(found.accuracies, twenty.accuracies)
+
+
 def test_the_test_part_is_only_scored(xor):
     x, y, test_x, test_y = xor
     options = {"labels_per_class": 1, "draws": 2, "hidden": 4, "steps": 5}

@@ -63,6 +63,21 @@ def label_draws(labels, per_class, draws, seed):
     return np.array(rows)
 
 
+def fraction_draws(labels, fraction, draws, seed):
+    """As many of each class as round to the fraction, at least one, smallest first."""
+    rows = []
+    for draw in range(draws):
+        key = np.array([seed, draw], np.uint64)
+        bits = np.random.Philox(key=key).random_raw(len(labels)).tolist()
+        row = []
+        for c in sorted(set(labels.tolist())):
+            members = np.flatnonzero(labels == c).tolist()
+            share = max(1, int(fraction * len(members) + 0.5))
+            row += sorted(members, key=bits.__getitem__)[:share]
+        rows.append(row)
+    return np.array(rows)
+
+
 def rank_me(z):
     """Garrido et al. 2023, equations 1 and 2, without their epsilon."""
     s = np.linalg.svd(np.asarray(z, np.float64), compute_uv=False)

@@ -11,10 +11,11 @@ from PIL import Image
 
 from rl_jax import data, networks, report, train
 from rl_jax.augment import presets as augmentations
+from rl_jax.errors import UsageError
 from rl_jax.run import evaluation, load, measures, pretrain, summary
 from rl_jax.run import recipe as recipes
 from rl_jax.run.load import Run
-from rl_jax.run.split import columns, rows_of, split
+from rl_jax.run.split import columns, rows_of, shares_of, split
 
 
 def source(labels, *, held_out=None, side=4):
@@ -79,6 +80,20 @@ def test_columns_follow_the_classes_that_occur(labels, shares):
     assert found.shares == shares
     assert (found.reason is None) == bool(shares)
     assert bool(found.notes) == (bool(shares) and 10 not in shares)
+
+
+def test_parts_of_the_labels_are_columns_of_any_data():
+    shares = shares_of(["1", "50", "1%", "10%", "1%"])
+    assert shares == (1, 50, 0.01, 0.1, None)
+    found = columns(np.arange(60) % 3, np.arange(3), shares=shares)
+    assert found.shares == [1, 0.01, 0.1, None]
+    assert [note[:30] for note in found.notes] == ["no column of 50 labels per cla"]
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "1.5", "0%", "101%", "nan%", "%", "all"])
+def test_labels_that_are_no_number_and_no_part_are_refused(word):
+    with pytest.raises(UsageError, match=f"as 1%, got '{word}'"):
+        shares_of(["10", word])
 
 
 @pytest.mark.parametrize(

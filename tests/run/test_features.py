@@ -196,6 +196,25 @@ def test_the_command_evaluates_features(tmp_path, capsys):
     assert (tmp_path / "f.eval" / "report.html").exists()
 
 
+def test_parts_of_the_labels_are_columns_of_the_table(tmp_path, capsys):
+    """1 % of 32 labels is one of each class, 10 % are three; the page has both."""
+    path = saved(tmp_path / "f.npz", **arrays(noise=1.5))
+    flags = ["--labels", "1", "1%", "10%", "--skip", *SECTIONS]
+    main(["evaluate", "--features", str(path), *flags])
+    said = capsys.readouterr().out
+    assert "1, 1%, 10%, all labels per class (% of them)" in said
+    record = json.loads((tmp_path / "f.eval" / "evaluation.json").read_text())
+    assert record["labels_per_class"] == ["1", "1%", "10%", "all"]
+    h = record["table"][0]
+    for kind in ("probe", "knn"):
+        # One of each class is what a hundredth rounds up to, and of the same draws.
+        assert h[kind]["1%"] == h[kind]["1"]
+        assert h[kind]["1%"]["mean"] < h[kind]["10%"]["mean"]
+        assert h[kind]["10%"]["draws"] == 10
+    page = (tmp_path / "f.eval" / "report.html").read_text()
+    assert ">10%<" in page
+
+
 def test_help_names_every_section(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["evaluate", "--help"])
@@ -210,6 +229,7 @@ def test_help_names_every_section(capsys):
         ([], "name the folder of at least one run, or --features FILE.npz"),
         (["--features", "none.npz"], "none.npz does not exist"),
         (["--features", "a.npz", "--skip", "speed"], "no section 'speed'; there are:"),
+        (["--features", "a.npz", "--labels", "some"], "as 1%, got 'some'"),
     ],
 )
 def test_the_command_refuses(argv, words, capsys):

@@ -122,7 +122,10 @@ def error_of(x, atoms, positive):
 @pytest.mark.filterwarnings("ignore:Objective did not converge")
 @pytest.mark.parametrize("positive", [True, False])
 def test_error_is_that_of_scikit_learn(positive):
-    """Within 1 %, or below: both end in one of many local minima."""
+    """Within 1 % either way, at the planted atoms, of signed codes and of positive.
+
+    Both end in one of many local minima; of the planted ones both find the lowest.
+    """
     planted, x = reference.planted(
         0, count=600, dim=10, atoms=14, on=2, signed=not positive
     )
@@ -144,9 +147,7 @@ def test_error_is_that_of_scikit_learn(positive):
     error, atoms = restarts(x, atoms=14, positive=positive)
     matched = reference.matched_cosine(planted, atoms, signed=not positive)
     print(f"{error:.4f}, scikit-learn {theirs:.4f}; cosine {matched.mean():.4f}")
-    assert error <= 1.01 * theirs
-    if positive:
-        assert error >= 0.99 * theirs
+    np.testing.assert_allclose(error, theirs, rtol=0.01)
     assert matched.mean() > 0.98
 
 

@@ -53,6 +53,101 @@ def test_lars(decay):
         np.testing.assert_allclose(found[name], params[name], rtol=1e-5, err_msg=name)
 
 
+# In float64, with the kernel's gradient against its decay in the second step.
+LARS_FORMS = {
+    "simclr": ({}, False),
+    "paper": ({"form": "paper"}, False),
+    "bolts": ({"form": "bolts"}, True),
+    "clipped": ({"form": "bolts", "clip_lr": True, "trust_coefficient": 0.02}, True),
+}
+
+
+def lars_by_hand(form, *, decay, warmup, trust=1e-3, peak=0.3):
+    """Three steps of a form of LARS: the params after each."""
+    params = {k: v.copy() for k, v in PARAMS.items()}
+    velocity = {k: np.zeros_like(v) for k, v in PARAMS.items()}
+    trace = []
+    for step, g in enumerate(GRADS):
+        now = peak * step / warmup if step < warmup else rate(step - warmup, peak, 8)
+        w, kernel = params["kernel"], g["kernel"]
+        u = kernel + decay * w
+        if form == "simclr":
+            below = np.linalg.norm(u)
+        else:
+            below = np.linalg.norm(kernel) + decay * np.linalg.norm(w)
+        r = trust * np.linalg.norm(w) / below
+        if form == "clipped":
+            r = min(r / now, 1) if now else 1
+        for name, direction in (("kernel", r * u), ("bias", g["bias"])):
+            if LARS_FORMS[form][1]:
+                velocity[name] = 0.9 * velocity[name] + direction
+                params[name] = params[name] - now * velocity[name]
+            else:
+                velocity[name] = 0.9 * velocity[name] - now * direction
+                params[name] = params[name] + velocity[name]
+        trace.append({k: v.copy() for k, v in params.items()})
+    return trace
+
+
+@pytest.mark.parametrize("form", LARS_FORMS)
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_forms_of_lars(form, decay):
+    """Three steps with warm-up, in which the forms go apart."""
+    options = LARS_FORMS[form][0]
+    optimizer = train.lars(
+        total_steps=10,
+        warmup_steps=2,
+        learning_rate=0.3,
+        weight_decay=decay,
+        **options,
+    )
+    trust = options.get("trust_coefficient", 1e-3)
+    expected = lars_by_hand(form, decay=decay, warmup=2, trust=trust)
+    with jax.enable_x64(True):
+        params = jax.tree.map(jnp.asarray, PARAMS)
+        state = optimizer.init(params)
+        for g, target in zip(GRADS, expected, strict=True):
+            updates, state = optimizer.update(
+                jax.tree.map(jnp.asarray, g), state, params
+            )
+            params = optax.apply_updates(params, updates)
+            for name in params:
+                np.testing.assert_allclose(
+                    params[name], target[name], rtol=1e-7, err_msg=name
+                )
+    for other in set(LARS_FORMS) - {form}:
+        apart = lars_by_hand(other, decay=decay, warmup=2, trust=trust)[-1]["kernel"]
+        same = {form, other} == {"simclr", "paper"} and not decay
+        # Without decay the two are one formula; all others have gone apart.
+        assert np.allclose(params["kernel"], apart, rtol=1e-6) == same
+
+
+def test_a_gradient_against_the_decay():
+    """The factor of the paper stays small where that of SimCLR grows."""
+    params = {"kernel": jnp.full((3, 2), 0.5)}
+    grads = {"kernel": jnp.full((3, 2), -0.9)}
+    moved = {}
+    for form in ("simclr", "paper"):
+        optimizer = train.lars(total_steps=10, weight_decay=1.6, form=form)
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        moved[form] = float(jnp.linalg.norm(updates["kernel"]))
+    # |g + λw| is 0.1 a number, |g| + λ|w| 1.7; the direction is the same.
+    assert moved["simclr"] / moved["paper"] == pytest.approx(17, rel=1e-4)
+
+
+@pytest.mark.parametrize("form", ["simclr", "paper", "bolts"])
+def test_kernels_and_gradients_of_zeros_stay_finite(form):
+    """The factor is 1 where it would be 0/0 or 0; λw alone has one of SimCLR's form."""
+    adapted = 1e-3 * 0.5 if form == "simclr" else 1e-6 * 0.5
+    for w, g, moved in ((0.0, 0.3, 0.3), (0.5, 0.0, adapted), (0.0, 0.0, 0.0)):
+        params = {"kernel": jnp.full((3, 2), w)}
+        optimizer = train.lars(total_steps=10, form=form)
+        updates, _ = optimizer.update(
+            {"kernel": jnp.full((3, 2), g)}, optimizer.init(params), params
+        )
+        np.testing.assert_allclose(updates["kernel"], -0.3 * moved, rtol=1e-5)
+
+
 def test_sgd():
     found = run(
         train.sgd(total_steps=10, batch_size=128, learning_rate=0.2, weight_decay=0.1)
@@ -111,6 +206,11 @@ def test_refuses_bad_rates():
         (lambda: train.adamw(total_steps=0), "adamw: total_steps must be >= 1"),
         (lambda: train.sgd(total_steps=9, momentum=math.nan), r"in \[0, 1\), got nan"),
         (lambda: train.lars(total_steps=9, weight_decay=-1), "weight_decay must be >="),
+        (lambda: train.lars(total_steps=9, form="apex"), "simclr, paper or bolts, got"),
+        (
+            lambda: train.lars(total_steps=9, form="paper", clip_lr=True),
+            "clip_lr is of form bolts, .* got form 'paper'",
+        ),
         (
             lambda: train.lars(total_steps=9, trust_coefficient=math.inf),
             "trust_coefficient must be >= 0 and finite, got inf",

@@ -15,15 +15,17 @@ Predictions = dict[str, np.ndarray]
 """`probe:NAME:SHARE` and `knn:NAME:SHARE`: int [draws, m], places among the classes."""
 
 
-def share_name(per_class: int | None) -> str:
-    """What a column of so many labels per class is called."""
-    return "all" if per_class is None else str(per_class)
+def share_name(share: int | float | None) -> str:
+    """What a column of so many labels per class, or that part of them, is called."""
+    if share is None:
+        return "all"
+    return f"{100 * share:g}%" if isinstance(share, float) else str(share)
 
 
 def table(
     study: Study,
     readings: dict[str, Reading],
-    shares: Sequence[int | None],
+    shares: Sequence[int | float | None],
     *,
     poll: Callable[[], None],
 ) -> tuple[list[dict[str, Any]], Predictions]:
@@ -32,7 +34,7 @@ def table(
     Args:
       study: with labels.
       readings: of its representations, the probes with all labels.
-      shares: labels per class; None: all.
+      shares: labels per class; a float: that part of each class; None: all.
       poll: called between representations; may raise to stop.
 
     Returns:
@@ -135,13 +137,15 @@ def _said(found) -> str:
     return ""
 
 
-def _probe(reading: Reading, share: int | None) -> np.ndarray:
+def _probe(reading: Reading, share: int | float | None) -> np.ndarray:
     if share is None:
         return reading.logits.argmax(1)[None]
     rows = reading.rows
-    probe = evaluate.fit_probe(
-        rows.fit, rows.fit_labels, labels_per_class=share, draws=DRAWS
-    )
+    train = (rows.fit, rows.fit_labels)
+    if isinstance(share, float):
+        probe = evaluate.fit_probe(*train, label_fraction=share, draws=DRAWS)
+    else:
+        probe = evaluate.fit_probe(*train, labels_per_class=share, draws=DRAWS)
     scored = rows.scored.astype(np.float32)
     # One draw at a time: with many classes their logits are large.
     return np.stack(
@@ -152,10 +156,12 @@ def _probe(reading: Reading, share: int | None) -> np.ndarray:
     )
 
 
-def _knn(reading: Reading, share: int | None) -> np.ndarray:
+def _knn(reading: Reading, share: int | float | None) -> np.ndarray:
     rows = reading.rows
     if share is None:
         draws = np.arange(len(rows.fit))[None]
+    elif isinstance(share, float):
+        draws = evaluate.fraction_draws(rows.fit_labels, share, DRAWS, 0)
     else:
         draws = evaluate.label_draws(rows.fit_labels, share, DRAWS, 0)
     return np.stack(

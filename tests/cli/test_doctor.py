@@ -1,0 +1,55 @@
+"""`rl-jax doctor`: a sound machine passes, one whose loss is wrong does not."""
+
+import jax
+import numpy as np
+import pytest
+
+from rl_jax import losses
+from rl_jax.cli import main
+from rl_jax.cli.doctor import loss_error
+
+RIGHT = losses.nt_xent
+
+
+def wrong_value(a, b, **options):
+    return 1.001 * RIGHT(a, b, **options)
+
+
+def wrong_gradient(a, b, **options):
+    """The value is right; candidates get no gradient, as keys that are not gathered."""
+    return RIGHT(a, jax.lax.stop_gradient(b), **options)
+
+
+def not_finite(a, b, **options):
+    return RIGHT(a, b, **options) * np.nan
+
+
+def test_a_sound_machine_passes(capsys, tmp_path):
+    main(["doctor", "--path", str(tmp_path)])
+    printed, error = capsys.readouterr()
+    assert error == ""
+    lines = {line[:18].strip(): line[18:] for line in printed.splitlines()}
+    assert {"jax", "jaxlib", "decode", "Hopper kernels"} <= set(lines)
+    assert lines["jax"] == jax.__version__
+    assert str(tmp_path) in lines["free disk"]
+    assert lines["nt_xent"].endswith(" relative error against float64")
+    assert float(lines["nt_xent"].split()[0]) < 1e-5
+
+
+@pytest.mark.parametrize("loss", [wrong_value, wrong_gradient, not_finite])
+def test_a_wrong_loss_ends_with_1(capsys, monkeypatch, tmp_path, loss):
+    """After the versions are printed, which say where to look."""
+    monkeypatch.setattr(losses, "nt_xent", loss)
+    with pytest.raises(SystemExit) as stopped:
+        main(["doctor", "--path", str(tmp_path)])
+    printed, error = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert error.startswith("rl-jax: nt_xent is off by ")
+    assert "expected below 1e-5; check the jax and jaxlib versions above" in error
+    assert error.count("\n") == 1
+    assert f"jaxlib            {jax.lib.__version__}" in printed
+
+
+def test_the_self_test_measures_what_is_wrong(monkeypatch):
+    monkeypatch.setattr(losses, "nt_xent", wrong_value)
+    assert loss_error() == pytest.approx(1e-3, rel=0.05)
