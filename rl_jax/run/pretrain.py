@@ -5,6 +5,7 @@ and once trained `evaluation.json` and `report.html`.
 """
 
 import contextlib
+import functools
 import pathlib
 import shlex
 from collections.abc import Callable
@@ -75,11 +76,17 @@ def start(
         return _train(recipe, parts, folder, sinks=sinks, dims=dims)
 
 
-def resume(folder: pathlib.Path) -> TrainState:
+def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
     """Continues the run in a folder from its newest sound checkpoint.
 
+    Args:
+      folder: of the run.
+      allow_changes: go on with `run.json` as it is, also where the checkpoint was made
+        with other values.
+
     Returns and raises as `start`; a finished run returns at once. CheckpointError also
-    when checkpoints exist and none is sound, UsageError also when the data has changed.
+    when checkpoints exist and none is sound, UsageError also when the data or the
+    recipe has changed.
     """
     recipe, notes = recipes.read(folder / "run.json")
     source = datasets.build(recipe.data)
@@ -96,7 +103,23 @@ def resume(folder: pathlib.Path) -> TrainState:
         parts = parts._replace(source=source)
         sinks = tuple(notes.get("sinks", ()))
         dims = notes.get("dims", {})
-        return _train(recipe, parts, folder, sinks=sinks, dims=dims, resumed=True)
+        allowed = {"resumed": True, "allow_changes": allow_changes}
+        return _train(recipe, parts, folder, sinks=sinks, dims=dims, **allowed)
+
+
+def _check_same(
+    recipe: Recipe, folder: pathlib.Path, step: int, notes: dict[str, Any] | None
+) -> None:
+    """Refuses a checkpoint that was made with another recipe."""
+    # Those of before a checkpoint held its recipe are taken as they are.
+    changed = recipes.differences(notes, recipe) if notes is not None else []
+    if changed:
+        raise UsageError(
+            f"{folder / 'run.json'} is not what checkpoint {step} was made with: "
+            f"{'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''}; put that "
+            "back, or go on as it is now with: rl-jax resume "
+            f"{shlex.quote(str(folder))} --allow-changes"
+        )
 
 
 def _check_new(folder: pathlib.Path) -> None:
@@ -134,13 +157,20 @@ def _train(
     sinks: tuple[str, ...],
     dims: dict[str, int],
     resumed: bool = False,
+    allow_changes: bool = False,
 ) -> TrainState:
     hint = f"rl-jax resume {shlex.quote(str(folder))}"
     metrics_path = folder / "metrics.jsonl"
     watch, last = Watch(recipe.steps, dims), {}
+    same = functools.partial(_check_same, recipe, folder)
     with Console(recipe.steps) as console, Interrupts(hint) as interrupts:
         init = initial(recipe, parts)
-        with train.Checkpoints(folder / "checkpoints", say=console.say) as checkpoints:
+        with train.Checkpoints(
+            folder / "checkpoints",
+            say=console.say,
+            notes=recipes.noted(recipe),
+            check=None if allow_changes else same,
+        ) as checkpoints:
             state = None
             if resumed:
                 target = train.restore_target(init, train.data_mesh())
