@@ -33,6 +33,7 @@ def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None
             raise UsageError(f"{name} must be at least 1, got {getattr(recipe, name)}")
     if recipe.steps >= 2**31:
         raise UsageError(f"steps must be below 2^31, got {recipe.steps}")
+    train.check_policy(recipe.on_nonfinite, recipe.nonfinite_limit)
     train.check_seed(recipe.seed)
     data.steps_per_epoch(source.size, recipe.batch_size)
     mesh = train.data_mesh() if mesh is None else mesh

@@ -1,7 +1,8 @@
 """A training run in a folder: started, continued, and safe to kill at any moment.
 
 The folder holds `run.json` (the recipe), `checkpoints/`, `metrics.jsonl`, `views.png`,
-and once trained `evaluation.json` and `report.html`.
+once trained `evaluation.json` and `report.html`, and where steps were not finite
+`nonfinite-STEP.npz`, the ids of the first batch.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rl_jax import data, train
+from rl_jax import data, files, train
 from rl_jax.errors import UsageError
 from rl_jax.run import datasets
 from rl_jax.run import recipe as recipes
@@ -211,6 +212,9 @@ def _train(
                     checkpoint_every=recipe.checkpoint_every,
                     before_save=sink.sync,
                     stop=interrupts.requested,
+                    on_nonfinite=recipe.on_nonfinite,
+                    nonfinite_limit=recipe.nonfinite_limit,
+                    on_lost=functools.partial(_keep_lost, folder, console.say),
                 )
             checkpoints.finish()
         step = int(train.fetch(state.step))
@@ -220,6 +224,25 @@ def _train(
             console.say(f"after {step} steps: {said}")
         sink.check()
         return state
+
+
+MOST_KEPT = 20
+"""Files of steps that were not finite, at most so many in a folder."""
+
+
+def _keep_lost(
+    folder: pathlib.Path, say: Callable[[str], None], lost: train.LostSteps
+) -> None:
+    """Says what was lost, and writes the ids of the first batch."""
+    path, where = folder / f"nonfinite-{lost.step}.npz", ""
+    if len(list(folder.glob("nonfinite-*.npz"))) < MOST_KEPT:
+        try:
+            with files.replacing(path) as file:
+                np.savez(file, step=lost.step, index=lost.index)
+            where = f"; the ids of its examples are in {path}"
+        except OSError as error:
+            where = f"; {path.name} not written: {error.strerror or error}"
+    say(f"warning: {lost}{where}")
 
 
 def _picture(

@@ -76,6 +76,8 @@ class Recipe(NamedTuple):
       seed: of initialisation, order and noise.
       probe: train an online linear probe where there are labels.
       log_every, checkpoint_every: in steps.
+      on_nonfinite, nonfinite_limit: what a step that is not finite leads to, as `fit`
+        takes them.
     """
 
     data: Spec
@@ -89,6 +91,8 @@ class Recipe(NamedTuple):
     probe: bool
     log_every: int
     checkpoint_every: int
+    on_nonfinite: str = "halt"
+    nonfinite_limit: int = 10
 
 
 class Parts(NamedTuple):
@@ -334,10 +338,10 @@ def noted(recipe: Recipe) -> dict[str, Any]:
 
 
 DECIDES_NOTHING = (
-    *("log_every", "checkpoint_every"),
+    *("log_every", "checkpoint_every", "on_nonfinite", "nonfinite_limit"),
     *(f"data.arguments.{name}" for name in ("path", "captions")),
 )
-"""What may change within a run: how often it says and saves, where its data lie."""
+"""What may change within a run: when it says, saves, gives up; where its data lie."""
 
 
 def differences(before: dict[str, Any], recipe: Recipe) -> list[str]:

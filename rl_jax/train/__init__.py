@@ -13,6 +13,7 @@ from rl_jax.train.loop import (
     scanned_steps,
 )
 from rl_jax.train.metrics import CLOCK, MetricsFile, keep_rows, read_rows
+from rl_jax.train.nonfinite import POLICIES, LostSteps, check_policy
 from rl_jax.train.optimizers import adamw, lars, scale_learning_rate, sgd
 from rl_jax.train.sharding import check_batch_size, data_mesh
 from rl_jax.train.sinks import Sinks, check_sinks, open_sinks
@@ -22,11 +23,14 @@ __all__ = [
     "CLOCK",
     "Checkpoints",
     "Flops",
+    "LostSteps",
     "MetricsFile",
+    "POLICIES",
     "PlannedStep",
     "adamw",
     "Sinks",
     "check_batch_size",
+    "check_policy",
     "check_seed",
     "check_sinks",
     "count_flops",
