@@ -1,10 +1,14 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and files of others read without trust."""
 
 import contextlib
+import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+MAX_BYTES = 200 * 2**20
+"""The most that is read of a file of text."""
 
 
 @contextlib.contextmanager
@@ -43,3 +47,34 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file of UTF-8 whole, as `replacing` does."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def read_text(path: pathlib.Path) -> str:
+    """The text of a file of bearable size; what is no UTF-8 in it is replaced.
+
+    Raises:
+      OSError: when it is not there or cannot be read.
+      ValueError: when it has more than `MAX_BYTES`, which are not read.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise ValueError(
+                f"it has {size / 2**20:.0f} MB, at most {MAX_BYTES / 2**20:.0f} MB are "
+                "read"
+            )
+        return file.read(MAX_BYTES).decode(errors="replace")
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+      OSError: when it is not there or cannot be read.
+      ValueError: when it is too large, no JSON, or nested too deeply.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

@@ -4,9 +4,9 @@ import argparse
 import inspect
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from rl_jax import data
+from rl_jax import data, train
 from rl_jax.cli import options
 from rl_jax.errors import UsageError
 from rl_jax.run import datasets, presets
@@ -186,6 +186,8 @@ def _command(method, name, spec, preset, factories, more, doc):
         "evaluate": (bool, True),
         "log_every": (int, preset.log_every),
         "checkpoint_every": (int, preset.checkpoint_every),
+        "on_nonfinite": (Literal[train.POLICIES], train.POLICIES[0]),
+        "nonfinite_limit": (int, recipes.Recipe._field_defaults["nonfinite_limit"]),
         "tensorboard": (bool, False),
         "wandb": (bool, False),
         "distributed": (bool, False),
@@ -229,6 +231,9 @@ Args:
   evaluate: evaluate and write the page when trained.
   log_every: steps between rows of metrics.
   checkpoint_every: steps between checkpoints.
+  on_nonfinite: where a loss, gradient or update is NaN or infinite, "halt" ends the
+    run, "skip" goes on without that update; either way it changes nothing.
+  nonfinite_limit: so many such steps in a row end the run in any case.
   tensorboard: write TensorBoard files too (pip install 'rl-jax[tb]').
   wandb: log to Weights & Biases too (pip install 'rl-jax[wandb]').
   distributed: train with the other processes of a job of Slurm, Open MPI, Kubernetes or
@@ -246,7 +251,7 @@ def _recipe(data: Spec, parts: Sequence[str], flags: dict[str, Any]) -> Recipe:
     run = {
         name: flags[name]
         for name in ("steps", "batch_size", "seed", "probe", "log_every",
-                     "checkpoint_every")
+                     "checkpoint_every", "on_nonfinite", "nonfinite_limit")
     }  # fmt: skip
     chosen = {part: flags[f"{part}_options"] for part in parts}
     return Recipe(

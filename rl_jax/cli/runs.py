@@ -53,12 +53,19 @@ def _quiet(line: str) -> None:
 def resume(argv: Sequence[str]) -> None:
     """Continues a run, then evaluates it and writes its page."""
 
-    def command(run: Run, evaluate: bool = True, distributed: bool = False) -> None:
+    def command(
+        run: Run,
+        evaluate: bool = True,
+        allow_changes: bool = False,
+        distributed: bool = False,
+    ) -> None:
         """Continues a run from its newest sound checkpoint, bit for bit.
 
         Args:
           run: folder of the run.
           evaluate: evaluate when trained.
+          allow_changes: go on although run.json was edited since the checkpoint, as to
+            train for more steps.
           distributed: with the other processes of a job, as `pretrain` does.
         """
         from rl_jax import train
@@ -67,7 +74,7 @@ def resume(argv: Sequence[str]) -> None:
         enable_compilation_cache()
         if distributed:
             train.join()
-        pretrain.resume(run)
+        pretrain.resume(run, allow_changes=allow_changes)
         finish(run, evaluate=evaluate)
 
     options.parse(command, prog="rl-jax resume", argv=argv)

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rl_jax import files
 from rl_jax.errors import UsageError
 from rl_jax.report.sections import Section, finite, sections
 
 FORMAT = 2  # of run.json and of evaluation.json
-MAX_BYTES = 200 * 2**20
 MAX_PICTURE = 20 * 2**20
 _BAD_ARCHIVE = (
     *(OSError, ValueError, LookupError, MemoryError, EOFError, RuntimeError),
@@ -165,28 +165,24 @@ def names(folders: Sequence[pathlib.Path]) -> list[str]:
 
 def _text(path: pathlib.Path) -> str | None:
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UsageError(
-                f"{path} has {size / 2**20:.0f} MB, a page reads at most "
-                f"{MAX_BYTES / 2**20:.0f} MB; move it away or shorten it"
-            )
-        return path.read_bytes().decode(errors="replace")
+        return files.read_text(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}; move it away or shorten it") from None
 
 
 def _json(path: pathlib.Path) -> dict[str, Any] | None:
-    text = _text(path)
-    if text is None:
-        return None
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise UsageError(f"{path} is not JSON: {reason}; restore it") from None
+        content = files.read_json(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}; restore it") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds no JSON object; expected what rl-jax wrote")
     version = content.get("format", FORMAT)
@@ -305,7 +301,7 @@ def _figures(path: pathlib.Path) -> Figures | None:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
+        if size > files.MAX_BYTES:
             raise _broken(path, f"{size / 2**20:.0f} MB of arrays, too many")
         with np.load(path, allow_pickle=False) as arrays:
             found = Figures(*(arrays[name] for name in Figures._fields))

@@ -33,6 +33,7 @@ def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None
             raise UsageError(f"{name} must be at least 1, got {getattr(recipe, name)}")
     if recipe.steps >= 2**31:
         raise UsageError(f"steps must be below 2^31, got {recipe.steps}")
+    train.check_policy(recipe.on_nonfinite, recipe.nonfinite_limit)
     train.check_seed(recipe.seed)
     data.steps_per_epoch(source.size, recipe.batch_size)
     mesh = train.data_mesh() if mesh is None else mesh
@@ -113,11 +114,20 @@ def data_change(
       notes: of `run.json`; runs of before fingerprints have no `data` among them.
       source: the data as it is now.
       held_out: whether a difference of the held-out part counts.
+
+    Raises:
+      UsageError: where the notes say nothing that can be read.
     """
     before = notes.get("data")
     if not before:
         return None
-    return data.difference(before, data.fingerprint(source), held_out=held_out)
+    now = data.fingerprint(source)
+    try:
+        return data.difference(before, now, held_out=held_out)
+    except (LookupError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"run.json cannot be read as a run: its data: {error!r}; restore it"
+        ) from None
 
 
 def output_file(name: str, path: pathlib.Path) -> None:

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from rl_jax import __version__
+from rl_jax import __version__, files
 from rl_jax.run.measures import SECTIONS
 
 
@@ -49,7 +49,7 @@ def with_earlier(
 def _read(path: pathlib.Path) -> dict[str, Any]:
     """What the earlier record has to lend; {} where there is none that can be read."""
     try:
-        content = json.loads(path.read_text())
+        content = files.read_json(path)
         return {
             "origin": content["origin"],
             "sections": dict(content["sections"]),

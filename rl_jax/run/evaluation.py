@@ -258,7 +258,7 @@ def write(
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
     """What `evaluate_run` wrote."""
-    return json.loads((folder / "evaluation.json").read_text())
+    return files.read_json(folder / "evaluation.json")
 
 
 def _draw(folder, run: Run, study: Study, part: Part, result) -> None:

@@ -177,7 +177,7 @@ def plan(
 
 def _memory(step: train.PlannedStep, compiled) -> Memory:
     stats = compiled.memory_analysis()
-    arguments = (step.state, step.skipped, step.held, step.inputs)
+    arguments = (step.state, step.lost, step.held, step.inputs)
     used = jax.tree.leaves(compiled.input_shardings[0], is_leaf=lambda s: s is None)
     # An argument nothing depends on is no argument of the compiled step.
     unused = sum(
@@ -191,7 +191,7 @@ def _memory(step: train.PlannedStep, compiled) -> Memory:
         + stats.temp_size_in_bytes
         - stats.alias_size_in_bytes
     )
-    counters = (step.state.step, step.state.rng, step.skipped)
+    counters = (step.state.step, step.state.rng, step.lost)
     parameters, optimizer, method, held, batch = map(
         _bytes,
         (

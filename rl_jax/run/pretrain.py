@@ -1,10 +1,12 @@
 """A training run in a folder: started, continued, and safe to kill at any moment.
 
 The folder holds `run.json` (the recipe), `checkpoints/`, `metrics.jsonl`, `views.png`,
-and once trained `evaluation.json` and `report.html`.
+once trained `evaluation.json` and `report.html`, and where steps were not finite
+`nonfinite-STEP.npz`, the ids of the first batch.
 """
 
 import contextlib
+import functools
 import pathlib
 import shlex
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rl_jax import data, train
+from rl_jax import data, files, train
 from rl_jax.errors import Stopped, UsageError
 from rl_jax.run import datasets
 from rl_jax.run import recipe as recipes
@@ -81,11 +83,17 @@ def start(
         return _train(recipe, parts, folder, sinks=sinks, dims=dims)
 
 
-def resume(folder: pathlib.Path) -> TrainState:
+def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
     """Continues the run in a folder from its newest sound checkpoint.
 
+    Args:
+      folder: of the run.
+      allow_changes: go on with `run.json` as it is, also where the checkpoint was made
+        with other values.
+
     Returns and raises as `start`; a finished run returns at once. CheckpointError also
-    when checkpoints exist and none is sound, UsageError also when the data has changed.
+    when checkpoints exist and none is sound, UsageError also when the data or the
+    recipe has changed.
     """
     with contextlib.ExitStack() as stack:
         with train.together():
@@ -105,7 +113,23 @@ def resume(folder: pathlib.Path) -> TrainState:
             parts = parts._replace(source=source)
         sinks = tuple(notes.get("sinks", ()))
         dims = notes.get("dims", {})
-        return _train(recipe, parts, folder, sinks=sinks, dims=dims, resumed=True)
+        allowed = {"resumed": True, "allow_changes": allow_changes}
+        return _train(recipe, parts, folder, sinks=sinks, dims=dims, **allowed)
+
+
+def _check_same(
+    recipe: Recipe, folder: pathlib.Path, step: int, notes: dict[str, Any] | None
+) -> None:
+    """Refuses a checkpoint that was made with another recipe."""
+    # Those of before a checkpoint held its recipe are taken as they are.
+    changed = recipes.differences(notes, recipe) if notes is not None else []
+    if changed:
+        raise UsageError(
+            f"{folder / 'run.json'} is not what checkpoint {step} was made with: "
+            f"{'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''}; put that "
+            "back, or go on as it is now with: rl-jax resume "
+            f"{shlex.quote(str(folder))} --allow-changes"
+        )
 
 
 def _check_new(folder: pathlib.Path) -> None:
@@ -143,17 +167,24 @@ def _train(
     sinks: tuple[str, ...],
     dims: dict[str, int],
     resumed: bool = False,
+    allow_changes: bool = False,
 ) -> TrainState:
     hint = f"rl-jax resume {shlex.quote(str(folder))}"
     metrics_path = folder / "metrics.jsonl"
     watch, last = Watch(recipe.steps, dims), {}
     writes = train.is_first()
+    same = functools.partial(_check_same, recipe, folder)
     with (
         Console(recipe.steps, quiet=not writes) as console,
         Interrupts(hint) as interrupts,
     ):
         init = initial(recipe, parts)
-        with train.Checkpoints(folder / "checkpoints", say=console.say) as checkpoints:
+        with train.Checkpoints(
+            folder / "checkpoints",
+            say=console.say,
+            notes=recipes.noted(recipe),
+            check=None if allow_changes else same,
+        ) as checkpoints:
             state = None
             if resumed:
                 target = train.restore_target(init, train.data_mesh())
@@ -174,6 +205,7 @@ def _train(
                 _picture(picture, recipe, parts, console.say)
             opened = train.open_sinks(metrics_path, sinks, say=console.say)
             with opened if writes else contextlib.nullcontext(train.NO_SINKS) as sink:
+                keep = functools.partial(_keep_lost, folder, console.say)
 
                 def on_log(row: dict[str, Any]) -> None:
                     sink.write(row)
@@ -197,6 +229,9 @@ def _train(
                     checkpoint_every=recipe.checkpoint_every,
                     before_save=sink.sync,
                     stop=interrupts.requested,
+                    on_nonfinite=recipe.on_nonfinite,
+                    nonfinite_limit=recipe.nonfinite_limit,
+                    on_lost=keep if writes else None,
                 )
             checkpoints.finish()
         step = int(train.fetch(state.step))
@@ -212,6 +247,25 @@ def _train(
             console.say(f"after {step} steps: {said}")
         sink.check()
         return state
+
+
+MOST_KEPT = 20
+"""Files of steps that were not finite, at most so many in a folder."""
+
+
+def _keep_lost(
+    folder: pathlib.Path, say: Callable[[str], None], lost: train.LostSteps
+) -> None:
+    """Says what was lost, and writes the ids of the first batch."""
+    path, where = folder / f"nonfinite-{lost.step}.npz", ""
+    if len(list(folder.glob("nonfinite-*.npz"))) < MOST_KEPT:
+        try:
+            with files.replacing(path) as file:
+                np.savez(file, step=lost.step, index=lost.index)
+            where = f"; the ids of its examples are in {path}"
+        except OSError as error:
+            where = f"; {path.name} not written: {error.strerror or error}"
+    say(f"warning: {lost}{where}")
 
 
 def _picture(

@@ -6,6 +6,7 @@ report rebuild the run by calling the same factories with the same arguments.
 
 import inspect
 import json
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -75,6 +76,8 @@ class Recipe(NamedTuple):
       seed: of initialisation, order and noise.
       probe: train an online linear probe where there are labels.
       log_every, checkpoint_every: in steps.
+      on_nonfinite, nonfinite_limit: what a step that is not finite leads to, as `fit`
+        takes them.
     """
 
     data: Spec
@@ -88,6 +91,8 @@ class Recipe(NamedTuple):
     probe: bool
     log_every: int
     checkpoint_every: int
+    on_nonfinite: str = "halt"
+    nonfinite_limit: int = 10
 
 
 class Parts(NamedTuple):
@@ -116,16 +121,16 @@ def call(factory: Callable, *parts, **arguments) -> Any:
     """What the factory makes of its arguments.
 
     Raises:
-      UsageError: for arguments it does not have, or lacks, as a run of another version
-        may hold them.
+      UsageError: for arguments it does not have, or lacks, or of another type, as a run
+        of another version or an edited one may hold them.
     """
     try:
         inspect.signature(factory).bind(*parts, **arguments)
+        return factory(*parts, **arguments)
     except TypeError as error:
         raise UsageError(
             f"{factory.__name__}: {error}; use the version of rl_jax in run.json"
         ) from None
-    return factory(*parts, **arguments)
 
 
 def resolve(factory: Callable, **arguments) -> Spec:
@@ -276,28 +281,28 @@ def write(recipe: Recipe, path: pathlib.Path, **notes) -> None:
     files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+NOTES = {"data": dict, "dims": dict, "sinks": list}
+"""The notes beside a recipe that a run goes by, and what each is."""
+
+
 def read(path: pathlib.Path) -> tuple[Recipe, dict[str, Any]]:
     """The recipe in a file, and the notes beside it.
 
     Raises:
-      UsageError: when it is missing, not JSON, not a recipe, or of a newer format.
+      UsageError: when it is missing, too large, not JSON, not a recipe, or of a newer
+        format.
     """
     try:
-        content = json.loads(path.read_text())
+        content = files.read_json(path)
         if content["format"] > FORMAT:
             raise UsageError(
                 f"{path}: format {content['format']}, this version reads up to "
                 f"{FORMAT}; use a newer rl_jax"
             )
-        fields = content.pop("recipe")
-        if content["format"] == 1:
-            roles = ("encoder", "projector", "predictor")
-            nets = {role: fields.pop(role) for role in roles}
-            fields["networks"] = {role: net for role, net in nets.items() if net}
-        fields["networks"] = {k: _spec(v) for k, v in fields["networks"].items()}
-        for name in ("data", "augment", "method", "optimizer"):
-            fields[name] = _spec(fields[name])
-        return Recipe(**fields), content
+        for name, kind in NOTES.items():
+            if not isinstance(content.get(name, kind()), kind):
+                raise ValueError(f"its {name} is no {kind.__name__}")
+        return _parsed(content.pop("recipe"), content["format"]), content
     except OSError as error:
         raise UsageError(
             f"{path.parent} is not a run: no {path.name} there ({error.strerror}); "
@@ -309,9 +314,84 @@ def read(path: pathlib.Path) -> tuple[Recipe, dict[str, Any]]:
         raise UsageError(f"{path} cannot be read as a run: {error}") from None
 
 
+def _parsed(fields: dict[str, Any], version: int) -> Recipe:
+    """The recipe of its JSON, of any format so far."""
+    fields = dict(fields)
+    if version == 1:
+        roles = ("encoder", "projector", "predictor")
+        nets = {role: fields.pop(role) for role in roles}
+        fields["networks"] = {role: net for role, net in nets.items() if net}
+    fields["networks"] = {k: _spec(v) for k, v in fields["networks"].items()}
+    for name in ("data", "augment", "method", "optimizer"):
+        fields[name] = _spec(fields[name])
+    recipe = Recipe(**fields)
+    for name, kind in Recipe.__annotations__.items():
+        value = getattr(recipe, name)
+        if kind in (int, bool, str) and type(value) is not kind:
+            raise ValueError(f"{name} is {value!r}, expected {kind.__name__}")
+    return recipe
+
+
+def noted(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as each checkpoint of its run holds it, for `differences`."""
+    return {"format": FORMAT, "recipe": json.loads(json.dumps(as_json(recipe)))}
+
+
+DECIDES_NOTHING = (
+    *("log_every", "checkpoint_every", "on_nonfinite", "nonfinite_limit"),
+    *(f"data.arguments.{name}" for name in ("path", "captions")),
+)
+"""What may change within a run: when it says, saves, gives up; where its data lie."""
+
+
+def differences(before: dict[str, Any], recipe: Recipe) -> list[str]:
+    """What differs between two recipes: `method.arguments.temperature: 0.1 -> 0.2`.
+
+    Args:
+      before: what `noted` gave, of this version or an earlier one.
+      recipe: the one that is asked for.
+
+    Returns:
+      A line each, in order of names; without `DECIDES_NOTHING`.
+
+    Raises:
+      UsageError: for one of a newer format.
+    """
+    if before["format"] > FORMAT:
+        raise UsageError(f"it has recipe format {before['format']}; use a newer rl_jax")
+    one = _leaves(noted(_parsed(before["recipe"], before["format"]))["recipe"])
+    two = _leaves(noted(recipe)["recipe"])
+    return [
+        f"{name}: {one.get(name, 'nothing')} -> {two.get(name, 'nothing')}"
+        for name in sorted(one.keys() | two.keys())
+        if name not in DECIDES_NOTHING and one.get(name) != two.get(name)
+    ]
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    found = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = json.dumps(value)
+    return found
+
+
 def _spec(value: dict[str, Any]) -> Spec:
-    arguments = {name: _tuples(v) for name, v in value["arguments"].items()}
+    arguments = {name: _argument(v) for name, v in value["arguments"].items()}
     return Spec(value["factory"], arguments)
+
+
+def _argument(value: Any, depth: int = 4) -> Any:
+    """A value a factory takes: lists as tuples; none is so deep, or not finite."""
+    if isinstance(value, dict) or (isinstance(value, list) and not depth):
+        raise ValueError("an argument is nested too deeply")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"an argument is {value}, expected a finite number")
+    if isinstance(value, list):
+        return tuple(_argument(v, depth - 1) for v in value)
+    return value
 
 
 def as_json(recipe: Recipe) -> dict[str, Any]:
@@ -325,7 +405,3 @@ def as_json(recipe: Recipe) -> dict[str, Any]:
         return value
 
     return {name: plain(value) for name, value in recipe._asdict().items()}
-
-
-def _tuples(value):
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -14,7 +14,8 @@ from rl_jax.train.loop import (
     scanned_steps,
 )
 from rl_jax.train.metrics import CLOCK, MetricsFile, keep_rows, read_rows
-from rl_jax.train.optimizers import adamw, lars, scale_learning_rate, sgd
+from rl_jax.train.nonfinite import POLICIES, LostSteps, check_policy
+from rl_jax.train.optimizers import adamw, scale_learning_rate, sgd
 from rl_jax.train.processes import any_of, is_first, join, joined, together
 from rl_jax.train.sharding import check_batch_size, data_mesh
 from rl_jax.train.sinks import NO_SINKS, Sinks, check_sinks, open_sinks
@@ -24,13 +25,16 @@ __all__ = [
     "CLOCK",
     "Checkpoints",
     "Flops",
+    "LostSteps",
     "MetricsFile",
     "NO_SINKS",
+    "POLICIES",
     "PlannedStep",
     "Sinks",
     "adamw",
     "any_of",
     "check_batch_size",
+    "check_policy",
     "check_seed",
     "check_sinks",
     "count_flops",

@@ -10,6 +10,7 @@ import json
 import operator
 import pathlib
 import shutil
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rl_jax import files
 from rl_jax.errors import CheckpointError, RunError, UsageError
 from rl_jax.train import processes
 
@@ -78,6 +80,10 @@ def _layout(tree: chex.ArrayTree) -> dict[str, list]:
     return {jax.tree_util.keystr(p): [list(x.shape), str(x.dtype)] for p, x in leaves}
 
 
+def _checksum(notes: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(notes, sort_keys=True).encode())
+
+
 def _one_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
@@ -106,6 +112,9 @@ class Checkpoints:
       keep: how many of the newest are kept.
       say: called with one line where something has to be said.
       read_only: for readers beside a living run: nothing is renamed or removed.
+      notes: JSON that each checkpoint holds beside its arrays, as what made it.
+      check: called before a checkpoint is restored, with its step and its notes, None
+        where it has none; what it raises of `RunError` ends the restore.
     """
 
     def __init__(
@@ -115,6 +124,8 @@ class Checkpoints:
         keep: int = 3,
         say: Callable[[str], None] = print,
         read_only: bool = False,
+        notes: dict[str, Any] | None = None,
+        check: Callable[[int, dict[str, Any] | None], None] | None = None,
     ):
         self._directory = pathlib.Path(directory).absolute()
         if keep < 1:
@@ -122,6 +133,7 @@ class Checkpoints:
         self._keep = keep
         self._say = say
         self._read_only = read_only
+        self._notes, self._check = notes, check
         self._manager: Any = None
         self._failed: str | None = None
         self._bytes = 0
@@ -192,6 +204,8 @@ class Checkpoints:
             if processes.any_of(free < 1.2 * size):
                 raise OSError(f"{free / 1e6:.0f} MB free, {size / 1e6:.0f} MB needed")
             meta = {"format": FORMAT, "step": step, "leaves": fingerprint(state)}
+            if self._notes is not None:
+                meta |= {"notes": self._notes, "notes_sum": _checksum(self._notes)}
             self._open().save(
                 step,
                 args=ocp.args.Composite(
@@ -317,12 +331,17 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         folder = self._directory / str(step)
-        meta = json.loads((folder / "meta" / "metadata").read_text())
+        meta = files.read_json(folder / "meta" / "metadata")
         if meta["format"] > FORMAT:
             raise UsageError(
                 f"checkpoint {step} has format {meta['format']}, this version reads up "
                 f"to {FORMAT}: use a newer rl_jax"
             )
+        notes = meta.get("notes")
+        if notes is not None and _checksum(notes) != meta["notes_sum"]:
+            raise ValueError("the content of its notes has changed")
+        if self._check is not None:
+            self._check(step, notes)
         _check_layout(step, meta["leaves"], _layout(target))
         state = self._open().restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))

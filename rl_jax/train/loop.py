@@ -11,8 +11,8 @@ import optax
 from jax.sharding import Mesh
 
 from rl_jax import data
-from rl_jax.errors import NonFiniteError, UsageError, check_integer
-from rl_jax.train import processes, sharding
+from rl_jax.errors import UsageError, check_integer
+from rl_jax.train import nonfinite, processes, sharding
 from rl_jax.train.checkpoint import Checkpoints
 from rl_jax.train.feed import Feed, open_feed, planned_feed
 from rl_jax.train.step import init_train_state, train_step
@@ -86,14 +86,14 @@ class PlannedStep(NamedTuple):
     Attributes:
       traced: `traced.jaxpr`; `traced.lower().compile()` inside `jax.set_mesh(mesh)`.
       state: of the training.
-      skipped: the count of steps that were not finite.
+      lost: of the steps that were not finite.
       held: what the feed keeps on the device.
       inputs: what the steps get.
     """
 
     traced: jax.stages.Traced
     state: TrainState
-    skipped: Any
+    lost: Any
     held: Any
     inputs: Any
 
@@ -124,10 +124,14 @@ def plan_step(
     init = initial_state(
         source=source, seed=0, batch_size=batch_size, mesh=mesh, **pieces
     )
-    skipped = jax.ShapeDtypeStruct((), jnp.float32)
+    everywhere = sharding.replicated(mesh)
+    lost = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
+        nonfinite.none_lost(),
+    )
     with jax.set_mesh(mesh):
         state = restore_target(init, mesh)
-        arguments = (state, skipped, feed.held, feed.inputs(0, steps))
+        arguments = (state, lost, feed.held, feed.inputs(0, steps))
         traced = _compiled(feed, mesh, **pieces)(steps).trace(*arguments)
     return PlannedStep(traced, *arguments)
 
@@ -151,6 +155,9 @@ def fit(
     stop: Callable[[], bool] | None = None,
     steps_per_call: int | None = None,
     workers: int = 0,
+    on_nonfinite: str = "halt",
+    nonfinite_limit: int = 10,
+    on_lost: Callable[[nonfinite.LostSteps], None] | None = None,
 ) -> TrainState:
     """Trains `method` on `source`.
 
@@ -173,8 +180,8 @@ def fit(
       mesh: devices; None takes all.
       log_every: steps between calls of `on_log`; between them and the saves the host
         reads nothing.
-      on_log: called with a row of floats: `step`, the metrics of that step and the
-        fields of `metrics.CLOCK`.
+      on_log: called with a row of floats: `step`, the metrics of that step, `nonfinite`
+        (steps lost since the row before) and the fields of `metrics.CLOCK`.
       checkpoints: where to save, every `checkpoint_every` steps and at the end.
       before_save: called before each save, when all rows up to it were given out.
       stop: polled after every call of the compiled step, with several processes where
@@ -182,6 +189,11 @@ def fit(
       steps_per_call: steps in one compiled `scan`; None chooses 1 on CPU (where a
         convolution in a loop is slow) and `log_every` elsewhere.
       workers: processes that decode; 0 decodes in threads.
+      on_nonfinite: "halt" ends the run where a loss, gradient or update was not finite;
+        "skip" goes on without that update. In both the step changes nothing else.
+      nonfinite_limit: so many such steps in a row end the run in any case; counted
+        anew where a run is continued.
+      on_lost: called with the steps that were lost, at the log point or save after.
 
     Returns:
       The state after `steps` steps, or after the step at which `stop` was true.
@@ -191,7 +203,8 @@ def fit(
         seed out of range, a state beyond the last step, or a mesh without an automatic
         axis `data`.
       NonFiniteError: at the first log point or save after a loss, gradient or update
-        was not finite; the state without those updates has been saved.
+        was not finite, or with "skip" too many in a row; the state without those
+        updates has been saved.
     """
     _check_counts(
         1,
@@ -202,6 +215,7 @@ def fit(
         steps_per_call=1 if steps_per_call is None else steps_per_call,
     )
     _check_counts(0, workers=workers)
+    nonfinite.check_policy(on_nonfinite, nonfinite_limit)
     mesh = sharding.data_mesh() if mesh is None else mesh
     check_seed(seed)
     sharding.check_mesh(mesh)
@@ -236,28 +250,51 @@ def fit(
     with jax.set_mesh(mesh), feeding as feed:
         run = _compiled(feed, mesh, method=method, augment=augment, optimizer=optimizer)
         most = steps_per_call or scanned_steps(log_every)
-        skipped = jnp.zeros([], jnp.float32)
-        checked = step
+        leaves = nonfinite.leaf_names(state)
+        lost = sharding.put(nonfinite.none_lost(), sharding.replicated(mesh))
+        checked, since = step, 0
         while step < steps:
             until = min(_next(step, log_every), _next(step, checkpoint_every), steps)
             count = most if most <= min(until - step, feed.most) else 1
             with clock.waiting():
                 inputs = feed.inputs(step, count)
-            state, metrics, skipped = run(count)(state, skipped, feed.held, inputs)
+            state, metrics, lost = run(count)(state, lost, feed.held, inputs)
             step += count
             logging = step % log_every == 0 or step == steps
             saving = step % checkpoint_every == 0 or step == steps
             stopping = stop is not None and _agreed(stop, logging or saving)
             saving = saving or stopping
             if logging or saving:
-                row, lost = fetch((metrics, skipped))
+                row, found = fetch((metrics, lost))
+                since += int(found.count)
                 if logging and on_log is not None:
                     row = {name: float(v) for name, v in row.items()}
+                    row |= {"nonfinite": float(since)}
                     on_log({"step": step} | row | clock.row(step))
+                    since = 0
                 # Before each save too: the count is not in it, so it must be zero.
-                if lost:
-                    _save(checkpoints, before_save, step, state)
-                    raise _non_finite(checked, step, int(lost), row)
+                if found.count:
+                    first = int(found.step)
+                    told = nonfinite.LostSteps(
+                        after=checked,
+                        until=step,
+                        count=int(found.count),
+                        longest=int(found.longest),
+                        step=first,
+                        leaf=leaves[int(found.leaf)],
+                        index=data.batch_indices(
+                            seed, first - 1, size=source.size, batch_size=batch_size
+                        ),
+                    )
+                    if on_lost is not None:
+                        on_lost(told)
+                    halts = on_nonfinite == "halt"
+                    if halts or told.longest >= nonfinite_limit:
+                        _save(checkpoints, before_save, step, state)
+                        limit = None if halts else nonfinite_limit
+                        raise nonfinite.error(told, row, limit=limit)
+                    lost = nonfinite.none_lost(int(found.streak))
+                    lost = sharding.put(lost, sharding.replicated(mesh))
                 checked = step
             if saving:
                 _save(checkpoints, before_save, step, state)
@@ -286,16 +323,18 @@ def _compiled(feed: Feed, mesh: Mesh, **pieces):
     """`count -> ` the compiled function of that many steps, state donated."""
     body = functools.partial(train_step, **pieces)
 
-    def one(state, skipped, held, inputs):
+    def one(state, lost, held, inputs):
         state, metrics = body(state, feed.take(held, inputs))
-        return state, metrics, skipped + metrics.pop("nonfinite")
+        metrics.pop("nonfinite")
+        leaf = metrics.pop("nonfinite_leaf").astype(jnp.int32)
+        return state, metrics, nonfinite.note(lost, step=state.step, leaf=leaf)
 
-    def many(state, skipped, held, inputs):
+    def many(state, lost, held, inputs):
         def scanned(carry, x):
-            state, metrics, skipped = one(*carry, held, x)
-            return (state, skipped), metrics
+            state, metrics, lost = one(*carry, held, x)
+            return (state, lost), metrics
 
-        carry, metrics = jax.lax.scan(scanned, (state, skipped), inputs)
+        carry, metrics = jax.lax.scan(scanned, (state, lost), inputs)
         return carry[0], jax.tree.map(lambda x: x[-1], metrics), carry[1]
 
     @functools.cache
@@ -312,16 +351,6 @@ def _save(checkpoints, before_save, step, state) -> None:
         before_save()
     if checkpoints is not None:
         checkpoints.save(step, state)
-
-
-def _non_finite(checked: int, step: int, lost: int, row: dict) -> NonFiniteError:
-    named = ", ".join(f"{name} {row[name]:g}" for name in ("loss", "grad_norm"))
-    return NonFiniteError(
-        f"loss, gradient or update not finite in {lost} of the steps {checked + 1} to "
-        f"{step} (at {step}: {named}); their updates were skipped and the state saved "
-        "without them; start a new run with a lower learning rate or higher "
-        "temperature, and see that all labels are below the number of classes"
-    )
 
 
 class _Clock:

@@ -23,7 +23,8 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             rows[int(row["step"])] = row
-        except (ValueError, TypeError, KeyError):  # torn, or changed on the disk
+        except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
+            # Torn, or changed on the disk.
             continue
     return [rows[step] for step in sorted(rows)]
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from rl_jax import losses
+from rl_jax.train.nonfinite import inexact
 from rl_jax.types import Augment, Batch, Method, TrainState
 
 
@@ -48,7 +49,9 @@ def train_step(
 
     Where the loss, the gradient or the new state is not finite, everything the step
     would have changed keeps its old value (parameters, statistics, targets, queues,
-    optimizer), the step count goes on and the metric `nonfinite` is 1.
+    optimizer), the step count goes on and the metric `nonfinite` is 1. The metric
+    `nonfinite_leaf` is the place of the first that was not in `nonfinite.leaf_names`,
+    -1 where all was.
 
     Args:
       ts: the state before the step.
@@ -57,7 +60,7 @@ def train_step(
 
     Returns:
       The state after the step, and scalar metrics: those of the method, `loss`,
-      `grad_norm`, `nonfinite` and the diagnostics of `z`.
+      `grad_norm`, `nonfinite`, `nonfinite_leaf` and the diagnostics of `z`.
     """
     rng_views, rng_loss = step_keys(ts.rng, ts.step)
     batch = augment.views(rng_views, batch)
@@ -66,21 +69,21 @@ def train_step(
     updates, opt_state = optimizer.update(grads, ts.opt_state, ts.params)
     params = optax.apply_updates(ts.params, updates)
 
-    grad_norm = optax.tree.norm(grads)
+    squares = [jnp.sum(jnp.square(g)) for _, g in inexact(grads)]
+    grad_norm = jnp.sqrt(sum(squares))
     new = (params, aux.state, opt_state)
     old = (ts.params, ts.state, ts.opt_state)
     # What is written counts too: a finite gradient times a rate can overflow.
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & _all_finite(new)
+    sound = [jnp.isfinite(x) for x in squares]
+    sound += [jnp.all(jnp.isfinite(x)) for _, x in inexact(new)]
+    sound = jnp.stack([*sound, jnp.isfinite(grad_norm), jnp.isfinite(loss)])
+    finite = jnp.all(sound)
     kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
     metrics = aux.metrics | diagnostics(aux.features)
     metrics |= {"loss": loss, "grad_norm": grad_norm, "nonfinite": ~finite}
+    metrics["nonfinite_leaf"] = jnp.where(finite, -1, jnp.argmin(sound))
     metrics = {name: jnp.asarray(v, jnp.float32) for name, v in metrics.items()}
     return TrainState(ts.step + 1, ts.rng, *kept), metrics
-
-
-def _all_finite(tree: chex.ArrayTree) -> chex.Array:
-    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
 
 
 def diagnostics(features: dict, *, rows: int = 256) -> dict:

@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
+from rl_jax import files
 from rl_jax.errors import UsageError
-from rl_jax.report import read as reading
 from rl_jax.report import words
 from rl_jax.report.read import names, read
 
@@ -127,8 +127,8 @@ def test_broken_and_oversized_files_are_refused(runs, monkeypatch):
         (folder / "figures.npz").write_bytes(broken)
         with pytest.raises(UsageError, match="figures.npz cannot be read"):
             read(folder, name="a")
-    monkeypatch.setattr(reading, "MAX_BYTES", 1000)
-    with pytest.raises(UsageError, match="has 0 MB, a page reads at most"):
+    monkeypatch.setattr(files, "MAX_BYTES", 1000)
+    with pytest.raises(UsageError, match="it has 0 MB, at most 0 MB are read"):
         read(folder, name="a")
 
 
@@ -137,7 +137,7 @@ def test_a_compressed_bomb_is_not_unpacked(runs, monkeypatch):
     bomb = runs.figures(map=np.zeros((100_000, 2), np.float32))
     np.savez_compressed(folder / "figures.npz", **bomb)
     assert (folder / "figures.npz").stat().st_size < 50_000
-    monkeypatch.setattr(reading, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(files, "MAX_BYTES", 100_000)
     with pytest.raises(UsageError, match="MB of arrays"):
         read(folder, name="a")
 

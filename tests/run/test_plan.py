@@ -83,7 +83,7 @@ def test_parts_are_the_bytes_of_the_run(monkeypatch):
     )()
     assert memory.parameters == size(state.params)
     assert memory.optimizer == size(state.opt_state)
-    assert memory.method == size((state.state, state.step, state.rng)) + 4
+    assert memory.method == size((state.state, state.step, state.rng)) + 5 * 4
     assert memory.data == source.images.nbytes + source.labels.nbytes
     assert memory.batch == 16 * 4
     stats = found["stats"]

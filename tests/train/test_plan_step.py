@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from rl_jax import augment, data, methods, networks, train
-from rl_jax.train import feed, loop
+from rl_jax.train import feed, loop, nonfinite, sharding
 
 pytestmark = pytest.mark.core
 
@@ -57,8 +57,10 @@ def test_planned_equals_real(devices, resident, steps):
         assert layout(state) == layout(planned.state)
         with jax.set_mesh(mesh):
             run = loop._compiled(feeding, mesh, **pieces())(steps)
-            skipped = jax.numpy.zeros([])
-            compiled = run.lower(state, skipped, *arguments).compile()
+            everywhere = sharding.replicated(mesh)
+            lost = sharding.put(nonfinite.none_lost(), everywhere)
+            assert layout(lost) == layout(planned.lost)
+            compiled = run.lower(state, lost, *arguments).compile()
             found = planned.traced.lower().compile()
     assert str(found.memory_analysis()) == str(compiled.memory_analysis())
     assert found.cost_analysis() == compiled.cost_analysis()
