@@ -31,6 +31,16 @@ def check_integer(name: str, value: Any) -> None:
         raise UsageError(f"{name} must be an integer, got {value!r}") from None
 
 
+def known(value: Any) -> Any:
+    """A value as a NumPy array, also inside a trace; None where it is traced itself."""
+    import numpy as np
+
+    try:
+        return np.asarray(value)
+    except TypeError:  # jax's TracerArrayConversionError
+        return None
+
+
 class CheckpointError(RunError):
     """Checkpoints exist and none can be used."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import core
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, known
 from rl_jax.evaluate import arguments
 
 # Norm of the preconditioned gradient at which a problem is solved, in units of √l2.
@@ -194,7 +194,8 @@ def _check(features, labels, num_classes, l2, weights):
         raise UsageError(
             f"logistic: weights must be [{n}] or [P, {n}], got {weights.shape}"
         )
-    if not isinstance(l2, core.Tracer) and not l2 > 0:
+    number = known(l2)
+    if number is not None and not number > 0:
         raise UsageError(f"logistic: l2 must be > 0, got {l2}")
     if not isinstance(features, core.Tracer):
         arguments.features("logistic", features=features)

@@ -95,6 +95,6 @@ def swapped_cross_entropy(targets: chex.Array, logits: chex.Array) -> chex.Array
         )
     q = targets.astype(jnp.float32)
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    pairs = 1.0 - jnp.eye(q.shape[1], log_p.shape[1])
+    pairs = 1.0 - jnp.eye(q.shape[1], log_p.shape[1], dtype=jnp.float32)
     others = jnp.einsum("tv,bvk->btk", pairs, log_p, precision="highest")
     return -jnp.mean(jnp.sum(q * others, (1, 2))) / jnp.sum(pairs)

@@ -5,10 +5,11 @@ import math
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from rl_jax import pairwise
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, known
 from rl_jax.losses.normalize import normalize, with_inverse_norm
 from rl_jax.pairwise import Implementation, Precision
 
@@ -346,12 +347,14 @@ def _root(
         what, value = "logit_scale", logit_scale
     else:
         what, value = "temperature", temperature
-    assert value is not None
+    if value is None:
+        raise UsageError(f"{name}: {what} must be a number > 0, got None")
     if jnp.ndim(value):
         raise UsageError(
             f"{name}: {what} must be a scalar, got shape {jnp.shape(value)}"
         )
-    if not isinstance(value, jax.core.Tracer) and not (0 < value < jnp.inf):
+    number = known(value)
+    if number is not None and not 0 < number < np.inf:
         raise UsageError(f"{name}: {what} must be > 0, got {value}")
     if isinstance(value, int | float):
         root = math.sqrt(value)

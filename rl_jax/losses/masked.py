@@ -77,10 +77,13 @@ def weighted_cross_entropy(
       Scalar in nats; 0 where no weight is positive.
     """
     chex.assert_equal_shape([label, weight])
+    counts = weight > 0
+    # What does not count may be out of range, or not finite.
     ce = optax.softmax_cross_entropy_with_integer_labels(
-        logits.astype(jnp.float32), label
+        jnp.where(counts[..., None], logits.astype(jnp.float32), 0.0),
+        jnp.where(counts, label, 0),
     )
     weight = weight.astype(jnp.float32)
-    ce = jnp.where((label < 0) & (weight > 0), jnp.nan, ce)
+    ce = jnp.where((label < 0) & counts, jnp.nan, ce)
     total = jnp.sum(weight)
     return jnp.sum(ce * weight) / jnp.where(total > 0, total, 1.0)

@@ -18,7 +18,8 @@ def normalize(x: chex.Array, *, eps: float | None = None) -> chex.Array:
         65,504: it holds gradients at the unit rows up to 65.
 
     Returns:
-      float32 of the shape of `x`.
+      float32 of the shape of `x`; NaN for a row whose squared norm overflows, which is
+      longer than 1.8e19. From 1e12 on its gradient is none to rely on.
     """
     x, inverse = with_inverse_norm(x, eps=eps)
     return x * inverse
@@ -39,4 +40,6 @@ def with_inverse_norm(
         eps = 1e-6 if x.dtype == jnp.float16 else 1e-12
     x = x.astype(jnp.float32)
     square = jnp.sum(x * x, axis=-1, keepdims=True)
+    # 1/∞ would make it a row of zeros, of which nobody sees that training diverges.
+    square = jnp.where(jnp.isinf(square), jnp.nan, square)
     return x, lax.rsqrt(jnp.maximum(square, eps))

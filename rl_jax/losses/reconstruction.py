@@ -48,7 +48,9 @@ def l1(z: chex.Array) -> chex.Array:
       UsageError: for a rank other than 2.
     """
     _check_codes("l1", z)
-    return jnp.sum(jnp.abs(jnp.asarray(z, jnp.float32))) / len(z)
+    z = jnp.asarray(z, jnp.float32)
+    # The derivative of |z| is 1 at 0 to JAX.
+    return jnp.sum(jnp.where(z == 0, 0.0, jnp.abs(z))) / len(z)
 
 
 def kl_sparsity(z: chex.Array, *, rho: float, logits: bool = False) -> chex.Array:

@@ -121,7 +121,9 @@ def gaussian_sample(
         )
     mean, log_variance = _float32(mean), _float32(log_variance)
     noise = jax.vmap(
-        lambda i: jax.random.normal(jax.random.fold_in(rng, i), mean.shape[1:])
+        lambda i: jax.random.normal(
+            jax.random.fold_in(rng, i), mean.shape[1:], jnp.float32
+        )
     )(index)
     return mean + jnp.exp(0.5 * log_variance) * noise
 

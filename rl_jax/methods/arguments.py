@@ -1,9 +1,8 @@
 """Checks of the arguments of methods; each names the factory and the argument."""
 
-import jax
 import jax.numpy as jnp
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, known
 
 
 def positive(factory: str, **values: float) -> None:
@@ -48,5 +47,6 @@ def at_least(factory: str, least: int, **counts: int) -> None:
 
 def _within(factory: str, name: str, value, expected: str, holds) -> None:
     # A sweep may trace a number; nothing is known of it here.
-    if not isinstance(value, jax.core.Tracer) and not holds(value):
+    number = known(value)
+    if number is not None and not holds(number):
         raise UsageError(f"{factory}: {name} must be {expected}, got {value}")

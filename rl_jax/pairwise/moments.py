@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, known
 from rl_jax.pairwise import tiles
 from rl_jax.pairwise.reduce import Implementation, check_rows
 
@@ -70,12 +70,14 @@ def moments(
     check_rows(name, x, None, block_size=block_size, implementation=implementation)
     check_rows(name, y, None)
     for what, gamma in (("gamma_x", gamma_x), ("gamma_y", gamma_y)):
-        if gamma is None or isinstance(gamma, jax.core.Tracer):
-            continue
-        if not 0 < gamma < jnp.inf:
+        number = None if gamma is None else known(gamma)
+        if number is not None and not (number.ndim == 0 and 0 < number < jnp.inf):
             raise UsageError(f"{name}: {what} must be > 0, got {gamma}")
-    if implementation == "ring":
-        raise UsageError(f"{name}: there is no ring of kernels; use 'xla' or 'dense'")
+    if implementation not in (None, "xla", "dense"):
+        raise UsageError(
+            f"{name}: implementation must be None, 'xla' or 'dense', got "
+            f"{implementation!r}"
+        )
     size = tiles.block_size_for(len(x), jax.default_backend())
     size = len(x) if implementation == "dense" else min(block_size or size, len(x))
     return _fold(

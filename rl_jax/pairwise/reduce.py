@@ -22,13 +22,14 @@ class Config(NamedTuple):
       plan: how to cut the work; its kind is "exp" where the shift is still to be found.
       ring: on several devices, pass rows around, gather them, or (None) choose.
       every: add up all rows too, and make the gradient together with the value.
-      bound: the largest possible |logit|, where it is known before tracing.
+      safe: whether a constant shift is, where that is known before tracing; the shift
+        then stands in the place of the largest norm.
     """
 
     plan: Plan
     ring: bool | None
     every: bool = False
-    bound: float | None = None
+    safe: bool | None = None
 
 
 def reduce(
@@ -91,9 +92,13 @@ def reduce(
     plan = plan._replace(keep=keep)
     if isinstance(max_norm, int | float) and isinstance(scale, int | float):
         bound = abs(float(scale)) * float(max_norm) ** 2
-        return _compiled(Config(plan, ring, every, bound), given, None)
-    norm = None if max_norm is None else jnp.asarray(max_norm, jnp.float32)
-    return _compiled(Config(plan, ring, every), given, norm)
+        # The value is no part of what is compiled: it may be another at each call.
+        norm, safe = reductions.safe_shift(bound, max(shape))
+    else:
+        norm, safe = max_norm, None
+    norm = None if norm is None else _scalar(name, "max_norm", norm)
+    given, norm = tiles.varying((given, norm))
+    return _compiled(Config(plan, ring, every, safe), given, norm)
 
 
 def _block_sizes(x, y, asked: int | None, ring: bool | None) -> list[int]:
@@ -112,23 +117,24 @@ def _block_sizes(x, y, asked: int | None, ring: bool | None) -> list[int]:
 
 
 class Shift(NamedTuple):
-    """A constant shift and whether it is safe: Python values if known, else arrays."""
+    """A constant shift, and whether it is safe: no array where that is known."""
 
-    value: chex.Numeric
-    safe: chex.Numeric
+    value: chex.Array
+    safe: bool | chex.Array
 
 
 def _shift(config: Config, given: Operands, norm) -> Shift:
     x, y = given.x, given.y
     columns = max(len(x), len(x if y is None else y))
-    if config.bound is not None:
-        return Shift(*reductions.safe_shift(config.bound, columns))
+    if config.safe is not None:
+        return Shift(norm, config.safe)
     if norm is not None:
         square = jnp.square(norm)
     else:
         square = _max_square(x)
         square = square if y is None else jnp.sqrt(square * _max_square(y))
-    return Shift(*reductions.safe_shift(jnp.abs(given.scale) * square, columns))
+    bound = lax.stop_gradient(jnp.abs(given.scale) * square)
+    return Shift(*reductions.safe_shift(bound, columns))
 
 
 def _choose(config: Config, given: Operands, shift: Shift, run):
@@ -182,9 +188,10 @@ def _forward(config, given, norm):
         return _at_once(config, primals, with_y)
     shift = _shift(config, primals, norm)
     sums, kept = _sums(config, primals, shift)
-    # Residuals are arrays, so what is static must lie in their structure.
-    with_y = () if with_y else None
-    found = None if config.bound is not None else shift
+    # In a shape: JAX keeps the structure of residuals of the last trace alone.
+    with_y = jnp.zeros(int(with_y), jnp.float32)
+    # Only arrays are kept.
+    found = shift if config.safe is None else shift.value
     return _results(config, sums), (primals, found, sums, kept, with_y)
 
 
@@ -198,7 +205,10 @@ def _at_once(config: Config, given: Operands, with_y: bool):
     found = sharded.gradients(plan, given, bars, use_ring=config.ring)
     # Of what they are to be cast to the dtype alone is kept.
     empty = jax.tree.map(lambda v: jnp.zeros(0, v.dtype), (given.x, given.y))
-    return found.value, (_of_operands(given, found), empty)
+    of = _of_operands(given, found)
+    if given.y is not None and of.y is None:
+        of = of._replace(y=jnp.zeros(0, jnp.float32))
+    return found.value, (of, empty)
 
 
 def _of_operands(given: Operands, found: Gradients) -> Operands:
@@ -222,10 +232,13 @@ def _scaled(size, gradients: Operands, like) -> Operands:
 
 def _backward(config, residuals, cotangents):
     if config.every:
-        return _scaled(_instantiate(cotangents), *residuals), None
+        out, like = residuals
+        if out.y is not None and not out.y.size:
+            out = out._replace(y=None)
+        return _scaled(_instantiate(cotangents), out, like), None
     given, shift, sums, kept, with_y = residuals
-    # Not found again where it was found: the sums were made with this very one.
-    shift = _shift(config, given, None) if shift is None else shift
+    # Not found again: the sums were made with this very one.
+    shift = shift if config.safe is None else Shift(shift, config.safe)
     cotangents = jax.tree.map(_instantiate, cotangents)
     # Weights are formed for cotangents of size one, which keeps them in range.
     sizes = [jnp.max(jnp.abs(g)) for g in jax.tree.leaves(cotangents)]
@@ -238,7 +251,7 @@ def _backward(config, residuals, cotangents):
 
     def run(plan, given):
         plan = plan._replace(
-            with_y=with_y is not None, with_total=given.offset is not None
+            with_y=with_y.size > 0, with_total=given.offset is not None
         )
         return sharded.gradients(plan, given, bars, kept, use_ring=config.ring)
 

@@ -85,7 +85,7 @@ def running_exp_sums() -> Reduction:
 
     def add(carry, i, s, axis):
         total, peak = carry
-        new = jnp.maximum(peak[i], s.max(axis))
+        new = lax.stop_gradient(jnp.maximum(peak[i], s.max(axis)))
         base = _finite(new)  # −inf while nothing has been counted
         sums = total[i] * jnp.exp(peak[i] - base)
         sums += jnp.exp(s - jnp.expand_dims(base, axis)).sum(axis)
@@ -182,7 +182,7 @@ def _join(one, two):
 
 
 def _across(sums, axis_name):
-    peak = lax.pmax(sums[1], axis_name)
+    peak = lax.pmax(lax.stop_gradient(sums[1]), axis_name)
     return lax.psum(_to(sums, peak), axis_name), peak
 
 

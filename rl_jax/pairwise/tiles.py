@@ -102,6 +102,7 @@ def loop(body: Callable, carry, pairs: np.ndarray):
     if len(pairs) == 1:
         return body(carry, int(pairs[0, 0]), int(pairs[0, 1]))
     steps = jnp.asarray(pairs, jnp.int32)
+    carry = varying_as(carry, jax.eval_shape(body, carry, steps[0, 0], steps[0, 1]))
     return lax.scan(lambda c, ij: (body(c, ij[0], ij[1]), None), carry, steps)[0]
 
 
@@ -174,3 +175,27 @@ def _like(w: chex.Array, x: Parts) -> Parts:
     if len(x) > 1:
         return split(w, "bf16x3")
     return (w.astype(x[0].dtype),)
+
+
+def varying(tree):
+    """Inside a `shard_map`: all leaves vary over the axes that any of them does.
+
+    Somebody's `shard_map` checks that branches, carries and gradients agree in it.
+    """
+    every = frozenset().union(*(_axes(jax.typeof(v)) for v in jax.tree.leaves(tree)))
+    return jax.tree.map(lambda v: _vary(v, every), tree)
+
+
+def varying_as(tree, like):
+    """Leaves that vary over the axes of those of a tree of the same structure, too."""
+    return jax.tree.map(lambda v, w: _vary(v, _axes(w)), tree, like)
+
+
+def _axes(aval) -> frozenset[str]:
+    axes = aval.manual_axis_type
+    return frozenset() if axes is None else axes.varying
+
+
+def _vary(v, axes: frozenset[str]):
+    missing = tuple(axes - _axes(jax.typeof(v)))
+    return lax.pcast(v, missing, to="varying") if missing else v

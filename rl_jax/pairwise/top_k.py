@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, check_integer
 from rl_jax.pairwise import sharded, tiles
 
 FEW = 32
@@ -83,6 +83,9 @@ def _on_devices(query, bank, last, exclude, scale, *, count: int, **sizes):
 def _top_k(
     query, bank, last, exclude, scale, *, k: int, rows: int, columns: int, every: bool
 ):
+    query, bank, last, exclude, scale = tiles.varying(
+        (query, bank, last, exclude, scale)
+    )
     query, bank = (tiles.split(x, "highest") for x in (query, bank))
     count = len(bank[0])
     starts = jnp.arange(-(-count // columns), dtype=jnp.int32) * columns
@@ -116,6 +119,7 @@ def _top_k(
             jnp.full((rows, k), -jnp.inf, jnp.float32),
             jnp.full((rows, k), -1, jnp.int32),
         )
+        empty = tiles.varying_as(empty, (jax.typeof(out), jax.typeof(out)))
         if not every:
             return lax.scan(merge, empty, starts)[0]
         # To look at each number of a column takes as long as the search, and only the
@@ -163,6 +167,7 @@ def _check(query, bank, k, exclude, bank_scale, block_size):
         raise UsageError(f"top_k: expected [Q, D] and [n, D], got {shapes}")
     if not len(query):
         raise UsageError(f"top_k: there must be at least one query, got {shapes}")
+    check_integer("top_k: k", k)
     if not 1 <= k <= len(bank):
         raise UsageError(
             f"top_k: k must be in [1, {len(bank)}], the size of the bank, got {k}"
@@ -177,5 +182,7 @@ def _check(query, bank, k, exclude, bank_scale, block_size):
             f"top_k: bank_scale must be [{len(bank)}], one for each bank row, got "
             f"{bank_scale.shape}"
         )
-    if block_size is not None and block_size < 1:
-        raise UsageError(f"top_k: block_size must be >= 1, got {block_size}")
+    if block_size is not None:
+        check_integer("top_k: block_size", block_size)
+        if block_size < 1:
+            raise UsageError(f"top_k: block_size must be >= 1, got {block_size}")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, known
 
 TILE = 2**20
 """Pairs of rows held at a time."""
@@ -86,7 +86,8 @@ def noisy_information(h: chex.Array, *, variance: chex.Numeric) -> NoisyInformat
       UsageError: for a rank other than 2, no rows, or a variance that is not positive.
     """
     _check_rows("noisy_information", h)
-    if not isinstance(variance, jax.core.Tracer) and not 0 < variance < np.inf:
+    number = known(variance)
+    if number is not None and not 0 < number < np.inf:
         raise UsageError(f"noisy_information: variance must be > 0, got {variance}")
     h = jnp.asarray(h, jnp.float32)
     columns = h.T

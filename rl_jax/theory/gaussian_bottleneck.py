@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, known
 from rl_jax.theory.gaussian import canonical_correlations
 
 
@@ -95,7 +95,8 @@ def gaussian_bottleneck(
     Raises:
       UsageError: for shapes that do not fit or β ≤ 0.
     """
-    if not isinstance(beta, jax.core.Tracer) and not beta > 0:
+    number = known(beta)
+    if number is not None and not number > 0:
         raise UsageError(f"gaussian_bottleneck: beta must be > 0, got {beta}")
     square, directions = canonical_correlations(sigma_x, sigma_y, sigma_xy)
     square = jnp.square(square)  # 1 − λ

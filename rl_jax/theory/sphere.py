@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, known
 
 
 def log_mean_exp_cosine(kappa: chex.Numeric, *, dim: int) -> chex.Array:
@@ -91,14 +91,16 @@ def info_nce_limit(
     Raises:
       UsageError: for τ ≤ 0, dim < 1 or fewer than two candidates.
     """
-    if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
+    number = known(temperature)
+    if number is not None and not number > 0:
         raise UsageError(f"info_nce_limit: temperature must be > 0, got {temperature}")
     positive = jnp.asarray(cosine, float) / temperature
     mean = log_mean_exp_cosine(1.0 / temperature, dim=dim)
     if num_candidates is None:
         return mean - positive.mean()
     k = num_candidates
-    if not isinstance(k, jax.core.Tracer) and k < 2:
+    number = known(k)
+    if number is not None and number < 2:
         raise UsageError(f"info_nce_limit: num_candidates must be >= 2, got {k}")
     log_k, log_others = jnp.log(jnp.asarray(k, float)), jnp.log(k - 1.0)
     return (jnp.logaddexp(mean + log_others, positive) - positive).mean() - log_k

@@ -56,3 +56,12 @@ def test_the_wide_dtypes_end_at_1e_12(dtype):
     )
     np.testing.assert_array_equal(value, expected)
     np.testing.assert_array_equal(pull(weight)[0], pull_plain(weight)[0])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_row_too_long_for_float32_is_nan(dtype):
+    x = jnp.asarray([[3.0, 4.0], [1e20, 0.0]], dtype)
+    y = losses.normalize(x)
+    np.testing.assert_allclose(y[0], [0.6, 0.8], rtol=1e-6)
+    assert np.isnan(y[1]).all()
+    assert np.isnan(losses.nt_xent(x, x, temperature=0.5))

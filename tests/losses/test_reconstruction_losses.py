@@ -113,6 +113,12 @@ def test_by_hand():
     assert_close(found, 0.5 * math.log(4 / 3), tolerance=VALUE)
 
 
+def test_codes_of_zero_are_not_pulled():
+    z = jnp.asarray([[1.0, 0.0], [-2.0, -0.0]])
+    expected = [[0.5, 0.0], [-0.5, 0.0]]
+    np.testing.assert_array_equal(jax.grad(losses.l1)(z), expected)
+
+
 def test_rotations_and_permutations_change_nothing():
     x, y = normals(0, 16, 6), normals(1, 16, 6)
     turn = np.linalg.qr(normals(2, 6, 6))[0]

@@ -267,6 +267,22 @@ def test_refused_before_compiling(make, batch, message):
         jax.eval_shape(make().init, jax.random.key(0), batch)
 
 
+def test_what_does_not_count_may_be_anything():
+    logits = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    expected = losses.weighted_cross_entropy(
+        jnp.asarray(logits[:2]), jnp.asarray([0, 1]), jnp.ones(2)
+    )
+    logits[2] = [np.nan, np.inf, -np.inf, 0, 0]
+    weight = jnp.asarray([1.0, 1.0, 0.0, 0.0])
+    for others in ([-1, -100], [5, 10**6]):
+        value, gradient = jax.value_and_grad(losses.weighted_cross_entropy)(
+            jnp.asarray(logits), jnp.asarray([0, 1, *others]), weight
+        )
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+        assert np.isfinite(gradient).all()
+        assert not gradient[2:].any()
+
+
 def test_an_unknown_word_that_counts_is_loud():
     logits, word = jnp.zeros((2, 5)), jnp.array([3, -1])
     found = losses.weighted_cross_entropy(logits, word, jnp.array([1, 0]))

@@ -313,6 +313,8 @@ def test_compiled_text_holds_no_matrix():
         ((4, 3), (4, 2), {"gamma_y": -1.0}, ("gamma_y must be > 0", "-1.0")),
         ((4, 3), (4, 2), {"gamma_y": np.nan}, ("gamma_y must be > 0", "nan")),
         ((4, 3), (4, 2), {"implementation": "triton"}, ("triton",)),
+        ((4, 3), (4, 2), {"implementation": "mosaic_gpu"}, ("'mosaic_gpu'",)),
+        ((4, 3), (4, 2), {"gamma_x": np.ones(2)}, ("gamma_x must be", "[1. 1.]")),
         ((4, 3), (4, 2), {"block_size": 0}, ("0",)),
     ],
 )

@@ -116,6 +116,8 @@ def test_memory_is_far_below_the_similarity_matrix():
     [
         ({"k": 0}, r"top_k: k must be in \[1, 5\], the size of the bank, got 0"),
         ({"k": 6}, r"top_k: k must be in \[1, 5\], the size of the bank, got 6"),
+        ({"k": 2.0}, "top_k: k must be an integer, got 2.0"),
+        ({"k": 1, "block_size": 2.5}, "block_size must be an integer, got 2.5"),
         ({"k": 1, "block_size": 0}, "top_k: block_size must be >= 1, got 0"),
         ({"k": 1, "exclude": np.zeros(2, np.int32)}, r"exclude must be \[3\]"),
     ],
