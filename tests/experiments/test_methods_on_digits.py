@@ -73,7 +73,8 @@ def test_goes_on_where_it_stopped(small, monkeypatch, tmp_path, capsys):
     assert "| `supervised` [" in capsys.readouterr().out
 
     # Another encoder is measured untrained as well, and the first is not again.
-    other = table.ROWS[1]._replace(encoder=("--encoder", "mlp"), note="wider")
+    narrow = ("--encoder", "mlp", "--encoder.out", "16")
+    other = table.ROWS[1]._replace(encoder=narrow, note="narrow")
     monkeypatch.setattr(table, "ROWS", (table.ROWS[0], other))
     table.main([*where, "--only", "vae"])
     third = json.loads((tmp_path / f"{table.NAME}.json").read_text())
