@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -24,6 +25,15 @@ def test_readme_shows_what_the_script_wrote():
 def test_page_is_made_from_the_results():
     found = json.loads((table.RESULTS / f"{table.NAME}.json").read_text())
     assert table.page(found, 3) == (table.RESULTS / f"{table.NAME}.md").read_text()
+
+
+def test_every_encoder_stands_there_untrained_too():
+    """Of the same width and with the same mark as the methods that train it."""
+    text = (table.RESULTS / f"{table.NAME}.md").read_text()
+    widths = re.findall(r"^\| untrained (\[\d+\](?: \(\d\))?) ", text, re.MULTILINE)
+    trained = re.findall(r"^\| `\w+` (\[\d+\](?: \(\d\))?) ", text, re.MULTILINE)
+    assert len(widths) == len(set(widths)) > 5
+    assert set(widths) == set(trained)
 
 
 @pytest.fixture
@@ -61,6 +71,17 @@ def test_goes_on_where_it_stopped(small, monkeypatch, tmp_path, capsys):
     second = json.loads((tmp_path / f"{table.NAME}.json").read_text())
     assert second["vae 0"] == first["vae 0"]
     assert "| `supervised` [" in capsys.readouterr().out
+
+    # Another encoder is measured untrained as well, and the first is not again.
+    narrow = ("--encoder", "mlp", "--encoder.out", "16")
+    other = table.ROWS[1]._replace(encoder=narrow, note="narrow")
+    monkeypatch.setattr(table, "ROWS", (table.ROWS[0], other))
+    table.main([*where, "--only", "vae"])
+    third = json.loads((tmp_path / f"{table.NAME}.json").read_text())
+    assert third["untrained 0"] == second["untrained 0"]
+    assert third["untrained vae 0"]["dim"] != third["untrained 0"]["dim"]
+    assert "| untrained [" in capsys.readouterr().out
+    assert trained.pop() == "vae"
 
     longer = [row._replace(steps=3) for row in table.ROWS]
     monkeypatch.setattr(table, "ROWS", tuple(longer))

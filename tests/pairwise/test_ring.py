@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from reference import assert_close
 from reference import losses as reference
-from reference.machine import largest_array, make_mesh, share, temporary_bytes
+from reference.machine import hops, largest_array, make_mesh, share, temporary_bytes
 
 from rl_jax import pairwise
 from rl_jax.errors import UsageError
@@ -107,6 +107,34 @@ def test_ring_equals_one_device(devices):
 def test_gathered_equals_one_device():
     actual = on_devices(ORDERS[3], problem(), implementation="xla")
     assert_close(actual, one_device(), tolerance=1e-6)
+
+
+def sent(devices, *, rectangle, gradient):
+    """How often blocks of rows, or gradients to them, are sent on by one device."""
+    (x, y, _), _, _ = problem()
+
+    def total(x, y):
+        other = y if rectangle else None
+        options = {"scale": SCALE, "block_size": 5, "implementation": "ring"}
+        return jnp.sum(pairwise.logsumexp(x, other, **options))
+
+    mesh = make_mesh(ORDERS[devices])
+    with jax.set_mesh(mesh):
+        function = jax.grad(total, argnums=(0, 1)) if gradient else total
+        counted = hops(jax.make_jaxpr(function)(*share(mesh, (x, y))).jaxpr)
+    return sum(times for shape, times in counted.items() if shape[-1] == x.shape[1])
+
+
+@pytest.mark.parametrize("devices", ORDERS)
+def test_self_pairs_take_half_the_hops_of_a_plain_ring(devices):
+    """⌊(P + 1)/2⌋ for a block in place of P; so for its gradient, the way home too."""
+    around = (devices + 1) // 2
+    plain, half = (sent(devices, rectangle=r, gradient=False) for r in (True, False))
+    arrays = plain // devices
+    assert arrays >= 1
+    assert (plain, half) == (arrays * devices, arrays * around)
+    plain, half = (sent(devices, rectangle=r, gradient=True) for r in (True, False))
+    assert (plain, half) == (3 * arrays * devices, 3 * arrays * around)
 
 
 def test_one_device_is_a_ring():

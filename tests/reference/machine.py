@@ -1,5 +1,6 @@
 """Meshes of virtual devices, quick compilation, what a compiled function holds."""
 
+import collections
 import functools
 import math
 import re
@@ -39,3 +40,20 @@ def largest_array(executable):
     shapes = re.findall(r"[a-z]+\d+\[([\d,]+)\]", executable.as_text())
     assert shapes
     return max(math.prod(map(int, shape.split(","))) for shape in shapes)
+
+
+def hops(jaxpr, times=1):
+    """How often arrays of each shape are sent on by `ppermute`, steps of scans counted.
+
+    Both branches of a `cond` count, and the body of a `while` once.
+    """
+    found = collections.Counter()
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "ppermute":
+            found.update({v.aval.shape: times for v in equation.invars})
+        steps = times * equation.params.get("length", 1)
+        for inner in jax.tree.leaves(list(equation.params.values())):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                found += hops(inner, steps)
+    return found
