@@ -51,8 +51,8 @@ main()
 """Kills itself when the row of a step is written, or as a checkpoint is: at an event of
 its temporary folder, which is its making, the opening of a file in it, a renaming."""
 
-EVENTS = 20
-"""The last of them is the renaming that makes the checkpoint one."""
+EVENTS = 21
+"""Of a save; the last is the renaming that makes it a checkpoint."""
 
 
 def command(*arguments):
