@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rl_jax import data, train
-from rl_jax.errors import UsageError
+from rl_jax.errors import RunError, UsageError
 from rl_jax.run.encode import encode_batch
 from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.types import TrainState
@@ -165,6 +166,30 @@ def output_folder(name: str, path: pathlib.Path) -> None:
     if not there.is_dir():
         raise UsageError(f"{name} {path}: {there} is a file; name a folder")
     _writable(name, path, there)
+
+
+def room(folder: pathlib.Path, init: Callable[[], TrainState]) -> None:
+    """Refuses a run whose disk has no room for one checkpoint.
+
+    Args:
+      folder: of the run; it need not be there.
+      init: makes the first state; its shapes matter.
+
+    Raises:
+      RunError: naming what is free and what is needed.
+    """
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    free, needed = (
+        shutil.disk_usage(there).free,
+        train.room_needed(jax.eval_shape(init)),
+    )
+    if free < needed:
+        raise RunError(
+            f"{there} has {free / 1e6:,.1f} MB free, a checkpoint of this run needs "
+            f"{needed / 1e6:,.1f} MB; make room or choose another --run-dir"
+        )
 
 
 def _writable(name: str, path: pathlib.Path, folder: pathlib.Path) -> None:

@@ -5,14 +5,20 @@ import fcntl
 import os
 import pathlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rl_jax.errors import UsageError
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
+def locked(
+    folder: pathlib.Path, *, say: Callable[[str], None] = print
+) -> Iterator[None]:
     """Holds the run in `folder` for this process.
+
+    Args:
+      folder: of the run.
+      say: called with a line where the process before was killed while it held it.
 
     Raises:
       UsageError: when another process holds it, or the folder cannot be written.
@@ -30,11 +36,17 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = file.read(1000).strip() or "another process"
             raise UsageError(
                 f"{folder} is in use by {holder}; wait for it or choose another folder"
             ) from None
+        file.seek(0)
+        if holder := file.read(1000).strip():
+            say(f"{folder} was left locked by {holder}, which is gone: taken over")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)

@@ -19,7 +19,7 @@ from rl_jax import data, files, train
 from rl_jax.errors import Stopped, UsageError
 from rl_jax.run import datasets
 from rl_jax.run import recipe as recipes
-from rl_jax.run.check import check, data_change, image_limit, trace
+from rl_jax.run.check import check, data_change, image_limit, room, trace
 from rl_jax.run.console import Console
 from rl_jax.run.environment import environment
 from rl_jax.run.lock import locked
@@ -55,7 +55,8 @@ def start(
     Raises:
       UsageError: for arguments or data that do not fit, before anything is compiled.
       Stopped: by SIGTERM or Ctrl-C, after saving.
-      RunError: when the last checkpoint or rows of metrics could not be written.
+      RunError: when the disk has no room for a checkpoint, or when the last one or rows
+        of metrics could not be written.
       NonFiniteError: when training diverged.
     """
     with contextlib.ExitStack() as stack:
@@ -64,6 +65,7 @@ def start(
             check(recipe, source)
             parts = recipes.build(recipe, source)
             dims = trace(recipe, parts, initial(recipe, parts))
+            room(folder, initial(recipe, parts))
             # Decoded before the folder is made: what cannot be read leaves nothing.
             source = data.resident(source, limit_bytes=image_limit())
             parts = parts._replace(source=source)
@@ -198,6 +200,9 @@ def _train(
                     train.keep_rows(metrics_path, up_to=0 if found is None else step)
                 if state is not None and step >= recipe.steps:
                     return state
+            if resumed:
+                with train.together():
+                    room(folder, init)
             for line in _describe(recipe, parts, init):
                 console.say(line)
             picture = folder / "views.png"

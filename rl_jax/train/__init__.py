@@ -1,6 +1,6 @@
 """Training: the step, the loop around it, optimizers, checkpoints, metrics."""
 
-from rl_jax.train.checkpoint import Checkpoints, fingerprint
+from rl_jax.train.checkpoint import Checkpoints, fingerprint, room_needed
 from rl_jax.train.flops import Flops, count_flops
 from rl_jax.train.lars import lars
 from rl_jax.train.loop import (
@@ -54,6 +54,7 @@ __all__ = [
     "plan_step",
     "read_rows",
     "restore_target",
+    "room_needed",
     "scale_learning_rate",
     "scanned_steps",
     "sgd",

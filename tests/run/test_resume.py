@@ -2,8 +2,8 @@
 
 import json
 import os
-import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +14,45 @@ import pytest
 from rl_jax import train
 
 pytestmark = [pytest.mark.core, pytest.mark.fault]
-STEPS = 60
+STEPS, EVERY = 60, 7
 SMALL = [
     *("--steps", STEPS, "--batch-size", 64, "--log-every", 1),
-    *("--checkpoint-every", 7, "--no-evaluate"),
+    *("--checkpoint-every", EVERY, "--no-evaluate"),
     *("--encoder", "mlp", "--encoder.features", 16, "--encoder.out", 16),
     *("--projector.hidden", 16, "--projector.out", 8),
 ]
+
+DYING = """
+import json, os, signal, sys
+from rl_jax.cli import main
+from rl_jax.train import MetricsFile
+
+at, write, seen = json.loads(sys.argv.pop(1)), MetricsFile.write, []
+torn = f"/{at.get('save')}.orbax-checkpoint-tmp"
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def counted(self, row):
+    write(self, row)
+    if row["step"] == at.get("step"):
+        die()
+
+def hook(event, arguments):
+    if event in ("open", "os.mkdir", "os.rename") and torn in str(arguments[0]):
+        seen.append(event)
+        if len(seen) == at["event"]:
+            die()
+
+MetricsFile.write = counted
+sys.addaudithook(hook)
+main()
+"""
+"""Kills itself when the row of a step is written, or as a checkpoint is: at an event of
+its temporary folder, which is its making, the opening of a file in it, a renaming."""
+
+EVENTS = 21
+"""Of a save; the last is the renaming that makes it a checkpoint."""
 
 
 def command(*arguments):
@@ -29,8 +61,12 @@ def command(*arguments):
 
 
 def launch(*arguments):
+    return started(command(*arguments))
+
+
+def started(words):
     return subprocess.Popen(
-        command(*arguments),
+        words,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -39,8 +75,29 @@ def launch(*arguments):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     return process.returncode, output
+
+
+def killed(arguments, folder, **at):
+    """Starts or continues a run that is killed at a moment, and checks that it was."""
+    last = ["--run-dir", folder]
+    if (folder / "run.json").exists():
+        arguments, last = ["resume", folder, "--no-evaluate"], []
+    words = [sys.executable, "-c", DYING, json.dumps(at), *arguments, *last]
+    code, output = finish(started([str(word) for word in words]))
+    assert code == -signal.SIGKILL, output
+    if "step" in at:
+        assert rows(folder)[-1]["step"] == at["step"]
+    else:
+        assert torn(folder) == [at["save"]]
+        assert not (folder / "checkpoints" / str(at["save"])).exists()
+
+
+def torn(folder):
+    """Steps of which a save was begun and not ended."""
+    found = (folder / "checkpoints").glob("*.orbax-checkpoint-tmp*")
+    return sorted(int(p.name.partition(".")[0]) for p in found)
 
 
 def rows(folder):
@@ -69,46 +126,75 @@ METHODS = [
 
 
 @pytest.fixture(scope="module", params=METHODS)
-def uninterrupted(request, tmp_path_factory):
-    """A method, and what its run gives when nothing happens to it."""
+def whole(request, tmp_path_factory):
+    """A method, and the folder of its run to which nothing happened."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     more = ["--queue-size", 256] if request.param == "moco" else []
     arguments = ["pretrain", request.param, *SMALL, *more]
     code, output = finish(launch(*arguments, "--run-dir", folder))
     assert code == 0, output
+    return arguments, folder
+
+
+@pytest.fixture
+def uninterrupted(whole):
+    arguments, folder = whole
     return arguments, result(folder)
 
 
-def saving(folder):
-    return any((folder / "checkpoints").glob("*tmp*"))
-
-
-def moments(folder, count):
-    """Conditions under which to kill: at random steps, during a save, in the start."""
-    draw = random.Random(5)
-    at = sorted(draw.randrange(2, STEPS - 2) for _ in range(count - 2))
-    steps = [lambda n=n: len(rows(folder)) >= n for n in at]
-    start = time.monotonic() + 1.5
-    first, *others = steps
-    return [lambda: time.monotonic() > start, first, lambda: saving(folder), *others]
-
-
-def test_sigkill_at_five_moments(uninterrupted, tmp_path):
-    arguments, expected = uninterrupted
-    folder = tmp_path / "a run"
-    process = launch(*arguments, "--run-dir", folder)
-    for condition in moments(folder, 5):
-        wait_for(condition, process)
-        process.send_signal(signal.SIGKILL)
-        finish(process)
-        process = (
-            launch("resume", folder, "--no-evaluate")
-            if (folder / "run.json").exists()
-            else launch(*arguments, "--run-dir", folder)
-        )
-    code, output = finish(process)
+def check_kills(arguments, expected, folder, moments):
+    removed = 0
+    for at in moments:
+        left = torn(folder)
+        killed(arguments, folder, **at)
+        if left and "step" in at and at["step"] < left[0]:
+            assert torn(folder) == [], "what a torn save left is removed at the start"
+            removed += 1
+    assert removed > 0
+    code, output = finish(launch("resume", folder, "--no-evaluate"))
     assert code == 0, output
+    assert torn(folder) == []
     assert result(folder) == expected
+
+
+def test_sigkill_in_training_and_in_a_save(uninterrupted, tmp_path):
+    arguments, expected = uninterrupted
+    moments = [
+        {"step": 18},
+        {"save": 28, "event": 9},
+        {"step": 26},  # before it saves again
+    ]
+    check_kills(arguments, expected, tmp_path / "a run", moments)
+
+
+def drawn(count):
+    """Saves and steps before these in turn, later and later, drawn from a seed."""
+    draw = random.Random(5)
+    saves = sorted(draw.sample(range(2 * EVERY, STEPS, EVERY), count // 2))
+    for save in saves:
+        yield {"save": save, "event": draw.randrange(1, EVENTS + 1)}
+        yield {"step": draw.randrange(save - EVERY + 1, save)}
+
+
+@pytest.mark.slow
+def test_sigkill_at_ten_moments(uninterrupted, tmp_path):
+    arguments, expected = uninterrupted
+    moments = list(drawn(10))
+    assert len(moments) == 10
+    check_kills(arguments, expected, tmp_path / "run", moments)
+
+
+@pytest.mark.slow
+def test_sigkill_of_a_large_state(tmp_path):
+    """140 MB, of which a save takes long enough to be killed in its midst."""
+    arguments = ["pretrain", "moco", *SMALL, "--queue-size", 256]
+    arguments += ["--encoder.features", 3000, 3000]
+    code, output = finish(launch(*arguments, "--run-dir", tmp_path / "whole"))
+    assert code == 0, output
+    expected = result(tmp_path / "whole")
+    payload = (tmp_path / "whole/checkpoints" / str(STEPS)).rglob("*")
+    assert sum(p.stat().st_size for p in payload) > 100e6
+    check_kills(arguments, expected, tmp_path / "run", drawn(10))
 
 
 def test_sigterm_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
@@ -132,22 +218,16 @@ def test_sigterm_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
 def test_killed_before_its_first_checkpoint(uninterrupted, tmp_path):
     arguments, expected = uninterrupted
     folder = tmp_path / "run"
-    process = launch(*arguments, "--run-dir", folder)
-    wait_for((folder / "run.json").exists, process)
-    process.send_signal(signal.SIGKILL)
-    finish(process)
+    killed(arguments, folder, step=EVERY - 3)
     code, output = finish(launch("resume", folder, "--no-evaluate"))
     assert code == 0, output
     assert "no checkpoint yet: starting from the seed at step 0" in output
     assert result(folder) == expected
 
 
-def test_no_sound_checkpoint_is_exit_code_3(tmp_path, uninterrupted):
-    arguments, _ = uninterrupted
-    folder = tmp_path / "run"
-    code, output = finish(launch(*arguments, "--run-dir", folder))
-    assert code == 0, output
-    for meta in pathlib.Path(folder).glob("checkpoints/*/meta/metadata"):
+def test_no_sound_checkpoint_is_exit_code_3(whole, tmp_path):
+    folder = shutil.copytree(whole[1], tmp_path / "run")
+    for meta in folder.glob("checkpoints/*/meta/metadata"):
         meta.write_text("{")
     code, output = finish(launch("resume", folder))
     assert code == 3, output

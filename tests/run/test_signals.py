@@ -27,17 +27,19 @@ def test_the_first_is_noted(number, code):
     assert signal.getsignal(number) == before
 
 
-def test_the_second_quits_at_once():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_quits_at_once(number):
     code = (
         "import os, signal, time\n"
         "from rl_jax.run.signals import Interrupts\n"
         "with Interrupts('x'):\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    os.kill(os.getpid(), NUMBER)\n"
         "    print('still here', flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    os.kill(os.getpid(), NUMBER)\n"
         "    time.sleep(5)\n"
         "    print('too late', flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 130
+    words = [sys.executable, "-c", code.replace("NUMBER", str(int(number)))]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 128 + number
     assert done.stdout == "still here\n"

@@ -1,7 +1,12 @@
 """Checkpoints: what was saved comes back bit for bit, or not at all."""
 
+import gc
 import json
+import os
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +14,22 @@ import numpy as np
 import optax
 import pytest
 
-from rl_jax import train
+from rl_jax import data, train
 from rl_jax.errors import CheckpointError, RunError, UsageError
-from rl_jax.train import sharding
+from rl_jax.train import feed, sharding
 from rl_jax.types import TrainState
 
-pytestmark = pytest.mark.core
+pytestmark = [
+    pytest.mark.core,
+    # Orbax leaves other reads open where one fails, of which the collector tells.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    yield
+    gc.collect()
 
 
 def make(seed=0, width=32):
@@ -38,14 +53,23 @@ def target(devices=1, **kwargs):
     )
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Three sound checkpoints, of steps 1, 2 and 3."""
-    with train.Checkpoints(tmp_path) as checkpoints:
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """Three sound checkpoints, of steps 1, 2 and 3, saved on eight devices."""
+    everywhere = sharding.replicated(train.data_mesh())
+    folder = tmp_path_factory.mktemp("eight")
+    with train.Checkpoints(folder) as checkpoints:
         for step in (1, 2, 3):
-            checkpoints.save(step, make(step))
+            state = jax.device_put(make(step), everywhere)
+            assert len(state.params["w"].sharding.device_set) == 8
+            checkpoints.save(step, state)
         checkpoints.finish()
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def folder(eight, tmp_path):
+    return shutil.copytree(eight, tmp_path / "checkpoints")
 
 
 def restore(folder, devices=1, **kwargs):
@@ -57,6 +81,51 @@ def restore(folder, devices=1, **kwargs):
 
 def equal(a, b):
     return train.fingerprint(a) == train.fingerprint(b)
+
+
+def batch_on(devices, step):
+    """Ids of the examples of the next step, as that many devices get them."""
+    mesh = train.data_mesh(jax.devices()[:devices])
+    images = np.zeros((100, 2, 2, 1), np.uint8)
+    options = {"mesh": mesh, "seed": 7, "batch_size": 48, "steps": 9}
+    options |= {"start_step": step}
+    with feed.open_feed(data.arrays(images), **options) as feeding:
+        batch = feeding.take(feeding.held, feeding.inputs(step, 1))
+        assert len(batch["index"].sharding.device_set) == devices
+        return np.asarray(batch["index"]).tolist()
+
+
+@pytest.mark.parametrize("devices", [1, 3, 8])
+def test_the_next_batch_does_not_depend_on_the_devices(folder, devices):
+    (step, _), _ = restore(folder, devices)
+    expected = data.batch_indices(7, step, size=100, batch_size=48)
+    assert batch_on(devices, step) == expected.tolist()
+
+
+SIXTEEN = """
+import sys, pathlib, jax
+sys.path[:0] = sys.argv[2:]
+import test_checkpoint as t
+assert jax.device_count() == 16
+(step, state), said = t.restore(pathlib.Path(sys.argv[1]), 16)
+assert (step, said) == (3, []) and t.equal(state, t.make(3))
+assert len(state.params["w"].sharding.device_set) == 16
+assert t.batch_on(16, 3) == t.batch_on(1, 3)
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_comes_back_on_sixteen(folder):
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=16")
+    here = pathlib.Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", SIXTEEN, str(folder), str(here)],
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "equal\n", done.stderr
 
 
 @pytest.mark.parametrize("devices", [1, 3, 8])
@@ -95,7 +164,7 @@ def test_arrays_may_be_donated_after_save(tmp_path):
 
 def payload(folder, step):
     """The largest file of a checkpoint: where the arrays are."""
-    files = [p for p in (folder / str(step)).rglob("*") if p.is_file()]
+    files = (folder / str(step) / "state" / "d").iterdir()
     return max(files, key=lambda p: p.stat().st_size)
 
 
@@ -149,6 +218,53 @@ def test_falls_back_to_the_last_sound_one(folder, fault):
     assert len(said) == 1
     assert "checkpoint 3 is not sound" in said[0]
     assert (folder / "3.corrupt").exists()
+
+
+CLASSES = {
+    "meta/metadata": True,
+    "state/_METADATA": True,
+    "state/manifest.ocdbt": True,
+    "state/d/*": True,
+    "state/_sharding": False,
+    "state/array_metadatas/*": False,
+    "state/ocdbt.process_*/manifest.ocdbt": False,
+    "state/ocdbt.process_*/d/*": False,
+    "_CHECKPOINT_METADATA": False,
+    "commit_success.txt": False,
+    "*/commit_success.txt": False,
+}
+"""The files of a checkpoint, and whether its arrays are lost with them. Without others
+it may come back: the digests say that what came is what was saved."""
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def delete(path):
+    path.unlink()
+
+
+def test_every_file_is_of_a_class(folder):
+    found = {p for p in (folder / "3").rglob("*") if p.is_file()}
+    assert found == {p for name in CLASSES for p in (folder / "3").glob(name)}
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("harm", [cut, delete])
+@pytest.mark.parametrize("name", CLASSES)
+def test_any_file_of_it_harmed(folder, name, harm):
+    """What was saved comes back, or the one before and one line of warning."""
+    for path in list((folder / "3").glob(name)):
+        harm(path)
+    (step, state), said = restore(folder)
+    assert step == 2 or not CLASSES[name]
+    assert step in (2, 3)
+    assert equal(state, make(step))
+    assert len(said) == 3 - step
+    if step == 2:
+        assert "checkpoint 3 is not sound" in said[0]
+        assert (folder / "3.corrupt").exists()
 
 
 @pytest.mark.fault
@@ -247,6 +363,49 @@ def test_a_failed_save_is_said_and_training_goes_on(tmp_path, monkeypatch):
         checkpoints.save(3, make(3))
         checkpoints.finish()
         assert checkpoints.steps() == [1, 3]
+
+
+@pytest.fixture
+def large():
+    """More than a small disk takes; what is compiled for it has been."""
+    state = {"w": jnp.arange(1 << 15, dtype=jnp.float32)}
+    train.fingerprint(state)
+    return state
+
+
+@pytest.mark.fault
+def test_a_write_that_fails_in_the_background(tmp_path, small_disk, large):
+    """It is said at the next save at the latest, and never taken for the newest."""
+    said, third = [], make(3)
+    with train.Checkpoints(tmp_path / "c", say=said.append) as checkpoints:
+        checkpoints.save(1, make(1))
+        checkpoints.wait()
+        with small_disk():
+            checkpoints.save(2, large)
+            assert not said
+            checkpoints.save(3, third)  # all of its files are small
+            assert len(said) == 1
+            assert "not written" in said[0]
+            checkpoints.wait()
+        checkpoints.finish()
+        assert checkpoints.steps() == [1, 3]
+        assert not list((tmp_path / "c").glob("*tmp*"))
+        assert checkpoints.restore(target())[0] == 3
+
+
+@pytest.mark.fault
+def test_the_last_write_fails_in_the_background(tmp_path, small_disk, large):
+    said = []
+    with train.Checkpoints(tmp_path / "c", say=said.append) as checkpoints:
+        checkpoints.save(1, make(1))
+        checkpoints.wait()
+        with small_disk():
+            checkpoints.save(2, large)
+            with pytest.raises(RunError, match="the run ended, but checkpoint"):
+                checkpoints.finish()
+        assert len(said) == 1
+        assert checkpoints.steps() == [1]
+        assert checkpoints.restore(target())[0] == 1
 
 
 def test_digest_sees_swaps_and_single_bits():
