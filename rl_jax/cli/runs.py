@@ -118,7 +118,7 @@ def evaluate(argv: Sequence[str]) -> None:
 def _evaluate(runs, features, output, labels, skip) -> None:
     from rl_jax import report as pages
     from rl_jax.errors import UsageError
-    from rl_jax.run import check, compare, evaluation, load, summary
+    from rl_jax.run import check, compare, evaluation, summary, trained
     from rl_jax.run.features import evaluate_features, read_features
     from rl_jax.run.signals import Interrupts
     from rl_jax.run.split import shares_of
@@ -132,7 +132,7 @@ def _evaluate(runs, features, output, labels, skip) -> None:
     if output is not None:
         check.output_file("--output", output)
     for run in runs:
-        load.check_trained(run)
+        trained.check_trained(run)
     enable_compilation_cache()
     for path in features:
         read_features(path)

@@ -187,6 +187,7 @@ def images_of(
         held_out=held_out,
         problems=problems,
         digest=functools.partial(_digest, root, names, labels),
+        files=tuple(map(printable, names)),
     )
 
 

@@ -56,6 +56,7 @@ class Source(NamedTuple):
       unseen_prompts: int32 [C, T', L]: the same by templates that no caption has; or
         None.
       chosen: what `rows` chose, in whose numbers `problems` counts; or None.
+      files: the path of each example below its folder, where they are files.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Source(NamedTuple):
     prompts: np.ndarray | None = None
     unseen_prompts: np.ndarray | None = None
     chosen: "Chosen | None" = None
+    files: tuple[str, ...] = ()
 
 
 class Chosen(NamedTuple):
@@ -290,6 +292,7 @@ def rows(source: Source, index: np.ndarray) -> Source:
         fields=fields_at(source, index),
         held_out=None,
         chosen=Chosen(_numbers(source, index), _of_all(source)),
+        files=tuple(source.files[i] for i in index) if source.files else (),
     )
 
 

@@ -65,8 +65,12 @@ def sup_con(
         micro_batch=micro_batch,
     )
 
+    def init(rng, batch):
+        inputs.take("sup_con", batch, "label")
+        return method.init(rng, batch)
+
     def loss(params, state, batch, rng):
         inputs.take("sup_con", batch, "label")
         return method.loss(params, state, batch, rng)
 
-    return method._replace(loss=loss)
+    return method._replace(init=init, loss=loss)

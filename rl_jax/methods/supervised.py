@@ -48,6 +48,7 @@ def supervised(
     network = networks.chain(encoder=encoder, classifier=classifier)
 
     def init(rng, batch):
+        inputs.take("supervised", batch, "label")
         return network.init(rng, inputs.one_view("supervised", batch))
 
     def forward(params, state, x, *, train, rng=None):

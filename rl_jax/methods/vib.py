@@ -45,6 +45,7 @@ def vib(
     classifier = networks.linear(out=num_classes)
 
     def init(rng, batch):
+        take("vib", batch, "label")
         x = image("vib", batch)
         rng_encoder, rng_classifier = jax.random.split(rng)
         params, state = recognition.init(rng_encoder, x)

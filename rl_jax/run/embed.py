@@ -10,12 +10,16 @@ from rl_jax.errors import UsageError
 from rl_jax.run import check, datasets
 from rl_jax.run import recipe as recipes
 from rl_jax.run.encode import encode
-from rl_jax.run.load import Run, load
+from rl_jax.run.trained import Run, load
 
 
 def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path:
     """Writes `{h, z, ...: float32 [n, D], label: int32 [n]}` of the images in `name`.
 
+    Beside them stand `index` int32 [n], the number in its part; `split` int32 [n], 0 in
+    the training part and 1 in the held-out one, where there are both; `path` [n], where
+    they are files, also that of one that could not be decoded (label −1), whose row is
+    another's.
     Among them are `layer1`, `layer2`, ... of the encoder, first block first. Where the
     run learned from a folder of captioned images and `name` is one, its captions are
     read by the run's vocabulary and there is `text`, too, the mean direction of an
@@ -37,7 +41,7 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
     if output.suffix != ".npz":
         raise UsageError(f"embed: the output must end in .npz, got {output}")
     check.output_file("embed:", output)
-    run = load(folder)
+    run = load(folder, decode=False)
     source = datasets.build(_spec(run, name))
     ours, theirs = run.parts.source, source
     if ours.image_shape != theirs.image_shape:
@@ -55,13 +59,17 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
             f"({len(ours.vocabulary)} tokens)"
         )
     arrays: dict[str, list[np.ndarray]] = {}
-    for part in (source, source.held_out):
-        if part is None:
-            continue
+    parts = [source] if source.held_out is None else [source, source.held_out]
+    for number, part in enumerate(parts):
         found = encode(
             run.parts.method, run.parts.augment, run.state, part, layers=True
         )
         found["label"] = data.labels_at(part, np.arange(part.size))
+        found["index"] = np.arange(part.size, dtype=np.int32)
+        if len(parts) > 1:
+            found["split"] = np.full(part.size, number, np.int32)
+        if part.files:
+            found["path"] = np.array(part.files)
         for key, value in found.items():
             arrays.setdefault(key, []).append(value)
     with files.replacing(output) as file:

@@ -18,10 +18,10 @@ from rl_jax.run import figures, measures, studies
 from rl_jax.run import recipe as recipes
 from rl_jax.run.earlier import origin, with_earlier
 from rl_jax.run.held_out import held_out_metrics
-from rl_jax.run.load import Run, checkpoints, load
 from rl_jax.run.measures import SECTIONS, Study
 from rl_jax.run.split import SHARES, Part, Share, columns, split
 from rl_jax.run.texts import said, with_texts
+from rl_jax.run.trained import Run, checkpoints, load
 
 FORMAT = 2
 LONG = ("probes", "factors", "drift", "guarantee", "corruptions", "attacks")
@@ -141,8 +141,8 @@ def first_look(study: Study) -> dict[str, Any]:
     if len(watched) > 1:
         verdict = evaluate.collapse_verdict(watched)
     return {
-        "train_images": len(study.labels.fit),
-        "test_images": len(study.labels.scored),
+        "train_images": _counted(study.labels.fit),
+        "test_images": _counted(study.labels.scored),
         "verdict": verdict,
         "geometry": {
             name: {
@@ -153,6 +153,11 @@ def first_look(study: Study) -> dict[str, Any]:
             for name, pair in trained.items()
         },
     }
+
+
+def _counted(labels: np.ndarray) -> int:
+    """Examples of classifiers: those with a label, all where none has one."""
+    return int(np.sum(labels >= 0)) or len(labels)
 
 
 def measure(

@@ -18,8 +18,8 @@ from rl_jax.errors import RunError, UsageError
 from rl_jax.run import check
 from rl_jax.run import recipe as recipes
 from rl_jax.run.encode import encode
-from rl_jax.run.load import Run, load
 from rl_jax.run.standalone import Standalone, named, standalone
+from rl_jax.run.trained import Run, load
 from rl_jax.types import Augment
 
 FORMAT = 1

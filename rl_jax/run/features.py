@@ -13,7 +13,10 @@ from rl_jax.run import earlier, evaluation
 from rl_jax.run.measures import Pair, Study
 from rl_jax.run.split import SHARES, Share, every_fifth
 
-RESERVED = ("label", "split", "index", "factors", "factor_names", "class_names")
+RESERVED = (
+    *("label", "split", "index", "path"),
+    *("factors", "factor_names", "class_names"),
+)
 _MOST_LABELS = 2**20
 _HEADLINES = ("h", "features", "embeddings", "x")
 

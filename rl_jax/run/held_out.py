@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from rl_jax import data
-from rl_jax.run.load import Run
 from rl_jax.run.split import Part, rows_of
+from rl_jax.run.trained import Run
 
 
 def held_out_metrics(run: Run, part: Part, *, most: int = 16) -> dict[str, float]:

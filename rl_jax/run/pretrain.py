@@ -17,7 +17,7 @@ import numpy as np
 
 from rl_jax import data, files, train
 from rl_jax.errors import Stopped, UsageError
-from rl_jax.run import datasets
+from rl_jax.run import changes, datasets
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import check, data_change, image_limit, room, trace
 from rl_jax.run.console import Console
@@ -124,7 +124,7 @@ def _check_same(
 ) -> None:
     """Refuses a checkpoint that was made with another recipe."""
     # Those of before a checkpoint held its recipe are taken as they are.
-    changed = recipes.differences(notes, recipe) if notes is not None else []
+    changed = changes.differences(notes, recipe) if notes is not None else []
     if changed:
         raise UsageError(
             f"{folder / 'run.json'} is not what checkpoint {step} was made with: "
@@ -184,7 +184,7 @@ def _train(
         with train.Checkpoints(
             folder / "checkpoints",
             say=console.say,
-            notes=recipes.noted(recipe),
+            notes=changes.noted(recipe),
             check=None if allow_changes else same,
         ) as checkpoints:
             state = None

@@ -302,7 +302,7 @@ def read(path: pathlib.Path) -> tuple[Recipe, dict[str, Any]]:
         for name, kind in NOTES.items():
             if not isinstance(content.get(name, kind()), kind):
                 raise ValueError(f"its {name} is no {kind.__name__}")
-        return _parsed(content.pop("recipe"), content["format"]), content
+        return parsed(content.pop("recipe"), content["format"]), content
     except OSError as error:
         raise UsageError(
             f"{path.parent} is not a run: no {path.name} there ({error.strerror}); "
@@ -314,7 +314,7 @@ def read(path: pathlib.Path) -> tuple[Recipe, dict[str, Any]]:
         raise UsageError(f"{path} cannot be read as a run: {error}") from None
 
 
-def _parsed(fields: dict[str, Any], version: int) -> Recipe:
+def parsed(fields: dict[str, Any], version: int) -> Recipe:
     """The recipe of its JSON, of any format so far."""
     fields = dict(fields)
     if version == 1:
@@ -330,52 +330,6 @@ def _parsed(fields: dict[str, Any], version: int) -> Recipe:
         if kind in (int, bool, str) and type(value) is not kind:
             raise ValueError(f"{name} is {value!r}, expected {kind.__name__}")
     return recipe
-
-
-def noted(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as each checkpoint of its run holds it, for `differences`."""
-    return {"format": FORMAT, "recipe": json.loads(json.dumps(as_json(recipe)))}
-
-
-DECIDES_NOTHING = (
-    *("log_every", "checkpoint_every", "on_nonfinite", "nonfinite_limit"),
-    *(f"data.arguments.{name}" for name in ("path", "captions")),
-)
-"""What may change within a run: when it says, saves, gives up; where its data lie."""
-
-
-def differences(before: dict[str, Any], recipe: Recipe) -> list[str]:
-    """What differs between two recipes: `method.arguments.temperature: 0.1 -> 0.2`.
-
-    Args:
-      before: what `noted` gave, of this version or an earlier one.
-      recipe: the one that is asked for.
-
-    Returns:
-      A line each, in order of names; without `DECIDES_NOTHING`.
-
-    Raises:
-      UsageError: for one of a newer format.
-    """
-    if before["format"] > FORMAT:
-        raise UsageError(f"it has recipe format {before['format']}; use a newer rl_jax")
-    one = _leaves(noted(_parsed(before["recipe"], before["format"]))["recipe"])
-    two = _leaves(noted(recipe)["recipe"])
-    return [
-        f"{name}: {one.get(name, 'nothing')} -> {two.get(name, 'nothing')}"
-        for name in sorted(one.keys() | two.keys())
-        if name not in DECIDES_NOTHING and one.get(name) != two.get(name)
-    ]
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    found = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            found |= _leaves(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = json.dumps(value)
-    return found
 
 
 def _spec(value: dict[str, Any]) -> Spec:

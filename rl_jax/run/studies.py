@@ -9,9 +9,9 @@ import numpy as np
 from rl_jax import data, evaluate, networks
 from rl_jax.run import measures
 from rl_jax.run.encode import encode, encode_batch
-from rl_jax.run.load import Run
 from rl_jax.run.measures import Images, Pair, Reading, Seen, Study
 from rl_jax.run.split import Part, as_read, rows_of
+from rl_jax.run.trained import Run
 
 PAIRWISE = ("simclr", "info_nce", "moco", "moco_v3", "memory_bank", "sup_con")
 """Methods whose temperature is that of a softmax over cosines of embeddings."""

@@ -6,8 +6,8 @@ import numpy as np
 
 from rl_jax import data, evaluate
 from rl_jax.run.encode import encode
-from rl_jax.run.load import Run
 from rl_jax.run.split import Part
+from rl_jax.run.trained import Run
 
 MAX_PAIRS = 5000  # the number that retrieval is reported on for Flickr30k and COCO
 RANKS = (1, 5)

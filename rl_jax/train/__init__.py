@@ -4,18 +4,17 @@ from rl_jax.train.checkpoint import Checkpoints, fingerprint, room_needed
 from rl_jax.train.flops import Flops, count_flops
 from rl_jax.train.lars import lars
 from rl_jax.train.loop import (
-    PlannedStep,
     check_seed,
     fetch,
     fit,
     initial_state,
-    plan_step,
     restore_target,
     scanned_steps,
 )
 from rl_jax.train.metrics import CLOCK, MetricsFile, keep_rows, read_rows
 from rl_jax.train.nonfinite import POLICIES, LostSteps, check_policy
 from rl_jax.train.optimizers import adamw, scale_learning_rate, sgd
+from rl_jax.train.planned import PlannedStep, plan_step
 from rl_jax.train.processes import any_of, is_first, join, joined, together
 from rl_jax.train.sharding import check_batch_size, data_mesh
 from rl_jax.train.sinks import NO_SINKS, Sinks, check_sinks, open_sinks

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from rl_jax import data
 from rl_jax.errors import UsageError, check_integer
 from rl_jax.train import nonfinite, processes, sharding
 from rl_jax.train.checkpoint import Checkpoints
-from rl_jax.train.feed import Feed, open_feed, planned_feed
+from rl_jax.train.feed import Feed, open_feed
 from rl_jax.train.step import init_train_state, train_step
 from rl_jax.types import Augment, Method, TrainState
 
@@ -44,6 +44,9 @@ def initial_state(
             name: jnp.zeros((batch_size, *shape), dtype)
             for name, (shape, dtype) in data.shapes(source).items()
         }
+        if source.labels is None:
+            # In a step all are −1; who cannot do without any says so here.
+            del batch["label"]
         batch["index"] = jnp.arange(batch_size, dtype=jnp.int32)
         rng = jax.random.key(seed)
         return init_train_state(
@@ -64,6 +67,19 @@ def check_seed(seed: int) -> None:
         raise UsageError(f"seed must be in [0, 2^32), got {seed}")
 
 
+def _check_kinds(method: Any, source: Any, augment: Any, optimizer: Any) -> None:
+    is_optimizer = hasattr(optimizer, "init") and hasattr(optimizer, "update")
+    for name, piece, fits, expected in (
+        ("method", method, isinstance(method, Method), "methods.simclr(...)"),
+        ("source", source, isinstance(source, data.Source), "data.arrays(images)"),
+        ("augment", augment, isinstance(augment, Augment), "augment.digits()"),
+        ("optimizer", optimizer, is_optimizer, "train.adamw(...)"),
+    ):
+        if not fits:
+            got = getattr(piece, "__name__", type(piece).__name__)
+            raise UsageError(f"{name}: expected what {expected} makes, got {got}")
+
+
 def _check_counts(least: int, **counts: Any) -> None:
     for name, count in counts.items():
         check_integer(name, count)
@@ -80,62 +96,6 @@ def restore_target(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
     )
 
 
-class PlannedStep(NamedTuple):
-    """The steps `fit` will compile, and their arguments as shapes with shardings.
-
-    Attributes:
-      traced: `traced.jaxpr`; `traced.lower().compile()` inside `jax.set_mesh(mesh)`.
-      state: of the training.
-      lost: of the steps that were not finite.
-      held: what the feed keeps on the device.
-      inputs: what the steps get.
-    """
-
-    traced: jax.stages.Traced
-    state: TrainState
-    lost: Any
-    held: Any
-    inputs: Any
-
-
-def plan_step(
-    method: Method,
-    source: data.Source,
-    *,
-    augment: Augment,
-    optimizer: optax.GradientTransformation,
-    batch_size: int,
-    mesh: Mesh,
-    resident: bool,
-    steps: int = 1,
-) -> PlannedStep:
-    """Traces what `fit` compiles, for arguments that need not exist.
-
-    Args:
-      method, augment, optimizer: the pieces.
-      source: its size and the shape of its images matter; nothing is read.
-      batch_size: examples of one step over all devices.
-      mesh: the devices.
-      resident: whether the images will be held on the device.
-      steps: how many steps one call makes, see `scanned_steps`; 1 where streamed.
-    """
-    pieces = {"method": method, "augment": augment, "optimizer": optimizer}
-    feed = planned_feed(source, mesh=mesh, batch_size=batch_size, resident=resident)
-    init = initial_state(
-        source=source, seed=0, batch_size=batch_size, mesh=mesh, **pieces
-    )
-    everywhere = sharding.replicated(mesh)
-    lost = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
-        nonfinite.none_lost(),
-    )
-    with jax.set_mesh(mesh):
-        state = restore_target(init, mesh)
-        arguments = (state, lost, feed.held, feed.inputs(0, steps))
-        traced = _compiled(feed, mesh, **pieces)(steps).trace(*arguments)
-    return PlannedStep(traced, *arguments)
-
-
 def fit(
     method: Method,
     source: data.Source,
@@ -149,6 +109,7 @@ def fit(
     mesh: Mesh | None = None,
     log_every: int = 10,
     on_log: Callable[[dict[str, Any]], None] | None = None,
+    on_state: Callable[[int, TrainState], None] | None = None,
     checkpoints: Checkpoints | None = None,
     checkpoint_every: int = 100,
     before_save: Callable[[], None] | None = None,
@@ -182,7 +143,10 @@ def fit(
         reads nothing.
       on_log: called with a row of floats: `step`, the metrics of that step, `nonfinite`
         (steps lost since the row before) and the fields of `metrics.CLOCK`.
-      checkpoints: where to save, every `checkpoint_every` steps and at the end.
+      on_state: called after it with the step and the state, as for k-NN in between; the
+        state is donated to the next step, so copy what outlives the call.
+      checkpoints: where to save, every `checkpoint_every` steps and at the end. One
+        that fails is said and training goes on; `finish()` raises if the last did.
       before_save: called before each save, when all rows up to it were given out.
       stop: polled after every call of the compiled step, with several processes where
         rows are logged or saved; true on any of them saves and returns.
@@ -199,9 +163,10 @@ def fit(
       The state after `steps` steps, or after the step at which `stop` was true.
 
     Raises:
-      UsageError: for a batch that fits neither the data nor the devices, counts or a
-        seed out of range, a state beyond the last step, or a mesh without an automatic
-        axis `data`.
+      UsageError: for pieces of another kind, a batch that fits neither the data nor the
+        devices, counts or a seed out of range, a state beyond the last step, a start at
+        step 0 with checkpoints of another run, a mesh without an automatic axis `data`,
+        or a method whose step changes the shape or dtype of what it carries.
       NonFiniteError: at the first log point or save after a loss, gradient or update
         was not finite, or with "skip" too many in a row; the state without those
         updates has been saved.
@@ -216,6 +181,7 @@ def fit(
     )
     _check_counts(0, workers=workers)
     nonfinite.check_policy(on_nonfinite, nonfinite_limit)
+    _check_kinds(method, source, augment, optimizer)
     mesh = sharding.data_mesh() if mesh is None else mesh
     check_seed(seed)
     sharding.check_mesh(mesh)
@@ -231,7 +197,16 @@ def fit(
             batch_size=batch_size,
             mesh=mesh,
         )()
+    elif not isinstance(state, TrainState):
+        raise UsageError(
+            f"state: expected a TrainState or None, got {type(state).__name__}"
+        )
     step = int(fetch(state.step))
+    if step == 0 and checkpoints is not None and (saved := checkpoints.steps()):
+        raise UsageError(
+            f"checkpoints: the folder holds those of steps {saved} already, and this "
+            "run starts at step 0; give their state to go on, or another folder"
+        )
     if step > steps:
         raise UsageError(
             f"state is that after step {step}, beyond the {steps} steps of the run; "
@@ -248,7 +223,8 @@ def fit(
         workers=workers,
     )
     with jax.set_mesh(mesh), feeding as feed:
-        run = _compiled(feed, mesh, method=method, augment=augment, optimizer=optimizer)
+        pieces = {"method": method, "augment": augment, "optimizer": optimizer}
+        run = compiled_steps(feed, mesh, **pieces)
         most = steps_per_call or scanned_steps(log_every)
         leaves = nonfinite.leaf_names(state)
         lost = sharding.put(nonfinite.none_lost(), sharding.replicated(mesh))
@@ -272,6 +248,8 @@ def fit(
                     row |= {"nonfinite": float(since)}
                     on_log({"step": step} | row | clock.row(step))
                     since = 0
+                if logging and on_state is not None:
+                    on_state(step, state)
                 # Before each save too: the count is not in it, so it must be zero.
                 if found.count:
                     first = int(found.step)
@@ -319,7 +297,7 @@ def _next(step: int, every: int) -> int:
     return (step // every + 1) * every
 
 
-def _compiled(feed: Feed, mesh: Mesh, **pieces):
+def compiled_steps(feed: Feed, mesh: Mesh, **pieces):
     """`count -> ` the compiled function of that many steps, state donated."""
     body = functools.partial(train_step, **pieces)
 

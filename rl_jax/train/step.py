@@ -6,8 +6,18 @@ import jax.numpy as jnp
 import optax
 
 from rl_jax import losses
+from rl_jax.errors import UsageError
 from rl_jax.train.nonfinite import inexact
 from rl_jax.types import Augment, Batch, Method, TrainState
+
+PARTS = ("params", "state", "opt_state")
+"""What a step changes."""
+
+RESERVED = frozenset(
+    ["loss", "grad_norm", "nonfinite", "nonfinite_leaf"]
+    + ["step", "time", "images_per_second", "data_wait"]
+)
+"""Names of metrics that the step and the loop give themselves."""
 
 
 def step_keys(rng: chex.PRNGKey, step: chex.Numeric):
@@ -73,6 +83,7 @@ def train_step(
     grad_norm = jnp.sqrt(sum(squares))
     new = (params, aux.state, opt_state)
     old = (ts.params, ts.state, ts.opt_state)
+    _check_carried(old, new)
     # What is written counts too: a finite gradient times a rate can overflow.
     sound = [jnp.isfinite(x) for x in squares]
     sound += [jnp.all(jnp.isfinite(x)) for _, x in inexact(new)]
@@ -80,10 +91,38 @@ def train_step(
     finite = jnp.all(sound)
     kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
     metrics = aux.metrics | diagnostics(aux.features)
+    if taken := RESERVED & metrics.keys():
+        raise UsageError(
+            f"metrics {sorted(taken)}: names that the loop has itself; take others"
+        )
     metrics |= {"loss": loss, "grad_norm": grad_norm, "nonfinite": ~finite}
     metrics["nonfinite_leaf"] = jnp.where(finite, -1, jnp.argmin(sound))
     metrics = {name: jnp.asarray(v, jnp.float32) for name, v in metrics.items()}
     return TrainState(ts.step + 1, ts.rng, *kept), metrics
+
+
+def _kind(x: chex.Array) -> str:
+    return f"{jnp.result_type(x)}{list(jnp.shape(x))}"
+
+
+def _check_carried(old, new) -> None:
+    """Refuses a step that changes what its state is, which no checkpoint could hold."""
+
+    def kinds(trees):
+        return {
+            f"{part}{jax.tree_util.keystr(path)}": _kind(x)
+            for part, tree in zip(PARTS, trees, strict=True)
+            for path, x in jax.tree_util.tree_leaves_with_path(tree)
+        }
+
+    before, after = kinds(old), kinds(new)
+    for name in sorted(before.keys() | after.keys()):
+        was, is_now = before.get(name, "nothing"), after.get(name, "nothing")
+        if was != is_now:
+            raise UsageError(
+                f"the step makes {name} {is_now}, which was {was}: what is carried "
+                "from step to step keeps shape and dtype; cast it to what it was"
+            )
 
 
 def diagnostics(features: dict, *, rows: int = 256) -> dict:

@@ -10,6 +10,7 @@ import pytest
 
 from rl_jax import files
 from rl_jax.cli import main
+from rl_jax.run import changes
 from rl_jax.run import recipe as recipes
 
 pytestmark = pytest.mark.fault
@@ -140,7 +141,7 @@ def test_a_changed_note_is_a_checkpoint_that_is_not_sound(run, capsys):
 
 def test_of_a_newer_version_a_recipe_is_refused():
     with pytest.raises(ValueError, match="use a newer rl_jax"):
-        recipes.differences({"format": recipes.FORMAT + 1, "recipe": {}}, None)
+        changes.differences({"format": recipes.FORMAT + 1, "recipe": {}}, None)
 
 
 def deep(path):

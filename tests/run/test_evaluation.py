@@ -12,10 +12,10 @@ from PIL import Image
 from rl_jax import data, networks, report, train
 from rl_jax.augment import presets as augmentations
 from rl_jax.errors import UsageError
-from rl_jax.run import evaluation, load, measures, pretrain, summary
+from rl_jax.run import evaluation, measures, pretrain, summary, trained
 from rl_jax.run import recipe as recipes
-from rl_jax.run.load import Run
 from rl_jax.run.split import columns, rows_of, shares_of, split
+from rl_jax.run.trained import Run
 
 
 def source(labels, *, held_out=None, side=4):
@@ -127,7 +127,7 @@ def test_checkpoints_between_come_in_order_and_broken_ones_are_said(tmp_path):
     newest = run._replace(step=6, state=state)
     shutil.rmtree(tmp_path / "checkpoints" / "2" / "meta")
     said = []
-    found = list(load.checkpoints(tmp_path, newest, say=said.append))
+    found = list(trained.checkpoints(tmp_path, newest, say=said.append))
     assert [(step, int(each.step)) for step, each in found] == [(4, 4)]
     assert len(said) == 1
     assert "checkpoint 2 cannot be read" in said[0]
@@ -254,3 +254,14 @@ def test_every_section_of_a_run(tmp_path, monkeypatch):
     for name, section in result["sections"].items():
         for line in section["lines"]:
             assert html.escape(line) in page, name
+
+
+def test_images_to_learn_from_are_those_with_a_label():
+    labels = measures.Pair(np.array([0, -1, 1, -1, 1]), np.array([-1, 0, 1]))
+    x = measures.Pair(np.eye(5), np.eye(5)[:3])
+    study = measures.Study({"h": x}, labels, {"h": "h"})
+    found = evaluation.first_look(study)
+    assert (found["train_images"], found["test_images"]) == (3, 2)
+    unknown = measures.Pair(np.full(5, -1), np.full(3, -1))
+    found = evaluation.first_look(study._replace(labels=unknown))
+    assert (found["train_images"], found["test_images"]) == (5, 3)

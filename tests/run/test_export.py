@@ -19,8 +19,8 @@ from rl_jax.errors import RunError, UsageError
 from rl_jax.networks import attention
 from rl_jax.run import encode, export, pretrain
 from rl_jax.run import recipe as recipes
-from rl_jax.run.load import Run
 from rl_jax.run.standalone import standalone, used_arguments
+from rl_jax.run.trained import Run
 
 SIMCLR = [
     *("simclr", "--batch-size", "16", "--encoder.widths", "3"),

@@ -12,7 +12,7 @@ import pytest
 
 from rl_jax import train
 from rl_jax.cli import main
-from rl_jax.run import load
+from rl_jax.run import trained
 
 SAVED = pathlib.Path(__file__).parent / "saved"
 pytestmark = pytest.mark.core
@@ -26,7 +26,7 @@ def run(request, tmp_path, monkeypatch):
 
 def test_it_loads(run):
     said = []
-    found = load.load(run, say=said.append)
+    found = trained.load(run, say=said.append)
     assert (found.step, said) == (2, [])
     assert found.recipe.method.factory == "moco"
     meta = json.loads((run / "checkpoints" / "2" / "meta" / "metadata").read_text())

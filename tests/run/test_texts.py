@@ -14,9 +14,9 @@ from rl_jax.cli.recipe import read
 from rl_jax.run import encode, evaluation, pretrain, summary
 from rl_jax.run import recipe as recipes
 from rl_jax.run.embed import embed
-from rl_jax.run.load import Run
 from rl_jax.run.split import split
 from rl_jax.run.texts import said, with_texts
+from rl_jax.run.trained import Run
 
 SMALL = [
     *("--batch-size", "16", "--encoder", "mlp", "--encoder.features", "8"),
@@ -139,7 +139,7 @@ def test_a_folder_with_captions(tmp_path, labels):
 def test_embedding_reads_captions_by_the_vocabulary_of_the_run(tmp_path, monkeypatch):
     """Also those of another folder, whose own vocabulary would be another."""
     run = run_of("--data", folder(tmp_path / "ours"), "--data.size", "8")
-    monkeypatch.setattr("rl_jax.run.embed.load", lambda path: run)
+    monkeypatch.setattr("rl_jax.run.embed.load", lambda path, **_: run)
     theirs = tmp_path / "theirs"
     folder(theirs)
     said = ["a dog that nobody has seen before", "this is the cat number 3"]

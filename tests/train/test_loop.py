@@ -265,3 +265,91 @@ def test_the_compiled_step_has_no_second_state(devices, steps):
     # What the step only reads is no part of that.
     read = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(planned.held))
     assert compiled.memory_analysis().alias_size_in_bytes < own + read
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"method": "simclr"}, r"method: expected what methods.simclr\(...\) makes"),
+        ({"source": np.zeros((4, 4))}, "source: expected .*, got ndarray"),
+        ({"augment": augment.digits}, "augment: expected .*, got digits"),
+        ({"optimizer": "adam"}, "optimizer: expected .*, got str"),
+        ({"state": {}}, "state: expected a TrainState or None, got dict"),
+    ],
+)
+def test_pieces_of_another_kind(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        fit(**wrong)
+
+
+@pytest.mark.parametrize("make", [methods.supervised, methods.vib])
+def test_labels_that_a_method_needs(make):
+    method = make(networks.mlp(features=(8,), out=8), num_classes=3)
+    with pytest.raises(UsageError, match="label"):
+        fit(method=method, source=source()._replace(labels=None))
+
+
+def test_checkpoints_of_another_run_are_not_mixed_in(tmp_path):
+    with train.Checkpoints(tmp_path) as checkpoints:
+        fit(checkpoints=checkpoints)
+        with pytest.raises(UsageError, match=r"holds those of steps \[12\] already"):
+            fit(checkpoints=checkpoints, seed=1)
+        mesh = train.data_mesh(jax.devices()[:1])
+        init = train.initial_state(
+            source=source(),
+            optimizer=optax.sgd(0.1),
+            seed=0,
+            batch_size=16,
+            mesh=mesh,
+            **pieces(),
+        )
+        step, state = checkpoints.restore(train.restore_target(init, mesh))
+        assert step == 12
+        fit(checkpoints=checkpoints, state=state, steps=14)
+        assert checkpoints.steps() == [12, 14]
+
+
+def counting(change):
+    """A method that carries a number, which each step changes."""
+
+    def init(rng, batch):
+        return {"w": jnp.ones(2)}, {"n": jnp.zeros([], jnp.int32)}
+
+    def loss(params, state, batch, rng):
+        state, metrics = change(state["n"])
+        return jnp.sum(params["w"] ** 2), Aux(state, metrics, {})
+
+    return Method(init, loss, lambda *_: {})
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 2])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n: ({"n": n + 1.0}, {}), r"state\['n'\] float32\[\], which was int32"),
+        (
+            lambda n: ({"n": n[None]}, {}),
+            r"state\['n'\] int32\[1\], which was int32\[\]",
+        ),
+        (
+            lambda n: ({"n": n, "m": n}, {}),
+            r"state\['m'\] int32\[\], which was nothing",
+        ),
+        (lambda n: ({"n": n}, {"step": n}), r"metrics \['step'\]: names that the loop"),
+    ],
+)
+def test_what_a_step_may_not_change(change, message, steps_per_call):
+    with pytest.raises(UsageError, match=message):
+        fit(method=counting(change), steps_per_call=steps_per_call)
+
+
+def test_the_state_is_seen_where_rows_are_logged():
+    seen = {}
+
+    def look(step, state):
+        seen[step] = train.fingerprint(state)
+
+    last = fit(steps=10, on_state=look)
+    assert list(seen) == [4, 8, 10]
+    assert seen[10] == train.fingerprint(last)
+    assert seen[8] == train.fingerprint(fit(steps=8))

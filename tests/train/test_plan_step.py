@@ -56,7 +56,7 @@ def test_planned_equals_real(devices, resident, steps):
         assert layout(arguments) == layout((planned.held, planned.inputs))
         assert layout(state) == layout(planned.state)
         with jax.set_mesh(mesh):
-            run = loop._compiled(feeding, mesh, **pieces())(steps)
+            run = loop.compiled_steps(feeding, mesh, **pieces())(steps)
             everywhere = sharding.replicated(mesh)
             lost = sharding.put(nonfinite.none_lost(), everywhere)
             assert layout(lost) == layout(planned.lost)

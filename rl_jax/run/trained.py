@@ -47,24 +47,32 @@ def check_trained(folder: pathlib.Path) -> None:
         raise _untrained(folder)
 
 
-def load(folder: pathlib.Path, *, say: Callable[[str], None] = print) -> Run:
+def load(
+    folder: str | pathlib.Path,
+    *,
+    decode: bool = True,
+    say: Callable[[str], None] = print,
+) -> Run:
     """Opens the newest sound checkpoint of a run; nothing in the folder changes.
 
     Args:
-      folder: of the run.
+      folder: of the run; its data must be where they were.
+      decode: read the run's own images into memory, where they fit.
       say: called with a line of warning where the data is not what it was.
 
     Raises:
       UsageError: when the folder holds no run, or one without a checkpoint.
       CheckpointError: when checkpoints exist and none is sound.
     """
+    folder = pathlib.Path(folder)
     recipe, notes = recipes.read(folder / "run.json")
     source = datasets.build(recipe.data)
     changed = data_change(notes, source, held_out=True)
     if changed:
         say(f"warning: the data has changed since the run started: {changed}")
     parts = recipes.build(recipe, source)
-    source = data.resident(source, limit_bytes=image_limit())
+    if decode:
+        source = data.resident(source, limit_bytes=image_limit())
     parts = parts._replace(source=source)
     init = pretrain.initial(recipe, parts)
     with train.Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
