@@ -59,7 +59,9 @@ def resume(argv: Sequence[str]) -> None:
         allow_changes: bool = False,
         distributed: bool = False,
     ) -> None:
-        """Continues a run from its newest sound checkpoint, bit for bit.
+        """Continues a run from its newest sound checkpoint.
+
+        Bit for bit on as many devices as before; on others sums round differently.
 
         Args:
           run: folder of the run.

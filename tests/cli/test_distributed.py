@@ -1,9 +1,13 @@
 """`rl-jax pretrain --distributed`: one run of several processes."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 
+import jax
 import pytest
 from reference import jobs
 
@@ -29,16 +33,27 @@ def job(*words):
         ({"JAX_NUM_PROCESSES": "two"}, "expected integers, got JAX_NUM_PROCESSES=two"),
     ],
 )
-def test_processes_that_nobody_names(capsys, monkeypatch, environment, said):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def test_processes_that_nobody_names(environment, said):
+    alone = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "SLURM"))}
+    found = subprocess.run(
+        [sys.executable, *command("pretrain", "simclr", "--distributed")],
+        env=alone | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 2, found.stderr
+    assert found.stderr.startswith("rl-jax: distributed: ")
+    assert said in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_joining_too_late_is_one_line(capsys):
+    jax.devices()
     with pytest.raises(SystemExit) as end:
         main(["pretrain", "simclr", "--distributed"])
-    assert end.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("rl-jax: distributed: ")
-    assert said in error
-    assert error.count("\n") == 1
+    assert end.value.code == 1
+    assert "must be called before any JAX calls" in capsys.readouterr().err
 
 
 @pytest.mark.slow
