@@ -26,6 +26,16 @@ def job(*words):
     return jobs.start(command(*words))
 
 
+def training(folder):
+    """A run of two processes that has logged some rows."""
+    started = job("pretrain", "simclr", *RUN, "--run-dir", folder, "--distributed")
+    metrics = folder / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.05)
+    return started
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
@@ -60,11 +70,7 @@ def test_joining_too_late_is_one_line(capsys):
 @pytest.mark.fault
 def test_sigterm_to_one_stops_both_and_both_continue(tmp_path):
     folder = tmp_path / "run"
-    started = job("pretrain", "simclr", *RUN, "--run-dir", folder, "--distributed")
-    metrics = folder / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
-        assert all(process.poll() is None for process in started)
-        time.sleep(0.05)
+    started = training(folder)
     started[1].send_signal(signal.SIGTERM)
     (first, said), (second, told) = jobs.ended(started)
     assert (first, second) == (75, 75), said + told
@@ -72,7 +78,8 @@ def test_sigterm_to_one_stops_both_and_both_continue(tmp_path):
     assert "stopped by SIGTERM at step" in told
     for code, said in jobs.ended(job("resume", folder, "--distributed")):
         assert code == 0, said
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    metrics = (folder / "metrics.jsonl").read_text()
+    rows = [json.loads(line) for line in metrics.splitlines()]
     assert [row["step"] for row in rows] == list(range(2, 121, 2))
     for code, said in jobs.ended(job("pretrain", "simclr", "--run-dir", folder,
                                      "--distributed")):  # fmt: skip
@@ -84,12 +91,7 @@ def test_sigterm_to_one_stops_both_and_both_continue(tmp_path):
 @pytest.mark.fault
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_that_is_killed_ends_the_other(tmp_path, victim):
-    folder = tmp_path / "run"
-    started = job("pretrain", "simclr", *RUN, "--run-dir", folder, "--distributed")
-    metrics = folder / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text().count("\n") > 3):
-        assert all(process.poll() is None for process in started)
-        time.sleep(0.05)
+    started = training(tmp_path / "run")
     started[victim].kill()
     codes = [code for code, _ in jobs.ended(started)]
     assert codes[victim] == -signal.SIGKILL
