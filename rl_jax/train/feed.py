@@ -46,6 +46,7 @@ def open_feed(
     if data.in_memory(source):
         yield _resident(source, mesh=mesh, seed=seed, batch_size=batch_size)
         return
+    rows = sharding.own_rows(mesh, batch_size)
     with contextlib.closing(
         data.stream(
             source,
@@ -53,14 +54,14 @@ def open_feed(
             batch_size=batch_size,
             start_step=start_step,
             num_steps=steps - start_step,
-            rows=sharding.own_rows(mesh, batch_size),
+            rows=rows,
             workers=workers,
         )
     ) as batches:
 
         def inputs(step, count):
             del step, count
-            return sharding.put_rows(next(batches), mesh, batch_size)
+            return sharding.put_rows(next(batches), rows, mesh, batch_size)
 
         yield Feed({}, _as_it_comes, inputs, 1)
 

@@ -75,9 +75,10 @@ def own_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     return np.unique(np.concatenate([every[part] for part in parts if part]))
 
 
-def put_rows(tree: chex.ArrayTree, mesh: Mesh, batch_size: int) -> chex.ArrayTree:
+def put_rows(
+    tree: chex.ArrayTree, rows: np.ndarray, mesh: Mesh, batch_size: int
+) -> chex.ArrayTree:
     """Places a batch of which every process has its `own_rows`, in that order."""
-    rows = own_rows(mesh, batch_size)
 
     def place(x):
         def part(index):
