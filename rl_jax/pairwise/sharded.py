@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from rl_jax.errors import UsageError
-from rl_jax.pairwise import gather, mosaic_gpu, owner, ring, streaming
+from rl_jax.pairwise import gather, mosaic_gpu, owner, ring, streaming, tiles
 from rl_jax.pairwise.streaming import Cotangents, Gradients, Operands, Plan
 
 AXIS = "data"
@@ -127,11 +127,6 @@ def _locals(name: str, given: Operands, use_ring: bool | None):
     return ours, plain
 
 
-def inside_shard_map() -> bool:
-    """Whether this is traced in somebody's `shard_map`."""
-    return AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types
-
-
 def _either(kernels, plain, plan: Plan, given: Operands, use_ring, *rest):
     """By the kernels where they are used, and the program runs on what has them."""
     if not uses_kernels(plan, given, use_ring):
@@ -160,7 +155,7 @@ def uses_kernels(plan: Plan, given: Operands, use_ring: bool | None) -> bool:
 def no_kernels(plan: Plan, given: Operands, use_ring: bool | None) -> str | None:
     """Why the kernels cannot do this here; None: they can, on Hopper GPUs."""
     reason = mosaic_gpu.supports(plan, given, devices())
-    if reason is None and inside_shard_map():
+    if reason is None and tiles.inside_shard_map():
         reason = "they are not for the inside of a shard_map"
     if reason is None and devices() > 1 and ways(given.x, given.y, use_ring)[0]:
         reason = "rows that are passed from device to device are not theirs"

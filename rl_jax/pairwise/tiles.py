@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import AxisType
 
 Precision = Literal["bf16", "bf16x3", "highest"]
 Parts = tuple[chex.Array, ...]
@@ -102,7 +103,9 @@ def loop(body: Callable, carry, pairs: np.ndarray):
     if len(pairs) == 1:
         return body(carry, int(pairs[0, 0]), int(pairs[0, 1]))
     steps = jnp.asarray(pairs, jnp.int32)
-    carry = varying_as(carry, jax.eval_shape(body, carry, steps[0, 0], steps[0, 1]))
+    if inside_shard_map():
+        out = jax.eval_shape(body, carry, steps[0, 0], steps[0, 1])
+        carry = varying_as(carry, out)
     return lax.scan(lambda c, ij: (body(c, ij[0], ij[1]), None), carry, steps)[0]
 
 
@@ -175,6 +178,11 @@ def _like(w: chex.Array, x: Parts) -> Parts:
     if len(x) > 1:
         return split(w, "bf16x3")
     return (w.astype(x[0].dtype),)
+
+
+def inside_shard_map() -> bool:
+    """Whether this is traced in somebody's `shard_map`."""
+    return AxisType.Manual in jax.sharding.get_abstract_mesh().axis_types
 
 
 def varying(tree):
