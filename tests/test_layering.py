@@ -11,6 +11,7 @@ RANKS = {
     "errors": 0,
     "files": 0,
     "verdicts": 0,
+    "own": 1,
     "pairwise": 1,
     "losses": 2,
     "networks": 2,

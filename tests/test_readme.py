@@ -1,12 +1,15 @@
 """What README and CONTRIBUTING show and name: examples run, numbers and paths hold."""
 
 import importlib
+import json
 import pathlib
 import re
+import sys
 
 import numpy as np
 import pytest
 
+from rl_jax import run
 from rl_jax.cli import main
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -19,9 +22,14 @@ WRITTEN = {
 NO_NAMES = {"lax.map"}
 
 
+def snippets(text):
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
 def test_examples():
     text = (ROOT / "README.md").read_text()
-    measures, training, losses = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    own, measures, training, losses = snippets(text)
+    assert own.startswith("# mynets.py")
     scope = {}
     exec(training, scope)
     assert scope["features"].shape == (512, 32)
@@ -35,6 +43,30 @@ def test_examples():
     assert scope["near"] > 0.8
     assert 0 < scope["similar"] < 1
     assert scope["low"] < scope["rank"] < scope["high"]
+
+
+def test_an_own_network(tmp_path, monkeypatch, capsys):
+    """The file and the command that are shown, with flags that make it short."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    text = (ROOT / "README.md").read_text()
+    (tmp_path / "mynets.py").write_text(snippets(text)[0])
+    command = re.search(r"    rl-jax (pretrain .*mynets:small.*)\n", text)
+    assert command is not None
+    short = ["--steps", "1", "--batch-size", "8", "--no-evaluate"]
+    try:
+        main([*command[1].split(), *short])
+        assert run.load("runs/small").parts.method.encode is not None
+    finally:
+        sys.modules.pop("mynets", None)
+    recipe = json.loads((tmp_path / "runs" / "small" / "run.json").read_text())[
+        "recipe"
+    ]
+    encoder = {"factory": "mynets:small", "arguments": {"width": 32}}
+    assert recipe["networks"]["encoder"] == encoder
+    later = re.search(r"    rl-jax evaluate (runs/small --import mynets)", text)
+    assert later is not None
 
 
 def quoted(text):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from rl_jax.errors import UsageError
-from rl_jax.run.recipe import Spec
+from rl_jax.run.recipe import Spec, check_held
 
 
 def parse(function: Callable, *, prog: str, argv: Sequence[str]) -> Any:
@@ -71,8 +71,11 @@ def group(
 ) -> Any:
     """The type of a group of flags `--name.argument`, one for each of the factory's.
 
-    Arguments without a default here or in the factory, and those in `without`, are not
-    flags: the run fills them in. The parsed value is a `Spec`.
+    Arguments in `without` are not flags: the run fills them in. The parsed value is a
+    `Spec`.
+
+    Raises:
+      UsageError: for an argument that could get no value.
     """
     import tyro
 
@@ -106,8 +109,21 @@ def _constructor(
     parameters = {}
     for p in inspect.signature(factory).parameters.values():
         default = defaults.get(p.name, p.default)
-        if default is not inspect.Parameter.empty and p.name not in without:
-            parameters[p.name] = (hints[p.name], default)
+        if p.name in without or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        if default is p.empty:
+            raise UsageError(
+                f"{factory.__name__}: {p.name} has no default, and nothing gives it a "
+                f"value; write a default, which makes it a flag, or one of the names "
+                f"that a run fills in: {', '.join(without) or 'none here'}"
+            )
+        if p.name not in hints:
+            raise UsageError(
+                f"{factory.__name__}: {p.name} has no annotation, so that no flag can "
+                f"be made of it; write {p.name}: {type(default).__name__} = ..."
+            )
+        check_held(Spec(factory.__name__, {p.name: default}))
+        parameters[p.name] = (hints[p.name], default)
     make.__name__ = factory.__name__
     make.__doc__ = one_name_each(inspect.getdoc(factory) or "")
     return signature(make, parameters)

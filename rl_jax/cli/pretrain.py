@@ -43,6 +43,7 @@ def _sinks(flags: dict[str, Any]) -> tuple[str, ...]:
 def _new_folder(method: str, data: str) -> pathlib.Path:
     """runs/METHOD-DATA-K with the first K not taken."""
     stem = pathlib.Path(data).expanduser().resolve().stem or "data"
+    method, stem = (name.replace(":", "-") for name in (method, stem))
     k = 1
     while pathlib.Path("runs", f"{method}-{stem}-{k}").exists():
         k += 1

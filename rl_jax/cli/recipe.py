@@ -6,11 +6,12 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from rl_jax import data, train
+from rl_jax import data, own, train
 from rl_jax.cli import options
 from rl_jax.errors import UsageError
 from rl_jax.run import datasets, presets
 from rl_jax.run import recipe as recipes
+from rl_jax.run.complete import FILLED_IN, complete
 from rl_jax.run.recipe import Recipe, Spec
 
 FILLED_IN_ONE = {
@@ -18,7 +19,7 @@ FILLED_IN_ONE = {
     "method": ("split",),
     "data": ("path", "captions", "vocabulary"),
 }
-"""Arguments of one part that follow from other parts, beside `recipes.FILLED_IN`."""
+"""Arguments of one part that follow from other parts, beside `FILLED_IN`."""
 
 Open = Callable[[str, datasets.Kind, Sequence[str], str], tuple[Spec, data.Source]]
 
@@ -44,7 +45,7 @@ def open_data(
 ) -> tuple[Spec, data.Source]:
     """The data set a user names, with the `--data.NAME` flags among `argv`."""
     factory, decided = datasets.chosen(name, kind)
-    if not _has_options(factory):
+    if not _has_options(factory, kind):
         spec = Spec(factory.__name__, decided)
         return spec, datasets.build(spec)
 
@@ -52,19 +53,29 @@ def open_data(
         return given["data"]
 
     usual = datasets.usual(factory, decided)
-    kind_of = (_data_options(factory, usual), inspect.Parameter.empty)
+    kind_of = (_data_options(factory, usual, kind), inspect.Parameter.empty)
     command = options.signature(command, {"data": kind_of})
     spec = options.parse(command, prog=prog, argv=_data_flags(argv))
     spec = spec.given(**decided)
+    recipes.check_held(spec)
     return spec, datasets.build(spec)
 
 
-def _data_options(factory: Callable, defaults: Mapping[str, Any]) -> Any:
-    return options.group(factory, "data", defaults, without=FILLED_IN_ONE["data"])
+def _data_options(
+    factory: Callable, defaults: Mapping[str, Any], kind: datasets.Kind
+) -> Any:
+    return options.group(factory, "data", defaults, without=_decided(factory, kind))
 
 
-def _has_options(factory: Callable) -> bool:
-    return bool(set(inspect.signature(factory).parameters) - {*FILLED_IN_ONE["data"]})
+def _has_options(factory: Callable, kind: datasets.Kind) -> bool:
+    return bool({*inspect.signature(factory).parameters} - {*_decided(factory, kind)})
+
+
+def _decided(factory: Callable, kind: datasets.Kind) -> tuple[str, ...]:
+    """Arguments of a data set that are no flags; a path is one of own code alone."""
+    if own.is_own(factory.__name__):
+        return ("captions",) if kind == "captions" else ()
+    return FILLED_IN_ONE["data"]
 
 
 def _data_flags(argv: Sequence[str]) -> list[str]:
@@ -106,16 +117,19 @@ def read(
         if argv and argv[0] in ("-h", "--help"):
             print(
                 f"usage: rl-jax {command} METHOD [--data DATA] [OPTIONS]\n\n"
-                f"METHOD is one of: {names}\n"
+                f"METHOD is one of: {names}, or MODULE:FUNCTION of your own\n"
                 f"rl-jax {command} METHOD --help lists the options, with the defaults "
                 "that fit the data."
             )
             return None
         raise UsageError(f"{command}: name a method first; there are: {names}")
-    method = recipes.find(recipes.METHODS, argv[0], "method")
+    own.import_of(argv[0])
+    method = recipes.find_method(argv[0])
     prog = f"rl-jax {command} {method.__name__}"
     choices = _choices(method)
     chosen = _chosen(argv[1:], choices)
+    for part in choices:
+        own.import_of(getattr(chosen, part))
     kind = datasets.kind(method)
     name = chosen.data or datasets.default(kind)
     spec, source = open_data(name, kind, argv[1:], prog)
@@ -132,7 +146,7 @@ def read(
         prog=prog,
         argv=argv[1:],
     )
-    recipe = recipes.complete(_recipe(spec, tuple(factories), flags), source)
+    recipe = complete(_recipe(spec, tuple(factories), flags), source)
     return Asked(recipe, source, name, flags)
 
 
@@ -175,7 +189,10 @@ def _command(method, name, spec, preset, factories, more, doc):
         mine = _usual(preset, part) == factories[part].__name__
         return preset.arguments.get(part, {}) if mine else {}
 
-    several = {k: known for k, known in _choices(method).items() if len(known) > 1}
+    choices = {
+        part: dict.fromkeys((*known, factories[part]))
+        for part, known in _choices(method).items()
+    }
     parameters = {
         "data": (str, name),
         "run_dir": (pathlib.Path | None, None),
@@ -193,26 +210,28 @@ def _command(method, name, spec, preset, factories, more, doc):
         "distributed": (bool, False),
     }
     parameters |= {
-        part: (options.choice(known), factories[part].__name__)
-        for part, known in several.items()
+        part: (options.choice(tuple(known)), factories[part].__name__)
+        for part, known in choices.items()
     }
     groups = {"method": (method, "", preset.arguments.get(method.__name__, {}))}
     groups |= {f"{part}_options": (f, part, defaults(part))
                for part, f in factories.items()}  # fmt: skip
     for key, (factory, flag, values) in groups.items():
-        filled = (*recipes.FILLED_IN, *FILLED_IN_ONE.get(flag or "method", ()))
+        filled = (*FILLED_IN, *FILLED_IN_ONE.get(flag or "method", ()))
+        filled += () if flag else recipes.roles(method)
         kind = options.group(factory, flag, values, without=filled)
         parameters[key] = (kind, inspect.Parameter.empty)
     known = datasets.factory(spec)
-    if known is not None and _has_options(known):
-        kind = _data_options(known, spec.arguments)
+    wanted = datasets.kind(method)
+    if known is not None and _has_options(known, wanted):
+        kind = _data_options(known, spec.arguments, wanted)
         parameters["data_options"] = (kind, inspect.Parameter.empty)
     parameters |= more
     summary = (inspect.getdoc(method) or "").split("\n")[0]
     parts = "".join(
-        f"  {part}: {WORDS.get(part, 'the network of that role')}; --{part}.NAME are "
-        "its options.\n"
-        for part in several
+        f"  {part}: {WORDS.get(part, 'the network of that role')}, or "
+        f"MODULE:FUNCTION of your own; --{part}.NAME are its options.\n"
+        for part in choices
     )
     command.__doc__ = DOC.format(summary=summary) + parts + doc
     return options.signature(command, parameters)
@@ -222,7 +241,8 @@ DOC = """{summary}
 
 Args:
   data: a built-in data set, a folder of images, an .npz or .npy file, a folder with
-    captions.csv or a text file, as the method needs; --data.NAME are its options.
+    captions.csv or a text file, as the method needs, or MODULE:FUNCTION of your own;
+    --data.NAME are its options.
   run_dir: folder of the run; by default a new one below runs/.
   steps: optimizer steps of the whole run.
   batch_size: images of one step, over all devices.
@@ -254,6 +274,8 @@ def _recipe(data: Spec, parts: Sequence[str], flags: dict[str, Any]) -> Recipe:
                      "checkpoint_every", "on_nonfinite", "nonfinite_limit")
     }  # fmt: skip
     chosen = {part: flags[f"{part}_options"] for part in parts}
+    for spec in (flags["method"], *chosen.values()):
+        recipes.check_held(spec)
     return Recipe(
         data=data,
         augment=chosen.pop("augment"),

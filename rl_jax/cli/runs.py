@@ -3,15 +3,38 @@
 import functools
 import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import tyro
 
+from rl_jax import own
 from rl_jax.cli import options
 from rl_jax.cli.cache import enable_compilation_cache
+from rl_jax.errors import UsageError
 
 Run = Annotated[pathlib.Path, tyro.conf.Positional]
+Imports = Annotated[
+    tuple[str, ...],
+    tyro.conf.UseAppendAction,
+    tyro.conf.arg(name="import", help="a module of your own that the run is made of."),
+]
+
+
+def _with_own_code(name: str, command: Callable, argv: Sequence[str]) -> None:
+    """Parses and calls; where modules must be imported, says the whole command."""
+    try:
+        options.parse(command, prog=f"rl-jax {name}", argv=argv)
+    except own.NotImportedError as error:
+        again = shlex.join(["rl-jax", name, *argv, *own.flags(error.modules)])
+        raise UsageError(
+            f"{error.what}; if you trust it, go on with: {again}"
+        ) from None
+
+
+def _import(modules: Sequence[str]) -> None:
+    for module in modules:
+        own.import_module(module)
 
 
 def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
@@ -22,7 +45,7 @@ def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
     from rl_jax.run.signals import Interrupts
 
     result = None
-    again = f"rl-jax evaluate {shlex.quote(str(folder))}"
+    again = own.again("evaluate", folder)
     if train.joined():
         # Only a step is shared out over processes.
         if train.is_first():
@@ -58,6 +81,7 @@ def resume(argv: Sequence[str]) -> None:
         evaluate: bool = True,
         allow_changes: bool = False,
         distributed: bool = False,
+        imports: Imports = (),
     ) -> None:
         """Continues a run from its newest sound checkpoint.
 
@@ -67,19 +91,20 @@ def resume(argv: Sequence[str]) -> None:
           run: folder of the run.
           evaluate: evaluate when trained.
           allow_changes: go on although run.json was edited since the checkpoint, as to
-            train for more steps.
+            train for more steps, or own code was.
           distributed: with the other processes of a job, as `pretrain` does.
         """
         from rl_jax import train
         from rl_jax.run import pretrain
 
         enable_compilation_cache()
+        _import(imports)
         if distributed:
             train.join()
         pretrain.resume(run, allow_changes=allow_changes)
         finish(run, evaluate=evaluate)
 
-    options.parse(command, prog="rl-jax resume", argv=argv)
+    _with_own_code("resume", command, argv)
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -91,6 +116,7 @@ def evaluate(argv: Sequence[str]) -> None:
         output: pathlib.Path | None = None,
         labels: tuple[str, ...] = ("1", "10"),
         skip: tuple[str, ...] = (),
+        imports: Imports = (),
     ) -> None:
         """Measures the newest checkpoint of runs, or features, and writes a page.
 
@@ -112,14 +138,14 @@ def evaluate(argv: Sequence[str]) -> None:
             alignment, similarity, cka, drift, collapse, guarantee, calibration, sets,
             corruptions, attacks.
         """
-        _evaluate(runs, features, output, labels, skip)
+        _import(imports)
+        _evaluate(runs, features, output, labels, skip, imports)
 
-    options.parse(command, prog="rl-jax evaluate", argv=argv)
+    _with_own_code("evaluate", command, argv)
 
 
-def _evaluate(runs, features, output, labels, skip) -> None:
+def _evaluate(runs, features, output, labels, skip, imports) -> None:
     from rl_jax import report as pages
-    from rl_jax.errors import UsageError
     from rl_jax.run import check, compare, evaluation, summary, trained
     from rl_jax.run.features import evaluate_features, read_features
     from rl_jax.run.signals import Interrupts
@@ -133,6 +159,7 @@ def _evaluate(runs, features, output, labels, skip) -> None:
     asked = {"skip": skip, "shares": shares_of(labels)}
     if output is not None:
         check.output_file("--output", output)
+    own.require(*runs)
     for run in runs:
         trained.check_trained(run)
     enable_compilation_cache()
@@ -145,7 +172,7 @@ def _evaluate(runs, features, output, labels, skip) -> None:
             )
     if len({path.with_suffix("") for path in features}) < len(features):
         raise UsageError("evaluate: two files of features have one name; rename one")
-    again = _again(runs, features, output, labels, skip)
+    again = _again(runs, features, output, labels, skip, imports)
     folders, results = [], []
     with Interrupts(again) as interrupts:
         poll = functools.partial(interrupts.poll, "before all was evaluated")
@@ -167,14 +194,14 @@ def _evaluate(runs, features, output, labels, skip) -> None:
     print(f"\npage: {page}")
 
 
-def _again(runs, features, output, labels, skip) -> str:
+def _again(runs, features, output, labels, skip, imports) -> str:
     """The command that was given."""
     flags = {"--features": features, "--output": (output,) if output else ()}
     words = ["rl-jax", "evaluate", *runs]
     flags |= {"--labels": labels if labels != ("1", "10") else (), "--skip": skip}
     for flag, values in flags.items():
         words += [flag, *values] if values else []
-    return shlex.join(map(str, words))
+    return shlex.join([*map(str, words), *own.flags(imports)])
 
 
 def report(argv: Sequence[str]) -> None:
@@ -191,7 +218,6 @@ def report(argv: Sequence[str]) -> None:
           output: the file; by default report.html in the first run's folder.
         """
         from rl_jax import report as pages
-        from rl_jax.errors import UsageError
 
         if not runs:
             raise UsageError("report: name the folder of at least one run")
@@ -207,12 +233,14 @@ def embed(argv: Sequence[str]) -> None:
         run: Run,
         data: Annotated[str, tyro.conf.Positional],
         output: Annotated[pathlib.Path, tyro.conf.arg(aliases=["-o"])],
+        imports: Imports = (),
     ) -> None:
         """Writes the representations of images by a run's newest checkpoint.
 
         Args:
           run: folder of the run.
-          data: digits, a folder of images, or an .npz or .npy file.
+          data: digits, a folder of images, an .npz or .npy file, or MODULE:FUNCTION of
+            your own.
           output: the .npz file; holds an array [n, D] for each representation
             (h, z, ..., and layer1, layer2, ... of the encoder, each the mean over
             positions; text, where a run that learned from captions finds some), and
@@ -221,15 +249,18 @@ def embed(argv: Sequence[str]) -> None:
         from rl_jax.run.embed import embed as write
 
         enable_compilation_cache()
+        _import(imports)
         print(write(run, data, output))
 
-    options.parse(command, prog="rl-jax embed", argv=argv)
+    _with_own_code("embed", command, argv)
 
 
 def export(argv: Sequence[str]) -> None:
     """Writes the encoder of a run for other programs."""
 
-    def command(run: Run, output: pathlib.Path | None = None) -> None:
+    def command(
+        run: Run, output: pathlib.Path | None = None, imports: Imports = ()
+    ) -> None:
         """Writes the encoder of a run's newest checkpoint, and compares what it wrote.
 
         The folder gets model.safetensors, encode.stablehlo, and export.json, which
@@ -242,6 +273,7 @@ def export(argv: Sequence[str]) -> None:
         from rl_jax.run.export import export as write
 
         enable_compilation_cache()
+        _import(imports)
         print(write(run, output))
 
-    options.parse(command, prog="rl-jax export", argv=argv)
+    _with_own_code("export", command, argv)

@@ -2,9 +2,12 @@
 
 import html
 import math
+import pathlib
 import shlex
 from collections.abc import Iterable
 from typing import Any
+
+from rl_jax import own
 
 _VOID = frozenset({"img", "meta", "br", "hr"})
 # Control characters, which HTML forbids, and lone surrogates, which UTF-8 does.
@@ -91,8 +94,8 @@ def missing(*sentence: Any) -> Markup:
     return tag("p.todo", sentence)
 
 
-def command(name: str, *folders: Any) -> Markup:
-    """A command of the package on folders, as it can be typed."""
-    return tag(
-        "code", " ".join(["rl-jax", name, *(shlex.quote(str(f)) for f in folders)])
-    )
+def command(name: str, *words: Any) -> Markup:
+    """A command of the package, as it can be typed; on a run, with its own code."""
+    if len(words) == 1 and isinstance(words[0], pathlib.Path):
+        return tag("code", own.again(name, words[0]))
+    return tag("code", shlex.join(["rl-jax", name, *map(str, words)]))

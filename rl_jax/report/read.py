@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shlex
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rl_jax import files
+from rl_jax import files, own
 from rl_jax.errors import UsageError
 from rl_jax.report.sections import Section, finite, sections
 
@@ -341,7 +340,7 @@ def _picture(path: pathlib.Path) -> bytes | None:
 
 
 def _broken(path: pathlib.Path, reason: str) -> UsageError:
-    again = f"rl-jax evaluate {shlex.quote(str(path.parent))}"
+    again = own.again("evaluate", path.parent)
     if not (path.parent / "run.json").exists():
         again = "rl-jax evaluate --features FILE"
     return UsageError(f"{path} cannot be read: {reason}; write it again with: {again}")

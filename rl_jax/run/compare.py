@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rl_jax import evaluate
+from rl_jax import evaluate, own
 from rl_jax.run.measures.section import number, plain, shown
 
 _FEWEST = 10
@@ -43,7 +43,7 @@ def compare(
     for folder, name in zip(folders, names, strict=True):
         read = _read(folder, name)
         if read is None:
-            again = f"rl-jax evaluate {folder}"
+            again = own.again("evaluate", folder)
             notes.append(f"{name} has no predictions to compare: {again} writes them")
         found.append(read)
     rows, lines = [], []

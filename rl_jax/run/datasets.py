@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, Literal
 
-from rl_jax import data
+from rl_jax import data, own
 from rl_jax.errors import UsageError
 from rl_jax.run.recipe import Spec, call, find, resolve, roles
 
@@ -45,18 +45,23 @@ def chosen(name: str, kind: Kind) -> tuple[Callable, dict[str, Any]]:
     """The factory of the data set a user names, and the arguments the name decides.
 
     Args:
-      name: of a built-in data set, or the path of a folder or file.
+      name: of a built-in data set, the path of a folder or file, or `module:function`,
+        whose module is imported.
       kind: what is wanted of it.
 
     Raises:
       UsageError: for a name that is none of them.
     """
-    for factory in BUILT_IN:
+    path = pathlib.Path(name).expanduser()
+    known = BUILT_IN
+    if own.is_own(name) and not path.exists():
+        own.import_of(name)
+        known = (find(BUILT_IN, name, "data set"),)
+    for factory in known:
         if factory.__name__ == name:
             wanted = {"captions": True} if kind == "captions" else {}
             given = inspect.signature(factory).parameters
             return factory, {k: v for k, v in wanted.items() if k in given}
-    path = pathlib.Path(name).expanduser()
     where = {"path": str(path.absolute())}
     if kind == "text" and (path.is_dir() or path.suffix in (".txt", ".md")):
         return data.text, where
@@ -65,11 +70,11 @@ def chosen(name: str, kind: Kind) -> tuple[Callable, dict[str, Any]]:
     if path.suffix in (".npz", ".npy"):
         return data.npz, where
     problem = "cannot be read as data" if path.exists() else "does not exist"
-    known = ", ".join(factory.__name__ for factory in BUILT_IN)
+    names = ", ".join(factory.__name__ for factory in BUILT_IN)
     raise UsageError(
-        f"--data {name}: {problem}; expected one of {known}, a folder of images, an "
-        ".npz or .npy file, a folder with captions.csv for image and text, or a text "
-        "file"
+        f"--data {name}: {problem}; expected one of {names}, a folder of images, an "
+        ".npz or .npy file, a folder with captions.csv for image and text, a text "
+        "file, or MODULE:FUNCTION of your own"
     )
 
 
@@ -101,6 +106,8 @@ def spec_of(name: str, kind: Kind = "images", **arguments) -> Spec:
 def factory(spec: Spec) -> Callable | None:
     """The factory of a data set that is known here; None for an imagined one."""
     known = (*BUILT_IN, *OF_A_PATH)
+    if own.is_own(spec.factory):
+        return find(known, spec.factory, "data set")
     return next((f for f in known if f.__name__ == spec.factory), None)
 
 

@@ -80,7 +80,7 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
 def _spec(run: Run, name: str) -> recipes.Spec:
     """The data set a name means, images decoded as the run's were."""
     source = run.parts.source
-    method = recipes.find(recipes.METHODS, run.recipe.method.factory, "method")
+    method = recipes.find_method(run.recipe.method.factory)
     if run.recipe.data.factory == "captioned" and _has_captions(name):
         where = {"path": str(pathlib.Path(name).expanduser().absolute())}
         theirs = {"vocabulary": source.vocabulary, "held_out": 0.0}

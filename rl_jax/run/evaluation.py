@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_jax import data, evaluate, files, train
+from rl_jax import data, evaluate, files, own, train
 from rl_jax.errors import UsageError
 from rl_jax.run import figures, measures, studies
 from rl_jax.run import recipe as recipes
@@ -115,17 +115,22 @@ def evaluate_run(
         poll=poll,
     )
     result |= measured
+    if run.other_code:
+        changed = f"own code has changed since the run started: {run.other_code}"
+        result["notes"].append(changed)
     if run.changed:
         changed = f"the data has changed since the run started: {run.changed}"
         result["notes"].append(changed)
-    result["origin"] = origin(
-        {
-            "weights": train.fingerprint((run.state.params, run.state.state)),
-            "recipe": recipes.as_json(run.recipe),
-            "data": data.fingerprint(source),
-            "classes": list(study.classes),
-        }
-    )
+    recipe = recipes.as_json(run.recipe)
+    measured = {
+        "weights": train.fingerprint((run.state.params, run.state.state)),
+        "recipe": recipe,
+        "data": data.fingerprint(source),
+        "classes": list(study.classes),
+    }
+    if code := own.digests(own.names(recipe)):
+        measured["own"] = code
+    result["origin"] = origin(measured)
     result = with_earlier(folder, result, skip=skip)
     _draw(folder, run, study, test_part, result)
     write(folder, result, predictions, study, test_part.index)

@@ -13,7 +13,7 @@ import numpy as np
 from jax import export as jax_export
 from safetensors.numpy import load_file, save
 
-from rl_jax import __version__, data
+from rl_jax import __version__, data, own
 from rl_jax.errors import RunError, UsageError
 from rl_jax.run import check
 from rl_jax.run import recipe as recipes
@@ -83,10 +83,11 @@ def export(
     run = _without_probe(load(folder, say=say))
     method, augment = run.parts.method, run.parts.augment
     params, state = jax.device_get((run.state.params, run.state.state))
-    parts = [
-        (part, standalone(method, augment, params, state, _example(part.examples)))
-        for part in _parts(run)
-    ]
+    with own.one_line(own.names(recipes.as_json(run.recipe))):
+        parts = [
+            (part, standalone(method, augment, params, state, _example(part.examples)))
+            for part in _parts(run)
+        ]
     if not any(function.exported.out_avals for _, function in parts):
         name = run.recipe.method.factory
         raise UsageError(f"export: {name} has no representation to export")
@@ -239,9 +240,9 @@ TOKENIZERS = {"digits": "words", "topics": "words"}
 
 
 def _texts(run: Run) -> dict[str, Any] | None:
-    """What makes tokens of a text; None for a run that has not learned from any."""
+    """What makes tokens of a text; None without texts, or where own code made them."""
     source, spec = run.parts.source, run.recipe.data
-    if not source.vocabulary:
+    if not source.vocabulary or own.is_own(spec.factory):
         return None
     return {
         "rule": "lower case if so said, cut by data.pieces or data.words of rl_jax, "

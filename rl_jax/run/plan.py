@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from rl_jax import data, train
+from rl_jax import data, own, train
 from rl_jax.errors import UsageError
 from rl_jax.run import check
 from rl_jax.run import recipe as recipes
@@ -146,16 +146,17 @@ def plan(
     count = train.scanned_steps(recipe.log_every) if resident else 1
     if count > min(recipe.checkpoint_every, recipe.steps):
         count = 1
-    step = train.plan_step(
-        parts.method,
-        source,
-        augment=parts.augment,
-        optimizer=parts.optimizer,
-        batch_size=recipe.batch_size,
-        mesh=mesh,
-        resident=resident,
-        steps=count,
-    )
+    with own.one_line(own.names(recipes.as_json(recipe))):
+        step = train.plan_step(
+            parts.method,
+            source,
+            augment=parts.augment,
+            optimizer=parts.optimizer,
+            batch_size=recipe.batch_size,
+            mesh=mesh,
+            resident=resident,
+            steps=count,
+        )
     with jax.set_mesh(mesh):
         compiled = step.traced.lower().compile()
     cost = compiled.cost_analysis() or {}

@@ -8,14 +8,13 @@ once trained `evaluation.json` and `report.html`, and where steps were not finit
 import contextlib
 import functools
 import pathlib
-import shlex
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from rl_jax import data, files, train
+from rl_jax import data, files, own, train
 from rl_jax.errors import Stopped, UsageError
 from rl_jax.run import changes, datasets
 from rl_jax.run import recipe as recipes
@@ -64,7 +63,9 @@ def start(
             _check_new(folder)
             check(recipe, source)
             parts = recipes.build(recipe, source)
-            dims = trace(recipe, parts, initial(recipe, parts))
+            names = own.names(recipes.as_json(recipe))
+            with own.one_line(names):
+                dims = trace(recipe, parts, initial(recipe, parts))
             room(folder, initial(recipe, parts))
             # Decoded before the folder is made: what cannot be read leaves nothing.
             source = data.resident(source, limit_bytes=image_limit())
@@ -79,6 +80,7 @@ def start(
                     command=command,
                     environment=environment(),
                     data=data.fingerprint(source),
+                    own=own.digests(names),
                     sinks=list(sinks),
                     dims=dims,
                 )
@@ -90,16 +92,25 @@ def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
 
     Args:
       folder: of the run.
-      allow_changes: go on with `run.json` as it is, also where the checkpoint was made
-        with other values.
+      allow_changes: go on with `run.json` and own code as they are, also where the
+        checkpoint was made with others.
 
     Returns and raises as `start`; a finished run returns at once. CheckpointError also
-    when checkpoints exist and none is sound, UsageError also when the data or the
-    recipe has changed.
+    when checkpoints exist and none is sound, UsageError also when the data, the recipe
+    or own code has changed, or own code is not imported.
     """
     with contextlib.ExitStack() as stack:
         with train.together():
             recipe, notes = recipes.read(folder / "run.json")
+            own.require(folder)
+            code = own.digests(own.names(recipes.as_json(recipe)))
+            other = own.change(notes, code)
+            if other and not allow_changes:
+                raise UsageError(
+                    f"{folder}: own code has changed since the run started: {other}; "
+                    "put it back, or go on as it is now with: "
+                    f"{own.again('resume', folder)} --allow-changes"
+                )
             source = datasets.build(recipe.data)
             changed = data_change(notes, source)
             if changed:
@@ -111,6 +122,9 @@ def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
             parts = recipes.build(recipe, source)
             if train.is_first():
                 stack.enter_context(locked(folder))
+                if other:
+                    notes |= {"format": recipes.FORMAT, "own": code}
+                    recipes.write(recipe, folder / "run.json", **notes)
             source = data.resident(source, limit_bytes=image_limit())
             parts = parts._replace(source=source)
         sinks = tuple(notes.get("sinks", ()))
@@ -129,16 +143,16 @@ def _check_same(
         raise UsageError(
             f"{folder / 'run.json'} is not what checkpoint {step} was made with: "
             f"{'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''}; put that "
-            "back, or go on as it is now with: rl-jax resume "
-            f"{shlex.quote(str(folder))} --allow-changes"
+            "back, or go on as it is now with: "
+            f"{own.again('resume', folder)} --allow-changes"
         )
 
 
 def _check_new(folder: pathlib.Path) -> None:
     if (folder / "run.json").exists():
         raise UsageError(
-            f"{folder} holds a run already; continue it with: rl-jax resume "
-            f"{shlex.quote(str(folder))}, or choose another --run-dir"
+            f"{folder} holds a run already; continue it with: "
+            f"{own.again('resume', folder)}, or choose another --run-dir"
         )
     for name in ("checkpoints", "metrics.jsonl"):
         if (folder / name).exists():
@@ -171,7 +185,7 @@ def _train(
     resumed: bool = False,
     allow_changes: bool = False,
 ) -> TrainState:
-    hint = f"rl-jax resume {shlex.quote(str(folder))}"
+    hint = own.again("resume", folder)
     metrics_path = folder / "metrics.jsonl"
     watch, last = Watch(recipe.steps, dims), {}
     writes = train.is_first()
@@ -290,22 +304,27 @@ def _describe(recipe: Recipe, parts: Parts, init) -> list[str]:
     shapes = jax.eval_shape(init)
     count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes.params))
     held = "on the device" if data.in_memory(source) else "streamed"
+    devices = jax.devices()
+    nets = "".join(f"{net.factory}, " for net in recipe.networks.values())
+    lines = [
+        f"{recipe.method.factory} on {source.name}: {source.size} "
+        f"{data.contents(source)} ({held}), {nets}"
+        f"{count / 1e6:.2f} M parameters, {len(devices)} {devices[0].device_kind} "
+        f"device{'s' if len(devices) > 1 else ''}"
+    ]
+    if own.is_own(recipe.optimizer.factory):
+        return lines
     rate = train.scale_learning_rate(
         recipe.optimizer.arguments["learning_rate"],
         batch_size=recipe.batch_size,
         scaling=recipe.optimizer.arguments["scaling"],
     )
-    devices = jax.devices()
-    nets = "".join(f"{net.factory}, " for net in recipe.networks.values())
-    return [
-        f"{recipe.method.factory} on {source.name}: {source.size} "
-        f"{data.contents(source)} ({held}), {nets}"
-        f"{count / 1e6:.2f} M parameters, {len(devices)} {devices[0].device_kind} "
-        f"device{'s' if len(devices) > 1 else ''}",
+    lines.append(
         f"{recipe.optimizer.factory}: {rate.reason}; warm-up "
         f"{recipe.optimizer.arguments['warmup_steps']} steps, then cosine to 0 at "
-        f"step {recipe.steps}",
-    ]
+        f"step {recipe.steps}"
+    )
+    return lines
 
 
 def _warn_about_files(source: data.Source, console: Console) -> None:

@@ -8,13 +8,13 @@ import inspect
 import json
 import math
 import pathlib
+import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from rl_jax import data, files, methods, networks, train
+from rl_jax import data, files, methods, networks, own, train
 from rl_jax.augment import presets as augmentations
 from rl_jax.errors import UsageError
 from rl_jax.types import Augment, Method
@@ -65,6 +65,25 @@ class Spec(NamedTuple):
         return self._replace(arguments=self.arguments | arguments)
 
 
+def check_held(spec: Spec) -> None:
+    """Refuses arguments of own code that `run.json` would not give back as they are.
+
+    Raises:
+      UsageError: naming the first.
+    """
+    arguments = spec.arguments if own.is_own(spec.factory) else {}
+    for name, value in arguments.items():
+        try:
+            same = _argument(json.loads(json.dumps(value))) == value
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            raise UsageError(
+                f"{spec.factory}: {name} is {value!r}, which run.json cannot hold; "
+                "take a finite number, a bool, a text, or a tuple of them"
+            )
+
+
 class Recipe(NamedTuple):
     """Everything that decides the result of a run.
 
@@ -105,16 +124,32 @@ class Parts(NamedTuple):
 
 
 def find(factories: tuple[Callable, ...], name: str, what: str) -> Callable:
-    """The factory called `name`.
+    """The factory called `name`, or, of the kind of these, a user's own by that name.
 
     Raises:
-      UsageError: naming the ones there are.
+      UsageError: naming the ones there are, or as `own.factory`.
     """
     for factory in factories:
         if factory.__name__ == name:
             return factory
+    if own.is_own(name):
+        return own.factory(name, typing.get_type_hints(factories[0])["return"])
     known = ", ".join(f.__name__ for f in factories)
-    raise UsageError(f"unknown {what} {name!r}; there are: {known}")
+    raise UsageError(
+        f"unknown {what} {name!r}; there are: {known}, and MODULE:FUNCTION of your own"
+    )
+
+
+def find_method(name: str) -> Callable:
+    """The factory of a method, as `find`; one of the user's takes known roles too."""
+    factory = find(METHODS, name, "method")
+    for role in roles(factory):
+        if role not in ROLES:
+            raise UsageError(
+                f"{name}: its parameter {role} is no network, which are: "
+                f"{', '.join(ROLES)}; put it behind a *"
+            )
+    return factory
 
 
 def call(factory: Callable, *parts, **arguments) -> Any:
@@ -128,8 +163,9 @@ def call(factory: Callable, *parts, **arguments) -> Any:
         inspect.signature(factory).bind(*parts, **arguments)
         return factory(*parts, **arguments)
     except TypeError as error:
+        of = "its code" if own.is_own(factory.__name__) else "rl_jax"
         raise UsageError(
-            f"{factory.__name__}: {error}; use the version of rl_jax in run.json"
+            f"{factory.__name__}: {error}; use the version of {of} in run.json"
         ) from None
 
 
@@ -146,7 +182,9 @@ def resolve(factory: Callable, **arguments) -> Spec:
 
 def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
     """The same run with another batch size, the learning rate scaled accordingly."""
-    optimizer = recipe.optimizer.given(batch_size=batch_size)
+    optimizer = recipe.optimizer
+    if "batch_size" in optimizer.arguments:
+        optimizer = optimizer.given(batch_size=batch_size)
     return recipe._replace(batch_size=batch_size, optimizer=optimizer)
 
 
@@ -156,91 +194,6 @@ def build_augment(spec: Spec) -> Augment:
     return call(factory, **spec.arguments)
 
 
-def complete(recipe: Recipe, source: data.Source) -> Recipe:
-    """The same recipe with the arguments that follow from the data and the run.
-
-    Parameters of factories without a default get the value of their name: total_steps,
-    batch_size, num_classes, num_examples, num_segments, vocab_size, and the shape of an
-    input. A predictor is as wide as what it predicts, a method's `split` that of its
-    networks.
-
-    Raises:
-      UsageError: for one the data does not have, as classes without labels.
-    """
-    known = _known(recipe, source)
-
-    def filled(factories: tuple[Callable, ...], spec: Spec, what: str) -> Spec:
-        for p in inspect.signature(find(factories, spec.factory, what)).parameters:
-            if p in spec.arguments or p not in known:
-                continue
-            spec = spec.given(**{p: known[p](spec.factory)})
-        return spec
-
-    nets = {
-        role: filled(ROLES[role], spec, role) for role, spec in recipe.networks.items()
-    }
-    if "predictor" in nets:
-        out = nets["projector"].arguments["out"]
-        nets["predictor"] = nets["predictor"].given(out=out)
-    method = filled(METHODS, recipe.method, "method")
-    if "split" in inspect.signature(find(METHODS, method.factory, "method")).parameters:
-        splits = [net.arguments.get("split", 1) for net in nets.values()]
-        method = method.given(split=max(splits))
-    optimizer = filled(OPTIMIZERS, recipe.optimizer, "optimizer")
-    return recipe._replace(networks=nets, method=method, optimizer=optimizer)
-
-
-def _known(recipe: Recipe, source: data.Source) -> dict[str, Callable[[str], Any]]:
-    """`{name: (factory) -> value}` of the arguments nobody has to give."""
-
-    def classes(factory):
-        if not has_labels(source):
-            raise UsageError(
-                f"{factory} learns from labels, and {source.name} has none of two "
-                "classes; name them by sub-folders, or `label` in an .npz"
-            )
-        return num_classes(source)
-
-    def segments(factory):
-        if "u" not in source.fields:
-            raise UsageError(
-                f"{factory} needs the segment u of each example, and {source.name} has "
-                "none; --data ica has"
-            )
-        return int(source.fields["u"].max()) + 1
-
-    def vocabulary(factory):
-        if not source.vocabulary:
-            raise UsageError(
-                f"{factory} reads text, and {source.name} has none; give a text file, "
-                "or a folder with captions.csv"
-            )
-        return len(source.vocabulary)
-
-    def shape(factory):
-        shapes = data.shapes(source)
-        if "image" not in shapes:
-            raise UsageError(f"{factory} makes images, and {source.name} has none")
-        size, dtype = shapes["image"]
-        image = jax.ShapeDtypeStruct((1, *size), dtype)
-        return jax.eval_shape(build_augment(recipe.augment).clean, image).shape[1:]
-
-    return {
-        "total_steps": lambda _: recipe.steps,
-        "batch_size": lambda _: recipe.batch_size,
-        "num_examples": lambda _: source.size,
-        "num_classes": classes,
-        "num_segments": segments,
-        "vocab_size": vocabulary,
-        "shape": shape,
-    }
-
-
-FILLED_IN = ("total_steps", "batch_size", "num_examples", "num_classes")
-FILLED_IN += ("num_segments", "vocab_size", "shape")
-"""Arguments that `complete` knows."""
-
-
 def build(recipe: Recipe, source: data.Source) -> Parts:
     """Calls the factories of a recipe.
 
@@ -248,7 +201,7 @@ def build(recipe: Recipe, source: data.Source) -> Parts:
       UsageError: whatever a factory says about its arguments.
     """
     augment = build_augment(recipe.augment)
-    factory = find(METHODS, recipe.method.factory, "method")
+    factory = find_method(recipe.method.factory)
     parts = []
     for role in roles(factory):
         if role not in recipe.networks:
@@ -281,7 +234,7 @@ def write(recipe: Recipe, path: pathlib.Path, **notes) -> None:
     files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-NOTES = {"data": dict, "dims": dict, "sinks": list}
+NOTES = {"data": dict, "dims": dict, "own": dict, "sinks": list}
 """The notes beside a recipe that a run goes by, and what each is."""
 
 

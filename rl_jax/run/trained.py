@@ -1,11 +1,10 @@
 """A trained run opened for reading, beside a training that may still go on."""
 
 import pathlib
-import shlex
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from rl_jax import data, train
+from rl_jax import data, own, train
 from rl_jax.errors import RunError, UsageError
 from rl_jax.run import datasets, pretrain
 from rl_jax.run import recipe as recipes
@@ -25,6 +24,7 @@ class Run(NamedTuple):
       state: of the checkpoint.
       untrained: the state of step 0, the baseline of an untrained encoder.
       changed: how the data differs from what the run started with, or None.
+      other_code: the files of own code that are not what it started with, or None.
     """
 
     recipe: Recipe
@@ -34,15 +34,18 @@ class Run(NamedTuple):
     state: TrainState
     untrained: TrainState
     changed: str | None
+    other_code: str | None = None
 
 
 def check_trained(folder: pathlib.Path) -> None:
     """Refuses a folder that `load` would, as far as that shows without its data.
 
     Raises:
-      UsageError: when the folder holds no run, or one without a checkpoint.
+      UsageError: when the folder holds no run, one without a checkpoint, or one of own
+        code that is not imported.
     """
     recipes.read(folder / "run.json")
+    own.require(folder)
     if not any((folder / "checkpoints").glob("[0-9]*")):
         raise _untrained(folder)
 
@@ -58,14 +61,19 @@ def load(
     Args:
       folder: of the run; its data must be where they were.
       decode: read the run's own images into memory, where they fit.
-      say: called with a line of warning where the data is not what it was.
+      say: called with a line of warning where data or own code is not what it was.
 
     Raises:
-      UsageError: when the folder holds no run, or one without a checkpoint.
+      UsageError: when the folder holds no run, one without a checkpoint, or one of own
+        code that is not imported.
       CheckpointError: when checkpoints exist and none is sound.
     """
     folder = pathlib.Path(folder)
     recipe, notes = recipes.read(folder / "run.json")
+    own.require(folder)
+    other = own.change(notes, own.digests(own.names(recipes.as_json(recipe))))
+    if other:
+        say(f"warning: own code has changed since the run started: {other}")
     source = datasets.build(recipe.data)
     changed = data_change(notes, source, held_out=True)
     if changed:
@@ -79,11 +87,11 @@ def load(
         found = checkpoints.restore(train.restore_target(init, train.data_mesh()))
     if found is None:
         raise _untrained(folder)
-    return Run(recipe, notes, parts, *found, init(), changed)
+    return Run(recipe, notes, parts, *found, init(), changed, other)
 
 
 def _untrained(folder: pathlib.Path) -> UsageError:
-    again = f"rl-jax resume {shlex.quote(str(folder))}"
+    again = own.again("resume", folder)
     return UsageError(f"{folder} has no checkpoint yet; train it first: {again}")
 
 
