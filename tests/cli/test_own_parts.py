@@ -1,4 +1,4 @@
-"""Networks, views, data and methods of a user's own module, from start to export."""
+"""Networks, views, data, optimizers and methods of a user's own, start to export."""
 
 import hashlib
 import importlib
@@ -20,6 +20,7 @@ CODE = '''
 from __future__ import annotations
 
 import numpy as np
+import optax
 
 from rl_jax import augment, data, methods, networks
 from rl_jax.types import Augment, Method, Network
@@ -57,6 +58,10 @@ def stripes(*, count: int = 40, path: str = "nowhere") -> data.Source:
 def method(encoder, projector, *, heat: float = 0.5, num_examples: int) -> Method:
     assert num_examples == 40
     return methods.simclr(encoder, projector, temperature=heat)
+
+
+def descent(*, rate: float = 0.1, total_steps: int) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(rate, total_steps))
 
 
 def bare(*, width: int = 8):
@@ -104,6 +109,7 @@ def untraceable(*, width: int = 8) -> Network:
 OWN = [
     *("--data", "mine:stripes", "--data.path", "somewhere", "--augment", "mine:views"),
     *("--encoder", "mine:small", "--encoder.width", "6", "--projector", "mine:head"),
+    *("--optimizer", "mine:descent", "--optimizer.rate", "0.01"),
 ]
 SHORT = ["--steps", "4", "--checkpoint-every", "2", "--batch-size", "8"]
 IMPORT = ["--import", "mine"]
@@ -186,6 +192,7 @@ def test_the_record_has_every_argument_and_the_digest_of_the_code(here):
     }
     assert recipe["data"]["arguments"] == {"count": 40, "path": "somewhere"}
     assert recipe["augment"]["factory"] == "mine:views"
+    assert recipe["optimizer"]["arguments"] == {"rate": 0.01, "total_steps": 4}
     assert content["own"] == {"mine": hashlib.sha256(CODE.encode()).hexdigest()}
 
 
