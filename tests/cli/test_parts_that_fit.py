@@ -115,6 +115,6 @@ def photographs(tmp_path_factory):
     return str(folder)
 
 
-@pytest.mark.parametrize("method", of_images("jigsaw", "mae"))
+@pytest.mark.parametrize("method", of_images("jigsaw"))
 def test_the_defaults_fit_a_small_folder_of_images(method, photographs):
     assert trace(method, photographs, []).shape == ()

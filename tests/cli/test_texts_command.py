@@ -37,7 +37,9 @@ def written(folder):
     return folder
 
 
-@pytest.mark.parametrize("method", ["bert", "simcse"])
+@pytest.mark.parametrize(
+    "method", ["simcse", pytest.param("bert", marks=pytest.mark.slow)]
+)
 def test_a_folder_and_a_file(method, tmp_path):
     folder = written(tmp_path / "texts")
     for i, data in enumerate((folder, folder / "one" / "0.txt")):

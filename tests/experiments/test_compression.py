@@ -29,6 +29,7 @@ def test_relu_under_the_name_of_tanh_does_not_compress(monkeypatch):
     assert TANH in failed(experiment, seeds=1)
 
 
+@pytest.mark.slow
 def test_nothing_is_compressed_before_anything_is_learnt():
     wrong = failed(experiment, seeds=1, steps=40)
     assert TANH in wrong

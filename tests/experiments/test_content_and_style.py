@@ -1,5 +1,7 @@
 """Content and style: found as published, mixed where the views share style."""
 
+import pytest
+
 from experiments import content_and_style as experiment
 from tests.experiments.running import failed, passes
 
@@ -10,6 +12,7 @@ def test_it_holds():
     assert "rotation" in passes(experiment, **QUICK).correction
 
 
+@pytest.mark.slow
 def test_shared_style_is_content():
     missed = failed(experiment, shared_style=True, **QUICK)
     assert "R² of content from z, slope 0.2" in missed

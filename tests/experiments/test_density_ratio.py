@@ -1,6 +1,7 @@
 """The logit is the log density ratio: holds as published, fails when broken."""
 
 import numpy as np
+import pytest
 
 from experiments import density_ratio as experiment
 from tests.experiments.running import failed, passes
@@ -12,6 +13,7 @@ def test_it_holds():
     passes(experiment)
 
 
+@pytest.mark.slow
 def test_more_negatives_lower_the_logit_by_their_logarithm():
     passes(experiment, seeds=1, negatives=4)
     # The correlation does not see it.

@@ -1,5 +1,7 @@
 """Two gradients of one expectation: the same mean, and a wrong one is seen."""
 
+import pytest
+
 from experiments import gradient_estimators as experiment
 from rl_jax.methods import elbo
 from tests.experiments.running import failed, passes
@@ -9,6 +11,7 @@ def test_it_holds():
     passes(experiment, draws=500)
 
 
+@pytest.mark.slow
 def test_a_score_without_log_sigma_is_seen_by_its_mean_alone(monkeypatch):
     """−½(z − μ)²/σ² is not log q. The ratio of variances would not tell."""
 

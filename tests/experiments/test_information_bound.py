@@ -30,6 +30,7 @@ def test_a_quicker_form_holds(few):
     assert np.all(np.diff(found.data["bound"]) > -0.01)  # grows with K
 
 
+@pytest.mark.slow
 def test_a_critic_measured_on_its_training_pairs_exceeds_the_information(few):
     wrong = failed(experiment, seeds=1, steps=400, correlations=(0.5, 0.99), pairs=128)
     assert wrong == [TRAINED]
@@ -43,6 +44,7 @@ def test_a_wrong_critic_misses_the_information_but_does_not_exceed_it(few, monke
     assert ABOVE not in wrong
 
 
+@pytest.mark.slow
 def test_without_the_own_candidate_it_is_no_bound(few, monkeypatch):
     """Of the K − 1 others alone: f − log mean e^f has no ceiling."""
     _replace(monkeypatch, lambda rho: rho, own=False)

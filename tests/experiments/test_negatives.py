@@ -15,6 +15,7 @@ def test_one_start_holds():
     passes(experiment, seeds=1)
 
 
+@pytest.mark.slow
 def test_views_of_different_images_share_nothing():
     wrong = failed(experiment, seeds=1, steps=100, paired=False)
     assert "bound at the largest K" in wrong

@@ -12,6 +12,7 @@ def test_it_holds():
     passes(experiment, **QUICK)
 
 
+@pytest.mark.slow
 def test_shuffled_segments_say_nothing():
     missed = failed(experiment, shuffled=True, **QUICK)
     assert missed == ["MCC of iVAE, each seed", "MCC of iVAE − of VAE, each seed"]

@@ -17,10 +17,12 @@ def test_it_holds_for_the_depth_shown():
     passes(experiment)
 
 
+@pytest.mark.slow
 def test_a_loss_in_bfloat16_is_too_coarse():
     assert LOSS in failed(experiment, depth=1, depths=(), loss_dtype="bfloat16")
 
 
+@pytest.mark.slow
 def test_bfloat16_that_takes_more_is_seen(monkeypatch):
     """Beside a float32 that is rematerialised, by the compiler and by what is kept."""
     less = experiment._VARIANTS["rematerialised"]

@@ -21,6 +21,7 @@ def test_one_run_holds():
     assert r2["untrained h"] > r2["h"]
 
 
+@pytest.mark.slow
 def test_without_a_head_the_representation_loses_colour():
     assert FROM_H in failed(experiment, seeds=1, head=False)
 

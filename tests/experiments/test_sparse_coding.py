@@ -1,5 +1,7 @@
 """Planted atoms: found with a penalty, not without; one pass is no solver."""
 
+import pytest
+
 from experiments import sparse_coding as experiment
 from tests.experiments.running import failed, passes
 
@@ -8,6 +10,7 @@ def test_it_holds():
     passes(experiment, seeds=2)
 
 
+@pytest.mark.slow
 def test_hardly_a_penalty_finds_no_atoms():
     wrong = failed(experiment, seeds=2, penalty=1e-3)
     assert "autoencoder: mean cosine" in wrong
@@ -15,6 +18,7 @@ def test_hardly_a_penalty_finds_no_atoms():
     assert "dictionary learning: mean cosine" in wrong
 
 
+@pytest.mark.slow
 def test_a_solver_that_does_not_solve_costs_more_than_one_pass(monkeypatch):
     def zero(x, atoms, **_):
         return experiment.jnp.zeros((len(x), len(atoms)))

@@ -17,6 +17,7 @@ def test_one_start_holds():
     passes(experiment, seeds=1, steps=200)
 
 
+@pytest.mark.slow
 def test_the_stop_gradient_alone_does_not_help():
     assert failed(experiment, seeds=1, steps=200, predictor=False) == [WITH]
 

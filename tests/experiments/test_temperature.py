@@ -1,5 +1,7 @@
 """Temperature: streamed sums are exact, naive ones overflow."""
 
+import pytest
+
 from experiments import temperature as experiment
 from tests.experiments.running import failed, passes
 
@@ -10,10 +12,12 @@ def test_it_holds():
     assert "not NaN" in passes(experiment, **QUICK).correction
 
 
+@pytest.mark.slow
 def test_the_naive_form_is_not_finite():
     assert failed(experiment, form="naive", **QUICK) == ["τ·|naive − float64|, every τ"]
 
 
+@pytest.mark.slow
 def test_entropy_of_another_temperature(monkeypatch):
     sharpness = experiment.evaluate.softmax_sharpness
 

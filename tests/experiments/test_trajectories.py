@@ -28,6 +28,7 @@ def test_two_of_the_methods_hold(two):
     np.testing.assert_allclose(starts[0], starts[2])  # the same SimSiam, at first
 
 
+@pytest.mark.slow
 def test_a_collapsed_method_is_not_in_the_region(two):
     wrong = failed(experiment, seeds=1, stop_gradient=False)
     assert wrong == [

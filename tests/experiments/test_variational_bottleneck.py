@@ -21,6 +21,7 @@ def test_one_start_holds():
     passes(experiment, seeds=1)
 
 
+@pytest.mark.slow
 def test_a_code_without_its_noise_tells_more_than_its_rate(monkeypatch):
     monkeypatch.setattr(VIB, "gaussian_sample", lambda rng, mean, *_, **__: mean)
     assert TOLD in failed(experiment, seeds=1, steps=200)

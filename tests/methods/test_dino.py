@@ -136,6 +136,7 @@ def entropies(**options):
     return float(metrics["target_entropy"][-1]), float(metrics["usage_entropy"][-1])
 
 
+@pytest.mark.slow
 def test_with_both_targets_are_neither_one_nor_uniform():
     target, usage = entropies()
     assert target < 0.9

@@ -266,6 +266,7 @@ def test_pairs_teach_what_they_share():
     assert own < control[1] - 0.3
 
 
+@pytest.mark.slow
 def test_windows_teach_what_lasts():
     method = methods.info_nce(*nets(), positives="temporal", window=8, gap=(0, 8))
     rng = jax.random.key(0)

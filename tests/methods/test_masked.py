@@ -120,6 +120,7 @@ def explained(data):
     return float(run(jax.random.key(0)))
 
 
+@pytest.mark.slow
 def test_mae_learns_to_fill_in():
     """What is seen tells what is hidden, where it lies too; or it tells nothing."""
     whole, pieces = explained(planes()), explained(planes(parts=16))
@@ -201,6 +202,7 @@ def test_only_chosen_words_count_and_none_is_finite():
     assert nothing == 0
 
 
+@pytest.mark.slow
 def test_bert_reads_the_context():
     """The loss behind the mask falls far below the entropy of a word by itself."""
     data, held = texts(512), texts(256, seed=1)

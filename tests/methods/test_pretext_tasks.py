@@ -38,7 +38,10 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("jigsaw", "context")]
+
+
+@pytest.mark.parametrize("name", ["rotation", *LONG])
 def test_learns_to_answer(name):
     """On held-out digits; with answers drawn at random it stays at chance."""
     size, task, top, steps, least, chance = SETTINGS[name]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from reference import loop
 
 from rl_jax import evaluate, methods, networks
@@ -44,6 +45,7 @@ def collapse(penalty, steps):
     return accuracy, measured
 
 
+@pytest.mark.slow
 def test_the_feature_penalty_leads_to_the_simplex():
     _, before = collapse(5e-3, 0)
     accuracy, with_penalty = collapse(5e-3, 3000)

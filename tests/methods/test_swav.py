@@ -88,6 +88,7 @@ def purity(method, params, state):
     return counts.max(1).sum() / source.size
 
 
+@pytest.mark.slow
 def test_clusters_are_all_used_and_follow_the_classes():
     method = methods.swav(
         networks.mlp(features=(128,), out=64),

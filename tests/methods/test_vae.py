@@ -279,6 +279,7 @@ def sweep(seed=0, steps=1000):
     return jax.device_get(runs(jnp.asarray(BETAS), jax.random.key(seed)))
 
 
+@pytest.mark.slow
 def test_beta_draws_the_rate_distortion_curve():
     """Strictly monotone up to beta = 10, collapsed from 30 on."""
     found = sweep()

@@ -202,6 +202,7 @@ def plain_accuracy():
     return float(hit.mean())
 
 
+@pytest.mark.slow
 def test_rate_falls_with_its_price_and_accuracy_at_last():
     found, plain = sweep(), plain_accuracy()
     for name in ("rate", "accuracy", "distortion", "active_units"):

@@ -199,6 +199,7 @@ def test_blocks_computed_again_change_nothing(factory):
     assert_close(actual, expected, tolerance=1e-5)
 
 
+@pytest.mark.slow
 def test_blocks_computed_again_save_memory():
     """Of the compiled gradient of eight blocks, less than half."""
     x = jax.ShapeDtypeStruct((8, 64, 32), jnp.float32)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.core
 SCRIPT = pathlib.Path(__file__).with_name("processes.py")
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_device(tmp_path):
     output = tmp_path / "found.npz"
     for code, said in jobs.ended(jobs.start([SCRIPT, output], devices=4)):

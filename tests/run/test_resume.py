@@ -215,6 +215,7 @@ def test_sigterm_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
     assert result(folder) == expected
 
 
+@pytest.mark.slow
 def test_killed_before_its_first_checkpoint(uninterrupted, tmp_path):
     arguments, expected = uninterrupted
     folder = tmp_path / "run"

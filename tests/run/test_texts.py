@@ -123,7 +123,7 @@ def folder(path, *, captions=True, labels=True):
     return str(path)
 
 
-@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("labels", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_folder_with_captions(tmp_path, labels):
     """Its classes are named by sub-folders; without any there is retrieval only."""
     where = folder(tmp_path, labels=labels)
