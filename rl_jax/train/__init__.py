@@ -1,10 +1,10 @@
 """Training: the step, the loop around it, optimizers, checkpoints, metrics."""
 
+from rl_jax.train.arguments import check_labels, check_seed
 from rl_jax.train.checkpoint import Checkpoints, fingerprint, room_needed
 from rl_jax.train.flops import Flops, count_flops
 from rl_jax.train.lars import lars
 from rl_jax.train.loop import (
-    check_seed,
     fetch,
     fit,
     initial_state,
@@ -33,6 +33,7 @@ __all__ = [
     "adamw",
     "any_of",
     "check_batch_size",
+    "check_labels",
     "check_policy",
     "check_seed",
     "check_sinks",

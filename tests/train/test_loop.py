@@ -213,6 +213,19 @@ def test_refuses_before_compiling(options, message, monkeypatch):
         fit(**options)
 
 
+def test_refuses_labels_beyond_the_classes(monkeypatch):
+    """They would be NaN after the first step; also of the probe around a method."""
+    monkeypatch.setattr(loop, "initial_state", lambda *a, **k: pytest.fail("compiled"))
+    two, seven = (
+        methods.supervised(networks.mlp(features=(8,), out=8), num_classes=n)
+        for n in (2, 7)
+    )
+    probed = methods.with_probe(two, num_classes=7)
+    for method in (two, probed, methods.with_probe(seven, num_classes=2)):
+        with pytest.raises(UsageError, match="go up to 2, but .* num_classes=2; give"):
+            fit(method=method)
+
+
 def test_counts_may_be_integers_of_any_kind():
     state = fit(steps=jnp.int32(2), seed=np.uint8(1), log_every=np.array(1))
     assert int(state.step) == 2
