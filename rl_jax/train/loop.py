@@ -15,6 +15,7 @@ from rl_jax.errors import UsageError
 from rl_jax.train import arguments, nonfinite, processes, sharding
 from rl_jax.train.checkpoint import Checkpoints
 from rl_jax.train.feed import Feed, open_feed
+from rl_jax.train.optimizers import Optimizer, updates_made
 from rl_jax.train.step import init_train_state, train_step
 from rl_jax.types import Augment, Method, TrainState
 
@@ -111,7 +112,8 @@ def fit(
       log_every: steps between calls of `on_log`; between them and the saves the host
         reads nothing.
       on_log: called with a row of floats: `step`, the metrics of that step, `nonfinite`
-        (steps lost since the row before) and the fields of `metrics.CLOCK`.
+        (steps lost since the row before), `learning_rate` (of the last update, where
+        the optimizer tells it, see `with_schedule`) and the fields of `metrics.CLOCK`.
       on_state: called after it with the step and the state, as for k-NN in between; the
         state is donated to the next step, so copy what outlives the call.
       checkpoints: where to save, every `checkpoint_every` steps and at the end. One
@@ -212,11 +214,15 @@ def fit(
             stopping = stop is not None and _agreed(stop, logging or saving)
             saving = saving or stopping
             if logging or saving:
-                row, found = fetch((metrics, lost))
+                updates = updates_made(state.opt_state, state.step)
+                row, found, updates = fetch((metrics, lost, updates))
                 since += int(found.count)
                 if logging and on_log is not None:
                     row = {name: float(v) for name, v in row.items()}
                     row |= {"nonfinite": float(since)}
+                    if isinstance(optimizer, Optimizer):
+                        last = max(int(updates) - 1, 0)
+                        row |= {"learning_rate": optimizer.learning_rate(last)}
                     on_log({"step": step} | row | clock.row(step))
                     since = 0
                 if logging and on_state is not None:

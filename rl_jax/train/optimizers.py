@@ -1,6 +1,7 @@
 """Optimizers with warm-up, cosine decay and the exclusions self-supervision needs."""
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import chex
@@ -79,6 +80,47 @@ def warmup_cosine(peak: float, *, warmup_steps: int, total_steps: int):
     return optax.join_schedules([ramp, cosine], [warmup])
 
 
+class Optimizer(optax.GradientTransformationExtraArgs):
+    """An optimizer of optax that tells its learning rate.
+
+    Attributes:
+      learning_rate: `(updates) -> float`, that after so many updates; on the host.
+    """
+
+    learning_rate: Callable[[int], float]
+
+
+def with_schedule(
+    optimizer: optax.GradientTransformation, schedule: optax.Schedule
+) -> Optimizer:
+    """The same optimizer, whose learning rate `fit` gives in its rows.
+
+    Those of this module have theirs. One that is wrapped (`optax.chain`) needs it anew.
+
+    Args:
+      optimizer: any of optax; neither its updates nor its state change.
+      schedule: what it was made with, updates made so far to a rate.
+    """
+    told = Optimizer(*optax.with_extra_args_support(optimizer))
+    told.learning_rate = lambda updates: float(schedule(updates))
+    return told
+
+
+def updates_made(opt_state: chex.ArrayTree, step: chex.Array) -> chex.Array:
+    """How many updates the schedule has counted; less than `step` where some were lost.
+
+    Args:
+      opt_state: of the optimizer.
+      step: of the run, taken where the optimizer counts nothing.
+    """
+
+    def counts(x):
+        return isinstance(x, optax.ScaleByScheduleState)
+
+    found = filter(counts, jax.tree.leaves(opt_state, is_leaf=counts))
+    return next((x.count for x in found), step)
+
+
 def check_ranges(factory: str, **arguments: float) -> None:
     """Refuses arguments outside `RANGES`, NaN among them.
 
@@ -109,7 +151,7 @@ def adamw(
     weight_decay: float = 1e-4,
     b1: float = 0.9,
     b2: float = 0.999,
-) -> optax.GradientTransformation:
+) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); decay on kernels only.
 
     Args:
@@ -137,7 +179,10 @@ def adamw(
     schedule = warmup_cosine(
         rate.value, warmup_steps=warmup_steps, total_steps=total_steps
     )
-    return optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=matrices)
+    optimizer = optax.adamw(
+        schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=matrices
+    )
+    return with_schedule(optimizer, schedule)
 
 
 def sgd(
@@ -149,7 +194,7 @@ def sgd(
     warmup_steps: int = 0,
     weight_decay: float = 1e-4,
     momentum: float = 0.9,
-) -> optax.GradientTransformation:
+) -> Optimizer:
     """SGD with momentum; λ‖w‖²/2 on kernels only, its gradient under the momentum.
 
     Args:
@@ -175,7 +220,8 @@ def sgd(
     schedule = warmup_cosine(
         rate.value, warmup_steps=warmup_steps, total_steps=total_steps
     )
-    return optax.chain(
+    optimizer = optax.chain(
         optax.add_decayed_weights(weight_decay, mask=matrices),
         optax.sgd(schedule, momentum=momentum),
     )
+    return with_schedule(optimizer, schedule)
