@@ -80,7 +80,7 @@ def export(
     if folder.is_dir():
         for each in (output, output.absolute().parent):
             check.output_folder("export: --output", each)
-    run = _without_probe(load(folder, say=say))
+    run = _without_probe(load(folder, say=say, examples=False))
     method, augment = run.parts.method, run.parts.augment
     params, state = jax.device_get((run.state.params, run.state.state))
     parts = [

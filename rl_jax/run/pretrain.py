@@ -23,6 +23,7 @@ from rl_jax.run.check import check, data_change, image_limit, room, trace
 from rl_jax.run.console import Console
 from rl_jax.run.environment import environment
 from rl_jax.run.lock import locked
+from rl_jax.run.outline import outline
 from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.run.signals import Interrupts
 from rl_jax.run.views import save_view_grid
@@ -79,6 +80,7 @@ def start(
                     command=command,
                     environment=environment(),
                     data=data.fingerprint(source),
+                    outline=outline(source),
                     sinks=list(sinks),
                     dims=dims,
                 )

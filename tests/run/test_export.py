@@ -58,7 +58,7 @@ def simclr():
 def written(run, output, monkeypatch):
     """The folder, and what was said."""
     said = []
-    monkeypatch.setattr(export, "load", lambda folder, say: run)
+    monkeypatch.setattr(export, "load", lambda folder, say, **_: run)
     return export.export(output.parent, output, say=said.append), said
 
 
