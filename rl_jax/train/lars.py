@@ -53,7 +53,8 @@ def lars(
       learning_rate: base rate at B = 256, > 0.
       scaling: of the rate with the batch: none, linear (B/256) or sqrt.
       warmup_steps: steps of linear warm-up before the cosine.
-      weight_decay: λ ≥ 0; adaptation stays on where it is 0.
+      weight_decay: λ ≥ 0; adaptation stays on where it is 0. Both are of all parameters
+        of rank > 1, embeddings, class and mask tokens among them.
       momentum: μ in [0, 1).
       trust_coefficient: η ≥ 0.
       form: simclr, paper or bolts.

@@ -137,7 +137,12 @@ def check_ranges(factory: str, **arguments: float) -> None:
 
 
 def matrices(params: chex.ArrayTree) -> chex.ArrayTree:
-    """True for kernels, False for biases and normalisation scales (rank ≤ 1)."""
+    """True for parameters of rank > 1, False for biases, scales and single numbers.
+
+    Beside kernels these are embeddings of tokens and positions, class and mask tokens,
+    as MAE and solo-learn have it, who judge by rank too. open_clip does likewise, but
+    its class token is a vector, and so spared.
+    """
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
@@ -152,7 +157,7 @@ def adamw(
     b1: float = 0.9,
     b2: float = 0.999,
 ) -> Optimizer:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); decay on kernels only.
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); no decay of vectors.
 
     Args:
       total_steps: length of the schedule.
@@ -160,7 +165,8 @@ def adamw(
       learning_rate: base rate, > 0.
       scaling: of the rate with the batch: none, linear (B/256) or sqrt.
       warmup_steps: steps of linear warm-up before the cosine.
-      weight_decay: decoupled decay, ≥ 0; not on biases and normalisation scales.
+      weight_decay: decoupled decay, ≥ 0, of all parameters of rank > 1: kernels,
+        embeddings, class and mask tokens; not of biases and normalisation scales.
       b1: decay of the first moment, in [0, 1).
       b2: decay of the second moment, in [0, 1).
 
@@ -195,7 +201,7 @@ def sgd(
     weight_decay: float = 1e-4,
     momentum: float = 0.9,
 ) -> Optimizer:
-    """SGD with momentum; λ‖w‖²/2 on kernels only, its gradient under the momentum.
+    """SGD with momentum; λ‖w‖²/2 of all but vectors, its gradient under the momentum.
 
     Args:
       total_steps: length of the schedule.
@@ -203,7 +209,8 @@ def sgd(
       learning_rate: base rate at B = 256, > 0.
       scaling: of the rate with the batch: none, linear (B/256) or sqrt.
       warmup_steps: steps of linear warm-up before the cosine.
-      weight_decay: λ ≥ 0; not on biases and normalisation scales.
+      weight_decay: λ ≥ 0, of all parameters of rank > 1: kernels, embeddings, class
+        and mask tokens; not of biases and normalisation scales.
       momentum: in [0, 1).
 
     Raises:
