@@ -57,7 +57,8 @@ def stand_in(told: Mapping[str, Any]) -> data.Source:
 
 def _made_up(told: Mapping[str, Any]) -> data.Source:
     rng = np.random.default_rng(0)
-    shape, images = tuple(map(int, told["image"])), None
+    shape = tuple(map(int, told["image"]))
+    images: Any = None
     if shape:
         images = rng.integers(0, 256, (EXAMPLES, *shape)).astype(np.uint8)
     vocabulary = tuple(map(str, told["vocabulary"]))

@@ -214,8 +214,7 @@ def fit(
             stopping = stop is not None and _agreed(stop, logging or saving)
             saving = saving or stopping
             if logging or saving:
-                updates = updates_made(state.opt_state, state.step)
-                row, found, updates = fetch((metrics, lost, updates))
+                row, found, updates = fetch((metrics, lost, updates_made(state)))
                 since += int(found.count)
                 if logging and on_log is not None:
                     row = {name: float(v) for name, v in row.items()}

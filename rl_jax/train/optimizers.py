@@ -9,6 +9,7 @@ import jax
 import optax
 
 from rl_jax.errors import UsageError
+from rl_jax.types import TrainState
 
 Scaling = Literal["none", "linear", "sqrt"]
 
@@ -106,19 +107,17 @@ def with_schedule(
     return told
 
 
-def updates_made(opt_state: chex.ArrayTree, step: chex.Array) -> chex.Array:
-    """How many updates the schedule has counted; less than `step` where some were lost.
+def updates_made(ts: TrainState) -> chex.Array:
+    """How many updates the schedule has counted, fewer than steps where some were lost.
 
-    Args:
-      opt_state: of the optimizer.
-      step: of the run, taken where the optimizer counts nothing.
+    Where the optimizer counts nothing these are the steps.
     """
 
     def counts(x):
         return isinstance(x, optax.ScaleByScheduleState)
 
-    found = filter(counts, jax.tree.leaves(opt_state, is_leaf=counts))
-    return next((x.count for x in found), step)
+    found = filter(counts, jax.tree.leaves(ts.opt_state, is_leaf=counts))
+    return next((x.count for x in found), ts.step)
 
 
 def check_ranges(factory: str, **arguments: float) -> None:
