@@ -67,11 +67,15 @@ class Method(NamedTuple):
         `h` is the headline representation (the head is discarded), `z` the
         embedding the loss saw, `layer1`, `layer2`, ... what the blocks of the encoder
         give, where it tells them.
+      classes: C, where the loss takes labels in [0, C) and −1 alone. None: it takes
+        any, or none. In a step a label beyond is a number that is not finite, so
+        `train.fit` compares it with the data before.
     """
 
     init: Callable[[chex.PRNGKey, Batch], tuple[Params, State]]
     loss: Callable[[Params, State, Batch, chex.PRNGKey], tuple[chex.Array, Aux]]
     encode: Callable[[Params, State, Batch], dict[str, chex.Array]]
+    classes: int | None = None
 
 
 class Augment(NamedTuple):

@@ -38,9 +38,10 @@ def arrays(
 
     Args:
       images: [n, H, W, C] or [n, H, W] (then C = 1), n >= 1. uint8 in 0..255, or
-        floating point in [0, 1], which becomes round(255 · v) (half to even). uint8 is
-        not copied: leave it as it is afterwards. A warning tells of uint8 that is
-        only 0 and 1, almost black.
+        floating point in [0, 1], which becomes round(255 · v) (half to even): images
+        are held in 8 bits, and a warning tells where that loses some. Vectors and
+        other numbers are kept whole by `records`. uint8 is not copied: leave it as it
+        is afterwards. A warning tells of uint8 that is only 0 and 1, almost black.
       labels: [n] integers in [-1, 2^20), -1 where unknown; or None.
       name: what logs and run records call it.
       class_names: the name of each label; None: the label's digits.
@@ -115,13 +116,24 @@ def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
             "use images.transpose(0, 2, 3, 1)"
         )
     if of_kind(images.dtype, np.floating):
-        low, high = float(images.min()), float(images.max())
+        dtype, low, high = images.dtype, float(images.min()), float(images.max())
         if not (low >= 0 and high <= 1):
             raise UsageError(
                 f"{name}: floating-point images must be in [0, 1], "
                 f"got [{low:g}, {high:g}]; divide by 255 or pass uint8"
             )
-        images = np.rint(np.multiply(images, 255, dtype=np.float32)).astype(np.uint8)
+        exact = np.multiply(images, 255, dtype=np.float32)
+        images = np.rint(exact)
+        lost = np.subtract(exact, images, out=exact)
+        # 16 bits of floating point hold no more, and rarely just these levels.
+        if max(lost.max(), -lost.min()) > 0.02 and dtype.itemsize > 2:
+            _log.warning(
+                "%s: the %s images have more than 8 bits, of which 8 are kept; scale "
+                "what matters to [0, 1], or use data.records for numbers as they are",
+                name,
+                dtype,
+            )
+        images = images.astype(np.uint8)
     elif images.dtype != np.uint8:
         advice = ""
         if images.dtype == np.bool_:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_jax import losses
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.directions import unit_rows
 from rl_jax.theory import uniformity_limit
@@ -28,6 +28,7 @@ class AlignmentUniformity(NamedTuple):
     limit: float
 
 
+@checked
 def alignment_uniformity(
     a: chex.Array, b: chex.Array, *, alpha: float = 2.0, t: float = 2.0
 ) -> AlignmentUniformity:

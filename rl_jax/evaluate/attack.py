@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.probabilities import checked_labels
 from rl_jax.evaluate.projected_gradient import (
@@ -48,6 +48,7 @@ class RobustAccuracy(NamedTuple):
     right: np.ndarray
 
 
+@checked
 def pgd(
     rng: chex.PRNGKey,
     images: chex.Array,
@@ -111,6 +112,7 @@ def pgd(
     return Attack(found.images, jax.nn.softplus(found.odds), found.fooled)
 
 
+@checked
 def robust_accuracy(
     rng: chex.PRNGKey,
     images: chex.Array,

@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
+@checked
 def raw_pixels(images: np.ndarray) -> np.ndarray:
     """The images themselves as features.
 

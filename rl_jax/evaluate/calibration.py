@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate.probabilities import (
     checked_labels,
     checked_probabilities,
@@ -48,6 +48,7 @@ class Temperature(NamedTuple):
     after: float
 
 
+@checked
 def reliability(
     probabilities: chex.Array,
     labels: chex.Array,
@@ -77,6 +78,7 @@ def reliability(
     return _reliability("reliability", probabilities, labels, bins, equal_mass)
 
 
+@checked
 def expected_calibration_error(
     probabilities: chex.Array,
     labels: chex.Array,
@@ -105,6 +107,7 @@ def expected_calibration_error(
     return float(np.sum(weight * _gaps(found)))
 
 
+@checked
 def maximum_calibration_error(
     probabilities: chex.Array,
     labels: chex.Array,
@@ -132,6 +135,7 @@ def maximum_calibration_error(
     return float(_gaps(found).max())
 
 
+@checked
 def brier_score(probabilities: chex.Array, labels: chex.Array) -> float:
     """Brier (1950) score of all classes: 1/n Σ_i Σ_c (p_ic − 1[y_i = c])².
 
@@ -152,6 +156,7 @@ def brier_score(probabilities: chex.Array, labels: chex.Array) -> float:
     return float(np.mean(np.square(p).sum(1) - 2 * own + 1))
 
 
+@checked
 def negative_log_likelihood(probabilities: chex.Array, labels: chex.Array) -> float:
     """Cross-entropy of probabilities: −1/n Σ_i log p_i,y_i.
 
@@ -171,6 +176,7 @@ def negative_log_likelihood(probabilities: chex.Array, labels: chex.Array) -> fl
         return float(-np.log(own).mean())
 
 
+@checked
 def fit_temperature(logits: chex.Array, labels: chex.Array) -> Temperature:
     """Temperature scaling (Guo et al. 2017, arXiv:1706.04599): min_T CE(z/T, y).
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import chex
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.hsic import Terms, batch_terms, biased, linear_terms, unbiased
 
@@ -14,6 +14,7 @@ _LOST = 1e-6
 """Below this share of the terms that cancel in it, an unbiased HSIC is rounding."""
 
 
+@checked
 def linear_cka(
     x: chex.Array,
     y: chex.Array,
@@ -45,6 +46,7 @@ def linear_cka(
     return float(_map("linear_cka", layers, 1, debiased, block_size)[0, 0])
 
 
+@checked
 def cka_map(
     layers_a: Sequence[chex.Array],
     layers_b: Sequence[chex.Array] | None = None,
@@ -77,6 +79,7 @@ def cka_map(
     return _map("cka_map", layers, count, debiased, block_size)
 
 
+@checked
 def minibatch_cka(x: chex.Array, y: chex.Array, *, batch_size: int = 256) -> float:
     """Linear CKA from minibatches (Nguyen, Raghu & Kornblith 2021, arXiv:2010.15327).
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.labels import classes_of
 from rl_jax.pairwise import tiles
@@ -44,6 +44,7 @@ class ClassGeometry(NamedTuple):
     beyond: float
 
 
+@checked
 def class_geometry(features: chex.Array, labels: chex.Array) -> ClassGeometry:
     """Margins between class means, spread within classes, Fisher's ratio (Fisher 1936).
 

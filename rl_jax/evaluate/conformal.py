@@ -6,7 +6,7 @@ from typing import NamedTuple
 import chex
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate.probabilities import checked_labels, checked_probabilities
 
 
@@ -39,6 +39,7 @@ class Coverage(NamedTuple):
     class_size: np.ndarray
 
 
+@checked
 def lac_sets(
     probabilities: chex.Array,
     labels: chex.Array,
@@ -71,6 +72,7 @@ def lac_sets(
     return _sets("lac_sets", 1 - p, labels, 1 - test, alpha, per_class)
 
 
+@checked
 def aps_sets(
     probabilities: chex.Array,
     labels: chex.Array,
@@ -104,6 +106,7 @@ def aps_sets(
     return _sets("aps_sets", scores, labels, test_scores, alpha, per_class)
 
 
+@checked
 def conformal_quantile(scores: chex.Array, *, alpha: float = 0.1) -> float:
     """The ⌈(n + 1)(1 − α)⌉-th smallest score (Vovk et al. 2005).
 
@@ -132,6 +135,7 @@ def conformal_quantile(scores: chex.Array, *, alpha: float = 0.1) -> float:
     return float(np.partition(scores, rank - 1)[rank - 1])
 
 
+@checked
 def set_coverage(sets: chex.Array, labels: chex.Array) -> Coverage:
     """Coverage and size of prediction sets, in all and by class.
 

@@ -7,7 +7,7 @@ import chex
 import numpy as np
 from scipy.special import entr, ndtri
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate.factors import checked_factors, standard
 from rl_jax.theory import fista
 
@@ -36,6 +36,7 @@ class DCI(NamedTuple):
     r2: np.ndarray
 
 
+@checked
 def dci(
     z: chex.Array,
     s: chex.Array,

@@ -4,10 +4,11 @@ import chex
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate.factors import checked_factors, standard
 
 
+@checked
 def mean_correlation(z: chex.Array, s: chex.Array) -> float:
     """MCC, mean correlation coefficient (Khemakhem et al. 2020, arXiv:1907.04809).
 

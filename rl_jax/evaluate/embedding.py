@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 
 _MOST = 2000
 _EXAGGERATION = 12.0
 
 
+@checked
 @jax.jit
 def pca_2d(features: chex.Array) -> chex.Array:
     """The two leading principal components of each row (Pearson 1901).
@@ -46,6 +47,7 @@ def _components(x: chex.Array) -> chex.Array:
     return x @ (axes * jnp.where(largest < 0, -1.0, 1.0))
 
 
+@checked
 def tsne(
     features: chex.Array, *, perplexity: float = 30.0, steps: int = 1000, seed: int = 0
 ) -> np.ndarray:

@@ -3,13 +3,14 @@
 import chex
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate.factors import checked_bins, checked_factors, in_bins, standard
 
 _CHUNK = 2**22
 """Values of codes held at a time."""
 
 
+@checked
 def factor_vae_score(
     z: chex.Array,
     s: chex.Array,

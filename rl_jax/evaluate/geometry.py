@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_jax import verdicts
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate.directions import unit_rows
 
 
+@checked
 @jax.jit
 def rank_me(z: chex.Array) -> chex.Array:
     """RankMe, a smooth rank (Garrido et al. 2023, arXiv:2210.02885): exp H(σ/‖σ‖₁).
@@ -33,6 +34,7 @@ def rank_me(z: chex.Array) -> chex.Array:
     return jnp.exp(jax.scipy.special.entr(p).sum())
 
 
+@checked
 @jax.jit
 def effective_rank(z: chex.Array) -> chex.Array:
     """Effective rank of the covariance (Roy & Vetterli 2007, EUSIPCO): exp H(λ/Σλ).
@@ -58,6 +60,7 @@ def effective_rank(z: chex.Array) -> chex.Array:
     return jnp.exp(jax.scipy.special.entr(p).sum())
 
 
+@checked
 @jax.jit
 def normalized_std(z: chex.Array) -> chex.Array:
     """The collapse meter (Chen & He 2021, arXiv:2011.10566): √D · mean_d std(z/‖z‖)_d.
@@ -77,6 +80,7 @@ def normalized_std(z: chex.Array) -> chex.Array:
     return jnp.sqrt(jnp.float32(spread.size)) * spread.mean()
 
 
+@checked
 def collapse_verdict(z: chex.Array) -> str:
     """One plain sentence: is this embedding collapsed?
 

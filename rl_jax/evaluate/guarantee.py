@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core, lax
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 
 _TILE = 2**22
@@ -37,6 +37,7 @@ class Guarantee(NamedTuple):
     high: chex.Array
 
 
+@checked
 def contrastive_guarantee(
     features: chex.Array, labels: chex.Array, *, priors: chex.Array | None = None
 ) -> Guarantee:
@@ -72,6 +73,7 @@ def contrastive_guarantee(
     return _guarantee(population, unsupervised, 0.0)
 
 
+@checked
 def sampled_guarantee(
     rng: chex.PRNGKey,
     features: chex.Array,

@@ -6,7 +6,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.pairwise.top_k import top_k
 
@@ -28,6 +28,7 @@ class Hubness(NamedTuple):
     occurrence: np.ndarray
 
 
+@checked
 def hubness(features: chex.Array, *, k: int = 10, metric: Metric = "cosine") -> Hubness:
     """Skewness of the k-occurrence (Radovanović et al. 2010, JMLR 11:2487-2531).
 

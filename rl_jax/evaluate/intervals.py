@@ -6,7 +6,7 @@ import chex
 import numpy as np
 from scipy.special import ndtri
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 _CHUNK = 2**22
 """Counts held at a time."""
@@ -43,6 +43,7 @@ class Difference(NamedTuple):
     better: float
 
 
+@checked
 def wilson_interval(
     right: int | chex.Array, n: int | chex.Array, *, confidence: float = 0.95
 ) -> Interval:
@@ -87,6 +88,7 @@ def wilson_interval(
     return Interval(*(v.item() if v.ndim == 0 else v for v in (p, low, high)))
 
 
+@checked
 def bootstrap_interval(
     values: chex.Array,
     *,
@@ -124,6 +126,7 @@ def bootstrap_interval(
     return Interval(*found)
 
 
+@checked
 def paired_difference(
     a: chex.Array,
     b: chex.Array,

@@ -6,11 +6,12 @@ import chex
 import numpy as np
 from scipy import stats
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.intervals import Interval
 
 
+@checked
 def jackknife(
     statistic: Callable[..., chex.ArrayTree],
     *rows: chex.Array,

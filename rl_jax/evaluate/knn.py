@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.directions import inverse_norms, unit_rows
 from rl_jax.evaluate.labels import class_labels
 from rl_jax.pairwise.top_k import top_k
 
 
+@checked
 def knn(
     features: chex.Array,
     labels: chex.Array,
@@ -52,6 +53,7 @@ def knn(
     return jnp.asarray(found, jnp.int32)
 
 
+@checked
 def knn_accuracy(
     features: chex.Array,
     labels: chex.Array,

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 
 
+@checked
 def label_draws(
     labels: np.ndarray, per_class: int, draws: int, seed: int
 ) -> np.ndarray:
@@ -34,6 +35,7 @@ def label_draws(
     )
 
 
+@checked
 def fraction_draws(
     labels: np.ndarray, fraction: float, draws: int, seed: int
 ) -> np.ndarray:

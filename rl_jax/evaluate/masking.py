@@ -5,7 +5,7 @@ from typing import NamedTuple
 import chex
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import attack
 from rl_jax.evaluate.projected_gradient import STEPS_TO_THE_EDGE, Logits, Norm
 
@@ -41,6 +41,7 @@ class GradientMasking(NamedTuple):
     verdict: str
 
 
+@checked
 def gradient_masking(
     rng: chex.PRNGKey,
     images: chex.Array,

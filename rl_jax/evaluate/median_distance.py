@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rl_jax.errors import checked
 from rl_jax.evaluate import arguments
 from rl_jax.pairwise import tiles
 
@@ -13,6 +14,7 @@ _DIGITS = ((20, 11), (10, 10), (0, 10))
 """(shift, width) of the groups of bits of a float32 ≥ 0, the highest first."""
 
 
+@checked
 def median_distance(x: chex.Array, *, block_size: int | None = None) -> float:
     """Median of ‖x_i − x_j‖ over all pairs i < j; the lower one of an even number.
 

@@ -4,9 +4,11 @@ import chex
 import numpy as np
 from scipy.special import entr
 
+from rl_jax.errors import checked
 from rl_jax.evaluate.factors import checked_bins, checked_factors, in_bins
 
 
+@checked
 def mutual_information_gap(z: chex.Array, s: chex.Array, *, bins: int = 20) -> float:
     """MIG (Chen et al. 2018, arXiv:1802.04942).
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rl_jax.errors import checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.axes import deviation
 from rl_jax.evaluate.labels import chosen_labels, fold_weights
@@ -21,6 +22,7 @@ highest of `DECAYS`, by 0.02 to 0.05."""
 _RATE, _BATCH = 3e-3, 128
 
 
+@checked
 def mlp_probe(
     train_x: chex.Array,
     train_y: chex.Array,

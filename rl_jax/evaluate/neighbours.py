@@ -4,12 +4,13 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.directions import unit_rows
 from rl_jax.pairwise.top_k import top_k
 
 
+@checked
 def nearest(features: chex.Array, queries_index: chex.Array, *, k: int) -> np.ndarray:
     """The k nearest rows by cosine similarity, without the row itself.
 

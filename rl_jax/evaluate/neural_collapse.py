@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.theory import simplex_gram
 
 _RANK = 1e-10
@@ -34,6 +34,7 @@ class NeuralCollapse(NamedTuple):
     nearest: float
 
 
+@checked
 def neural_collapse(
     features: np.ndarray, labels: np.ndarray, kernel: np.ndarray, bias: np.ndarray
 ) -> NeuralCollapse:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rl_jax.errors import checked
 from rl_jax.evaluate.axes import deviation, to_axes
 from rl_jax.evaluate.labels import chosen_labels, fold_weights
 from rl_jax.evaluate.parts import scoring_part, training_part
@@ -57,6 +58,7 @@ class ProbeResult(NamedTuple):
     label_fraction: float | None = None
 
 
+@checked
 def linear_probe(
     train_x: np.ndarray,
     train_y: np.ndarray,
@@ -106,6 +108,7 @@ def linear_probe(
     )
 
 
+@checked
 def fit_probe(
     train_x: np.ndarray,
     train_y: np.ndarray,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.median_distance import unit_median, unit_rows
 from rl_jax.pairwise import moments
@@ -18,6 +18,7 @@ _LOST = 1e-6
 _moments = jax.jit(moments, static_argnames="block_size")
 
 
+@checked
 def rbf_cka(
     x: chex.Array,
     y: chex.Array,

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import core
 
-from rl_jax.errors import UsageError, known
+from rl_jax.errors import UsageError, checked, known
 from rl_jax.evaluate import arguments
 
 # Norm of the preconditioned gradient at which a problem is solved, in units of √l2.
@@ -20,6 +20,7 @@ _TOLERANCE = 1e-3
 _MEMORY = 5
 
 
+@checked
 def logistic(
     features: chex.Array,
     labels: chex.Array,

@@ -7,7 +7,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.directions import unit_rows
 from rl_jax.pairwise.top_k import top_k
@@ -25,6 +25,7 @@ class Recall(NamedTuple):
     text_to_image: dict[int, float]
 
 
+@checked
 def retrieval_recall(
     images: chex.Array,
     texts: chex.Array,

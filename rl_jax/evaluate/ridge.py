@@ -6,7 +6,7 @@ from typing import NamedTuple
 import chex
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.axes import to_axes
 from rl_jax.evaluate.parts import scoring_part, training_part
@@ -46,6 +46,7 @@ class RegressionResult(NamedTuple):
     l2: np.ndarray
 
 
+@checked
 def ridge(x: chex.Array, y: chex.Array, *, l2: Sequence[float] | None = None) -> Ridge:
     """Ridge regression (Hoerl & Kennard 1970), with errors left out one at a time.
 
@@ -74,6 +75,7 @@ def ridge(x: chex.Array, y: chex.Array, *, l2: Sequence[float] | None = None) ->
     return Ridge(weights, bias, fit.loo_error, fit.l2)
 
 
+@checked
 def ridge_r2(
     train_x: chex.Array,
     train_y: chex.Array,
@@ -121,6 +123,7 @@ def ridge_r2(
     return RegressionResult(r2, float(r2.mean()), fit.l2[best])
 
 
+@checked
 def ridge_probe(
     train_x: chex.Array,
     train_labels: chex.Array,

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import chex
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate.factors import checked_factors, standard
 
 
+@checked
 def separated_predictability(
     z: chex.Array, s: chex.Array, *, categorical: Sequence[int] = ()
 ) -> float:

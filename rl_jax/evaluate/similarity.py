@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.directions import unit_rows
 from rl_jax.pairwise import logsumexp, tiles
@@ -44,6 +44,7 @@ class SoftmaxSharpness(NamedTuple):
     max_softmax: float
 
 
+@checked
 def similarity_histogram(
     a: chex.Array, b: chex.Array, *, bins: int = 50, block_size: int | None = None
 ) -> SimilarityHistogram:
@@ -81,6 +82,7 @@ def similarity_histogram(
     )
 
 
+@checked
 def softmax_sharpness(
     a: chex.Array, b: chex.Array | None = None, *, temperature: float
 ) -> SoftmaxSharpness:

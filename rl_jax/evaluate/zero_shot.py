@@ -5,12 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.directions import unit_rows
 from rl_jax.evaluate.labels import class_labels
 
 
+@checked
 def class_embeddings(prompts: chex.Array) -> chex.Array:
     """One embedding for each class (Radford et al. 2021, arXiv:2103.00020, 3.1.4).
 
@@ -30,6 +31,7 @@ def class_embeddings(prompts: chex.Array) -> chex.Array:
     return _checked_embeddings("class_embeddings", prompts)
 
 
+@checked
 def zero_shot(images: chex.Array, prompts: chex.Array) -> chex.Array:
     """The class whose texts are nearest to an image (arXiv:2103.00020, 3.1.2).
 
@@ -48,6 +50,7 @@ def zero_shot(images: chex.Array, prompts: chex.Array) -> chex.Array:
     return _zero_shot("zero_shot", images, prompts)
 
 
+@checked
 def zero_shot_accuracy(
     images: chex.Array, prompts: chex.Array, labels: chex.Array
 ) -> float:

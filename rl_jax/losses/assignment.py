@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.losses.normalize import normalize
 
 
+@checked
 def prototype_scores(z: chex.Array, prototypes: chex.Array) -> chex.Array:
     """Cosines of embeddings and prototypes, ⟨z, c_k⟩/‖z‖‖c_k‖.
 
@@ -31,6 +32,7 @@ def prototype_scores(z: chex.Array, prototypes: chex.Array) -> chex.Array:
     return jnp.einsum("...d,kd->...k", z, prototypes, precision="highest")
 
 
+@checked
 def sinkhorn(
     scores: chex.Array, *, epsilon: float = 0.05, iterations: int = 3
 ) -> chex.Array:
@@ -66,6 +68,7 @@ def sinkhorn(
     return jnp.exp(log_q)
 
 
+@checked
 def swapped_cross_entropy(targets: chex.Array, logits: chex.Array) -> chex.Array:
     """Cross-entropy of every view with the targets made from another one.
 

@@ -3,10 +3,11 @@
 import chex
 import jax.numpy as jnp
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.losses.normalize import normalize
 
 
+@checked
 def negative_cosine(p: chex.Array, z: chex.Array) -> chex.Array:
     """Negative cosine similarity (Chen & He 2021, arXiv:2011.10566): −E ⟨p, z⟩/‖p‖‖z‖.
 

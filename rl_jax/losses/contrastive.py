@@ -9,11 +9,12 @@ import numpy as np
 from jax import lax
 
 from rl_jax import pairwise
-from rl_jax.errors import UsageError, known
+from rl_jax.errors import UsageError, checked, known
 from rl_jax.losses.normalize import normalize, with_inverse_norm
 from rl_jax.pairwise import Implementation, Precision
 
 
+@checked
 def nt_xent(
     a: chex.Array,
     b: chex.Array,
@@ -52,6 +53,7 @@ def nt_xent(
     return jnp.mean(lse.reshape(-1, 2) - positive[:, None])
 
 
+@checked
 def info_nce(
     query: chex.Array,
     key: chex.Array,
@@ -118,6 +120,7 @@ def info_nce(
     return jnp.mean(jnp.logaddexp(own, others) - positive)
 
 
+@checked
 def clip(
     image: chex.Array,
     text: chex.Array,
@@ -153,6 +156,7 @@ def clip(
     return jnp.mean((rows - positive) + (columns - positive)) / 2
 
 
+@checked
 def sigmoid(
     image: chex.Array,
     text: chex.Array,
@@ -190,6 +194,7 @@ def sigmoid(
     return negative / len(u) + jnp.mean(jax.nn.softplus(-(positive + bias)))
 
 
+@checked
 def sup_con(
     z: chex.Array,
     label: chex.Array,
@@ -240,6 +245,7 @@ def sup_con(
     return value / jnp.maximum(anchor.sum(), 1)
 
 
+@checked
 def alignment(a: chex.Array, b: chex.Array, *, alpha: float = 2.0) -> chex.Array:
     """Mean distance E ‖a − b‖^α of positives (Wang & Isola 2020, arXiv:2005.10242).
 
@@ -264,6 +270,7 @@ def alignment(a: chex.Array, b: chex.Array, *, alpha: float = 2.0) -> chex.Array
     return jnp.mean(jnp.where(apart, jnp.where(apart, square, 1.0) ** (alpha / 2), 0.0))
 
 
+@checked
 def uniformity(
     z: chex.Array,
     *,

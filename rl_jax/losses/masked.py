@@ -4,9 +4,10 @@ import chex
 import jax.numpy as jnp
 import optax
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
+@checked
 def patch_statistics(patches: chex.Array) -> tuple[chex.Array, chex.Array]:
     """Mean and √(var + 1e-6) of each patch, with the unbiased variance.
 
@@ -29,6 +30,7 @@ def patch_statistics(patches: chex.Array) -> tuple[chex.Array, chex.Array]:
     return jnp.mean(x, axis=-1, keepdims=True), jnp.sqrt(variance + 1e-6)
 
 
+@checked
 def normalise_patches(patches: chex.Array) -> chex.Array:
     """Each patch by its own mean and deviation (He et al. 2022, arXiv:2111.06377).
 
@@ -47,6 +49,7 @@ def normalise_patches(patches: chex.Array) -> chex.Array:
     return (patches.astype(jnp.float32) - mean) / deviation
 
 
+@checked
 def squared_error(predicted: chex.Array, target: chex.Array) -> chex.Array:
     """Mean over all values of (predicted − target)², in float32.
 
@@ -55,13 +58,21 @@ def squared_error(predicted: chex.Array, target: chex.Array) -> chex.Array:
 
     Returns:
       Scalar >= 0.
+
+    Raises:
+      UsageError: for shapes that differ.
     """
-    chex.assert_equal_shape([predicted, target])
+    if predicted.shape != target.shape:
+        raise UsageError(
+            "squared_error: expected two arrays of one shape, got "
+            f"{predicted.shape}, {target.shape}"
+        )
     return jnp.mean(
         jnp.square(predicted.astype(jnp.float32) - target.astype(jnp.float32))
     )
 
 
+@checked
 def weighted_cross_entropy(
     logits: chex.Array, label: chex.Array, weight: chex.Array
 ) -> chex.Array:
@@ -75,8 +86,15 @@ def weighted_cross_entropy(
 
     Returns:
       Scalar in nats; 0 where no weight is positive.
+
+    Raises:
+      UsageError: for shapes that do not fit.
     """
-    chex.assert_equal_shape([label, weight])
+    if not label.shape == weight.shape == logits.shape[:-1]:
+        raise UsageError(
+            "weighted_cross_entropy: expected logits [..., V], label [...] and weight "
+            f"[...], got {logits.shape}, {label.shape}, {weight.shape}"
+        )
     counts = weight > 0
     # What does not count may be out of range, or not finite.
     ce = optax.softmax_cross_entropy_with_integer_labels(

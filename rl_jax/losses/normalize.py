@@ -4,7 +4,10 @@ import chex
 import jax.numpy as jnp
 from jax import lax
 
+from rl_jax.errors import checked
 
+
+@checked
 def normalize(x: chex.Array, *, eps: float | None = None) -> chex.Array:
     """Divides each row by its l2 norm, in float32: x · rsqrt(max(Σx², eps)).
 

@@ -6,9 +6,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
+@checked
 def squared_distance(x: chex.Array, y: chex.Array) -> chex.Array:
     """Mean over the batch of ‖x − y‖² (Baldi & Hornik 1989, Neural Networks 2:53-58).
 
@@ -33,6 +34,7 @@ def squared_distance(x: chex.Array, y: chex.Array) -> chex.Array:
     return jnp.sum(jnp.square(gap)) / len(gap)
 
 
+@checked
 def l1(z: chex.Array) -> chex.Array:
     """Mean over the batch of ‖z‖₁ (Olshausen & Field 1996, 10.1038/381607a0).
 
@@ -53,6 +55,7 @@ def l1(z: chex.Array) -> chex.Array:
     return jnp.sum(jnp.where(z == 0, 0.0, jnp.abs(z))) / len(z)
 
 
+@checked
 def kl_sparsity(z: chex.Array, *, rho: float, logits: bool = False) -> chex.Array:
     """Divergence of the mean activations from ρ (Ng 2011, Stanford CS294A notes).
 

@@ -11,10 +11,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.pairwise import sharded
 
 
+@checked
 def barlow_twins(
     a: chex.Array,
     b: chex.Array,
@@ -51,6 +52,7 @@ def barlow_twins(
     return scale * (on + off_diagonal * off)
 
 
+@checked
 def vicreg(
     a: chex.Array,
     b: chex.Array,
@@ -99,6 +101,7 @@ class BarlowTerms(NamedTuple):
     off_diagonal: chex.Array
 
 
+@checked
 def barlow_twins_terms(
     a: chex.Array, b: chex.Array, *, unbiased: bool = False
 ) -> BarlowTerms:
@@ -133,6 +136,7 @@ class VICRegTerms(NamedTuple):
     covariance: chex.Array
 
 
+@checked
 def vicreg_terms(a: chex.Array, b: chex.Array) -> VICRegTerms:
     """The three terms of `vicreg` without their factors, the variance term halved.
 

@@ -6,9 +6,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
+@checked
 def gaussian_kl(
     mean: chex.Array,
     log_variance: chex.Array,
@@ -45,6 +46,7 @@ def gaussian_kl(
     return 0.5 * (jnp.expm1(ratio) - ratio + gap)
 
 
+@checked
 def gaussian_log_likelihood(
     x: chex.Array, mean: chex.Array, log_variance: chex.Numeric
 ) -> chex.Array:
@@ -72,6 +74,7 @@ def gaussian_log_likelihood(
     return -0.5 * _sum(square + log_variance + math.log(2 * math.pi))
 
 
+@checked
 def bernoulli_log_likelihood(x: chex.Array, logits: chex.Array) -> chex.Array:
     """Bernoulli log p(x|z) from logits (Kingma & Welling 2014, arXiv:1312.6114).
 
@@ -94,6 +97,7 @@ def bernoulli_log_likelihood(x: chex.Array, logits: chex.Array) -> chex.Array:
     return _sum(x * logits - jax.nn.softplus(logits))
 
 
+@checked
 def gaussian_sample(
     rng: chex.PRNGKey, mean: chex.Array, log_variance: chex.Array, *, index: chex.Array
 ) -> chex.Array:
@@ -128,6 +132,7 @@ def gaussian_sample(
     return mean + jnp.exp(0.5 * log_variance) * noise
 
 
+@checked
 def free_bits(kl: chex.Array, *, threshold: float) -> chex.Array:
     """Rate with λ nats of each dimension free (Kingma et al. 2016, arXiv:1606.04934).
 

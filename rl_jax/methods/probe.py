@@ -50,7 +50,8 @@ def with_probe(method: Method, *, num_classes: int) -> Method:
     def encode(params, state, batch):
         return method.encode(params["method"], state, batch)
 
-    return Method(init, loss, encode)
+    classes = num_classes if method.classes is None else method.classes
+    return Method(init, loss, encode, classes=min(num_classes, classes))
 
 
 def _cross_entropy(probe, h: chex.Array, label: chex.Array):

@@ -85,4 +85,4 @@ def supervised(
         out, _ = forward(params, state, x, train=False)
         return out | networks.layers_of(encoder, params["encoder"], state["encoder"], x)
 
-    return Method(init, loss, encode)
+    return Method(init, loss, encode, classes=num_classes)

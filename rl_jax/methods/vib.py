@@ -79,7 +79,7 @@ def vib(
             encoder, params["encoder"], state["encoder"], x
         )
 
-    return Method(init, loss, encode)
+    return Method(init, loss, encode, classes=num_classes)
 
 
 def contrastive_vib(

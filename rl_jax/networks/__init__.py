@@ -12,6 +12,7 @@ from rl_jax.networks.norm import BatchNorm
 from rl_jax.networks.patches import Patches, patch_positions, patchify, unpatchify
 from rl_jax.networks.recurrent import gru
 from rl_jax.networks.resnet import resnet
+from rl_jax.networks.settings import settings
 from rl_jax.networks.text import text_transformer, token_embedding
 from rl_jax.networks.vit import Masked, mae_decoder, vit
 
@@ -40,6 +41,7 @@ __all__ = [
     "prediction_head",
     "projection_head",
     "resnet",
+    "settings",
     "task_head",
     "tell",
     "text_transformer",

@@ -4,11 +4,12 @@ from typing import Literal
 
 import chex
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.pairwise.reduce import Implementation, reduce
 from rl_jax.pairwise.tiles import Precision
 
 
+@checked
 def logsumexp(
     x: chex.Array,
     y: chex.Array | None = None,

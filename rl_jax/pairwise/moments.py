@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from rl_jax.errors import UsageError, known
+from rl_jax.errors import UsageError, checked, known
 from rl_jax.pairwise import tiles
 from rl_jax.pairwise.reduce import Implementation, check_rows
 
@@ -26,6 +26,7 @@ class Moments(NamedTuple):
     y_rows: chex.Array
 
 
+@checked
 def moments(
     x: chex.Array,
     y: chex.Array,

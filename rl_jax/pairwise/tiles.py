@@ -10,6 +10,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType
 
+from rl_jax.errors import checked
+
 Precision = Literal["bf16", "bf16x3", "highest"]
 Parts = tuple[chex.Array, ...]
 """A matrix as the sum of one array, or of a high and a low bfloat16 part."""
@@ -31,6 +33,7 @@ class Rows(NamedTuple):
     number: chex.Array | None
 
 
+@checked
 def block_size_for(rows: int, platform: str) -> int:
     """Rows of a tile when none are asked for: `rows` in equal blocks of a fitting size.
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from rl_jax.errors import UsageError, check_integer
+from rl_jax.errors import UsageError, check_integer, checked
 from rl_jax.pairwise import sharded, tiles
 
 FEW = 32
 """As many k as are found faster in more rows than in more columns."""
 
 
+@checked
 def top_k(
     query: chex.Array,
     bank: chex.Array,

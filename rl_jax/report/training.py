@@ -80,6 +80,7 @@ METRICS = (
         "‖gradient‖",
         "Peaks are steps that nearly diverged.",
     ),
+    Metric("learning_rate", "Learning rate", "learning rate"),
     Metric(
         "images_per_second",
         "Throughput",

@@ -16,7 +16,7 @@ from rl_jax import data, train
 from rl_jax.errors import RunError, UsageError
 from rl_jax.run.encode import encode_batch
 from rl_jax.run.recipe import Parts, Recipe
-from rl_jax.types import TrainState
+from rl_jax.types import Method, TrainState
 
 
 def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None:
@@ -61,6 +61,8 @@ def trace(
     """
     method, augment = parts.method, parts.augment
     _check_range(recipe, parts)
+    train.check_labels(method, parts.source)
+    _check_spread(method, parts.source)
     step = functools.partial(
         train.train_step, method=method, augment=augment, optimizer=parts.optimizer
     )
@@ -104,6 +106,25 @@ def _check_range(recipe: Recipe, parts: Parts) -> None:
                 f"the augmentation {recipe.augment.factory} makes them "
                 f"{seen.min():.2f} to {seen.max():.2f}; use --augment plain"
             )
+
+
+SPREAD = (1024, 16)
+"""So many classes may be counted as they are, and so many for each that occurs."""
+
+
+def _check_spread(method: Method, source: data.Source) -> None:
+    """Refuses ids for class numbers: every id up to the largest gets an output."""
+    if method.classes is None or source.labels is None:
+        return
+    occur = len(np.unique(source.labels[source.labels >= 0]))
+    fine, each = SPREAD
+    if method.classes > max(fine, each * occur):
+        raise UsageError(
+            f"{source.name}: labels of {occur} classes go up to "
+            f"{int(source.labels.max())}, and each number below has an output of its "
+            "own; number the classes from 0, as "
+            "np.unique(label, return_inverse=True)[1] does"
+        )
 
 
 def data_change(

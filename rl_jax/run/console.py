@@ -53,8 +53,9 @@ class Console:
         now = time.monotonic()
         if self._from is None:
             self._from = (row["step"], now)
+        rate = f"rate {row['learning_rate']:.3g}  " if "learning_rate" in row else ""
         text = (
-            f"loss {row['loss']:.4f}  {row['images_per_second']:.0f} images/s  "
+            f"loss {row['loss']:.4f}  {rate}{row['images_per_second']:.0f} images/s  "
             f"data wait {row['data_wait']:.0%}  ETA {self._eta(row['step'], now)}"
         )
         if self._bar is not None:

@@ -41,7 +41,7 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
     if output.suffix != ".npz":
         raise UsageError(f"embed: the output must end in .npz, got {output}")
     check.output_file("embed:", output)
-    run = load(folder, decode=False)
+    run = load(folder, decode=False, examples=False)
     source = datasets.build(_spec(run, name))
     ours, theirs = run.parts.source, source
     if ours.image_shape != theirs.image_shape:

@@ -22,6 +22,7 @@ from rl_jax.run.check import check, data_change, image_limit, room, trace
 from rl_jax.run.console import Console
 from rl_jax.run.environment import environment
 from rl_jax.run.lock import locked
+from rl_jax.run.outline import outline
 from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.run.signals import Interrupts
 from rl_jax.run.views import save_view_grid
@@ -81,6 +82,7 @@ def start(
                     environment=environment(),
                     data=data.fingerprint(source),
                     own=own.digests(names),
+                    outline=outline(source),
                     sinks=list(sinks),
                     dims=dims,
                 )

@@ -234,7 +234,7 @@ def write(recipe: Recipe, path: pathlib.Path, **notes) -> None:
     files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-NOTES = {"data": dict, "dims": dict, "own": dict, "sinks": list}
+NOTES = {"data": dict, "outline": dict, "dims": dict, "own": dict, "sinks": list}
 """The notes beside a recipe that a run goes by, and what each is."""
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +98,27 @@ def standalone(
         exported = lower(*(given[name] for name in inputs))
     shapes = {name: example[name] for name in inputs}
     return Standalone(exported, shapes, [names[i] for i in fixed])
+
+
+def layers(
+    method: Method,
+    augment: Augment,
+    params: Params,
+    state: State,
+    example: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+) -> list[dict[str, Any]]:
+    """What the layers behind `represent` are set to, see `networks.settings`.
+
+    Args:
+      method, augment, params, state, example: as for `standalone`.
+    """
+    return networks.settings(
+        functools.partial(represent, method, augment),
+        params,
+        state,
+        _specs(example, 1),
+        names=lambda params, state, batch: named(params, state),
+    )
 
 
 def on_any_platform():

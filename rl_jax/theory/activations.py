@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rl_jax.errors import UsageError, known
+from rl_jax.errors import UsageError, checked, known
 
 TILE = 2**20
 """Pairs of rows held at a time."""
 
 
+@checked
 def binned_information(
     h: chex.Array, *, bins: int, low: chex.Numeric, high: chex.Numeric
 ) -> chex.Array:
@@ -68,6 +69,7 @@ class NoisyInformation(NamedTuple):
     upper: chex.Array
 
 
+@checked
 def noisy_information(h: chex.Array, *, variance: chex.Numeric) -> NoisyInformation:
     """I(X;T) of T = h(X) + noise (Kolchinsky & Tracey 2017, arXiv:1706.02419).
 

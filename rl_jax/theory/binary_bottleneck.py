@@ -4,11 +4,12 @@ import chex
 import numpy as np
 from scipy.special import xlog1py, xlogy
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 _STEPS = 100
 
 
+@checked
 def binary_relevance(rate: chex.Array, *, flip: float) -> np.ndarray:
     """Most that a code tells of a flipped bit (Wyner & Ziv 1973, IEEE Trans. IT 19).
 
@@ -37,6 +38,7 @@ def binary_relevance(rate: chex.Array, *, flip: float) -> np.ndarray:
     return np.log(2) - coin_entropy(_both(delta, flip))
 
 
+@checked
 def binary_rate(beta: chex.Array, *, flip: float) -> np.ndarray:
     """Rate of the best code of a bit at a β, where its curve has the slope 1/β.
 
@@ -68,6 +70,7 @@ def binary_rate(beta: chex.Array, *, flip: float) -> np.ndarray:
     return np.maximum(np.log(2) - coin_entropy(delta), 0.0)
 
 
+@checked
 def coin_entropy(p: chex.Array) -> np.ndarray:
     """Entropy of a coin in nats: h(p) = −p log p − (1 − p) log(1 − p).
 

@@ -10,7 +10,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.scipy.special import xlogy
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
 class Bottleneck(NamedTuple):
@@ -30,6 +30,7 @@ class Bottleneck(NamedTuple):
     residual: chex.Array
 
 
+@checked
 def discrete_bottleneck(
     joint: chex.Array,
     *,
@@ -75,6 +76,7 @@ def discrete_bottleneck(
     return _solve(joint, jnp.asarray(beta, joint.dtype), start, iterations)
 
 
+@checked
 def discrete_curve(
     joint: chex.Array,
     *,
@@ -105,6 +107,7 @@ def discrete_curve(
     return _solve_all(joint, betas, start, iterations)
 
 
+@checked
 def mutual_information(joint: chex.Array) -> chex.Array:
     """I(X;Y) = Σ p(x, y) log p(x, y) / p(x) p(y) of a finite joint distribution.
 
@@ -115,8 +118,13 @@ def mutual_information(joint: chex.Array) -> chex.Array:
       Scalar in nats, in [0, log min(X, Y)].
 
     Raises:
-      UsageError: for weights below 0, or none above.
+      UsageError: for another rank, weights below 0, or none above.
     """
+    shape = np.shape(joint)
+    if len(shape) != 2 or 0 in shape:
+        raise UsageError(
+            f"mutual_information: joint must be [X, Y] and not empty, got {shape}"
+        )
     if not isinstance(joint, Tracer):
         known = np.asarray(joint, np.float64)
         if not ((known >= 0).all() and 0 < known.sum() < np.inf):

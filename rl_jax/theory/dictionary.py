@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
 class Dictionary(NamedTuple):
@@ -25,6 +25,7 @@ class Dictionary(NamedTuple):
     errors: chex.Array
 
 
+@checked
 def sparse_coding_error(
     x: chex.Array, codes: chex.Array, atoms: chex.Array, *, penalty: chex.Numeric
 ) -> chex.Array:
@@ -54,6 +55,7 @@ def sparse_coding_error(
     return _objective(x, codes, atoms, penalty)
 
 
+@checked
 def fista(
     x: chex.Array,
     atoms: chex.Array,
@@ -97,6 +99,7 @@ def fista(
     return _fista(x, atoms, zero, penalty, steps, positive)
 
 
+@checked
 def learn_dictionary(
     rng: chex.PRNGKey,
     x: chex.Array,
@@ -226,8 +229,9 @@ def _objective(x, z, atoms, penalty):
 def _checked(name, x, atoms):
     """Both as floating arrays that fit together."""
     x, atoms = jnp.asarray(x, float), jnp.asarray(atoms, float)
-    if x.ndim != 2 or atoms.ndim != 2 or x.shape[1] != atoms.shape[1]:
+    if x.ndim != 2 or atoms.shape[1:] != x.shape[1:] or not len(atoms):
         raise UsageError(
-            f"{name}: expected x [B, D] and atoms [m, D], got {x.shape}, {atoms.shape}"
+            f"{name}: expected x [B, D] and atoms [m, D] with m >= 1, got {x.shape}, "
+            f"{atoms.shape}"
         )
     return x, atoms

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.stats import norm
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
+@checked
 def discriminant_risk(
     means: chex.Array, covariance: chex.Array, *, projection: chex.Array | None = None
 ) -> chex.Array:

@@ -4,9 +4,10 @@ import chex
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
+@checked
 def gaussian_information(
     sigma_x: chex.Array, sigma_y: chex.Array, sigma_xy: chex.Array
 ) -> chex.Array:
@@ -28,6 +29,7 @@ def gaussian_information(
     return 0.5 * (log_determinant(x) + log_determinant(y) - log_determinant(both))
 
 
+@checked
 def canonical_correlations(
     sigma_x: chex.Array, sigma_y: chex.Array, sigma_xy: chex.Array
 ) -> tuple[chex.Array, chex.Array]:

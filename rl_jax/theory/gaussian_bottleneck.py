@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError, known
+from rl_jax.errors import UsageError, checked, known
 from rl_jax.theory.gaussian import canonical_correlations
 
 
+@checked
 def scalar_relevance(rate: chex.Numeric, *, rho: chex.Numeric) -> chex.Array:
     """The information curve of two correlated scalars (Chechik et al. 2005, JMLR 6).
 
@@ -35,6 +36,7 @@ def scalar_relevance(rate: chex.Numeric, *, rho: chex.Numeric) -> chex.Array:
     return -0.5 * jnp.log1p(jnp.square(rho) * jnp.expm1(-2.0 * jnp.asarray(rate)))
 
 
+@checked
 def scalar_rate(beta: chex.Numeric, *, rho: chex.Numeric) -> chex.Array:
     """Where the curve of two scalars has slope 1/β: R = ½ log(ρ²(β − 1)/(1 − ρ²)).
 
@@ -71,6 +73,7 @@ class GaussianBottleneck(NamedTuple):
     critical: chex.Array
 
 
+@checked
 def gaussian_bottleneck(
     sigma_x: chex.Array,
     sigma_y: chex.Array,
@@ -118,6 +121,7 @@ def gaussian_bottleneck(
     )
 
 
+@checked
 def gaussian_curve(rate: chex.Numeric, *, eigenvalues: chex.Array) -> chex.Array:
     """The information curve of Gaussian vectors (Chechik et al. 2005, JMLR 6:165-188).
 
@@ -150,6 +154,7 @@ def gaussian_curve(rate: chex.Numeric, *, eigenvalues: chex.Array) -> chex.Array
     return rate - 0.5 * k * jnp.logaddexp(signal, noise + 2.0 * rate / k)
 
 
+@checked
 def gaussian_cells(rho: float, *, cells: int = 32, reach: float = 4.0) -> np.ndarray:
     """A Gaussian pair as a finite joint distribution: its density at cells of a grid.
 

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 TILE = 2**18
 """Values of the critic held at a time."""
 
 
+@checked
 def pair_information(rho: chex.Numeric) -> chex.Array:
     """Mutual information of Gaussian pairs: −½ Σ_p log(1 − ρ_p²), over independent p.
 
@@ -32,6 +33,7 @@ def pair_information(rho: chex.Numeric) -> chex.Array:
     )
 
 
+@checked
 def log_density_ratio(x: chex.Array, y: chex.Array, *, rho: chex.Numeric) -> chex.Array:
     """The critic no other is better than (van den Oord et al. 2018, arXiv:1807.03748).
 
@@ -54,6 +56,7 @@ def log_density_ratio(x: chex.Array, y: chex.Array, *, rho: chex.Numeric) -> che
     return jnp.sum(_of_one_pair(x, y, rho), axis=-1)
 
 
+@checked
 def log_mean_ratio(x: chex.Array, y: chex.Array, *, rho: chex.Numeric) -> chex.Array:
     """Log of the mean of e^{f(x_i, y_j)} over all j, f as in `log_density_ratio`.
 
@@ -103,6 +106,7 @@ class InfoNCEBound(NamedTuple):
     plain_error: chex.Array
 
 
+@checked
 def info_nce_bound(
     rng: chex.PRNGKey,
     *,
@@ -185,10 +189,10 @@ def _correlations(name, rho):
 def _fitting(name, x, y, rho):
     """Correlations [P], or the one there is for all P pairs."""
     rho = _correlations(name, rho)
-    sizes = {x.shape[-1], y.shape[-1]}
-    if len(sizes) > 1 or len(rho) not in (1, *sizes):
+    sizes = {x.shape[-1:], y.shape[-1:]}
+    if len(sizes) > 1 or () in sizes or not y.size or len(rho) not in (1, x.shape[-1]):
         raise UsageError(
             f"{name}: expected x, y [..., P] and rho a number or [P], got {x.shape}, "
             f"{y.shape}, {rho.shape}"
         )
-    return jnp.broadcast_to(rho, sizes.pop())
+    return jnp.broadcast_to(rho, x.shape[-1:])

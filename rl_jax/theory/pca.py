@@ -3,9 +3,10 @@
 import chex
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
+@checked
 def pca_projector(covariance: chex.Array, *, k: int) -> np.ndarray:
     """Projector on the k leading eigenvectors (Pearson 1901): P = Σ_{j≤k} u_j u_jᵀ.
 
@@ -26,6 +27,7 @@ def pca_projector(covariance: chex.Array, *, k: int) -> np.ndarray:
     return vectors[:, :k] @ vectors[:, :k].T
 
 
+@checked
 def pca_floor(covariance: chex.Array, *, k: int) -> float:
     """Least error of a code of k linear features (Baldi & Hornik 1989): Σ_{j>k} λ_j.
 
@@ -44,6 +46,7 @@ def pca_floor(covariance: chex.Array, *, k: int) -> float:
     return float(values[k:].sum())
 
 
+@checked
 def linear_autoencoder_error(
     covariance: chex.Array, encoder: chex.Array, decoder: chex.Array
 ) -> float:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
 class Mixture(NamedTuple):
@@ -25,6 +25,7 @@ class Mixture(NamedTuple):
     covariances: chex.Array
 
 
+@checked
 def mixture_log_density(
     x: chex.Array, mixture: Mixture, *, noise: chex.Numeric = 0.0
 ) -> chex.Array:
@@ -47,6 +48,7 @@ def mixture_log_density(
     return jax.nn.logsumexp(log_joint, axis=1)
 
 
+@checked
 def mixture_score(
     x: chex.Array, mixture: Mixture, *, noise: chex.Numeric = 0.0
 ) -> chex.Array:
@@ -68,6 +70,7 @@ def mixture_score(
     return jnp.einsum("bk,bkd->bd", jax.nn.softmax(log_joint, axis=1), pull)
 
 
+@checked
 def mixture_posterior_mean(
     x: chex.Array, mixture: Mixture, *, noise: chex.Numeric
 ) -> chex.Array:
@@ -91,6 +94,7 @@ def mixture_posterior_mean(
     return jnp.einsum("bk,bkd->bd", jax.nn.softmax(log_joint, axis=1), means)
 
 
+@checked
 def tweedie(x: chex.Array, score: chex.Array, *, noise: chex.Numeric) -> chex.Array:
     """Tweedie's formula (Robbins 1956; Efron 2011): E[x|x̃] = x̃ + σ²∇log p_σ(x̃).
 
@@ -109,6 +113,7 @@ def tweedie(x: chex.Array, score: chex.Array, *, noise: chex.Numeric) -> chex.Ar
     return x + noise**2 * score
 
 
+@checked
 def denoiser_score(
     x: chex.Array, reconstruction: chex.Array, *, noise: chex.Numeric
 ) -> chex.Array:

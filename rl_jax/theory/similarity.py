@@ -3,9 +3,10 @@
 import chex
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
+@checked
 def linear_map_cka(covariance: chex.Array, matrix: chex.Array) -> float:
     """Linear CKA of x and Aᵀx (Kornblith et al. 2019, arXiv:1905.00414).
 

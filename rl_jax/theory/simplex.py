@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 
 
+@checked
 def simplex_etf(num_classes: int, *, dim: int | None = None) -> np.ndarray:
     """C unit vectors at the widest equal angles (Papyan et al. 2020, arXiv:2008.08186).
 
@@ -38,6 +39,7 @@ def simplex_etf(num_classes: int, *, dim: int | None = None) -> np.ndarray:
     return np.sqrt(num_classes / least) * rows
 
 
+@checked
 def simplex_gram(num_classes: int) -> np.ndarray:
     """The cosines of `simplex_etf`: (C I − 11ᵀ)/(C−1), float64 [C, C]; C >= 2.
 

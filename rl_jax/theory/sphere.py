@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rl_jax.errors import UsageError, known
+from rl_jax.errors import UsageError, checked, known
 
 
+@checked
 def log_mean_exp_cosine(kappa: chex.Numeric, *, dim: int) -> chex.Array:
     """Log E exp(κ⟨u, v⟩), u and v uniform on the sphere of R^d, by its series.
 
@@ -35,6 +36,7 @@ def log_mean_exp_cosine(kappa: chex.Numeric, *, dim: int) -> chex.Array:
     return _series(jnp.asarray(kappa, float), dim)
 
 
+@checked
 def uniformity_limit(*, dim: int, t: chex.Numeric = 2.0) -> chex.Array:
     """The uniformity loss of the uniform distribution (Wang & Isola 2020, §4.2).
 
@@ -65,6 +67,7 @@ def uniformity_limit(*, dim: int, t: chex.Numeric = 2.0) -> chex.Array:
     return log_mean_exp_cosine(2.0 * t, dim=dim) - 2.0 * t
 
 
+@checked
 def info_nce_limit(
     *,
     temperature: chex.Numeric,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.theory.gaussian import (
     check_covariances,
     gaussian_information,
@@ -31,6 +31,7 @@ class Family(NamedTuple):
     conditional: Callable[[chex.PRNGKey, chex.Array], chex.Array]
 
 
+@checked
 def gaussian_mean(*, scale: float = 1.0) -> Family:
     """N(μ, σ²) with σ known: θ = (μ,), T = x̄ (Fisher 1922).
 
@@ -74,6 +75,7 @@ def gaussian() -> Family:
     return Family(log_density, statistic, conditional)
 
 
+@checked
 def gamma(*, shape: float = 2.0) -> Family:
     """Gamma with known shape α, an exponential family: θ = (rate,), T = Σx.
 
@@ -101,6 +103,7 @@ def gamma(*, shape: float = 2.0) -> Family:
     return Family(log_density, lambda x: x.sum()[None], conditional)
 
 
+@checked
 def likelihood_ratio_spread(
     family: Family, x: chex.Array, y: chex.Array, *, thetas: chex.Array
 ) -> chex.Array:
@@ -139,6 +142,7 @@ class Sufficiency(NamedTuple):
     conditional: chex.Array
 
 
+@checked
 def gaussian_sufficiency(
     sigma_x: chex.Array,
     sigma_y: chex.Array,
@@ -178,6 +182,7 @@ def gaussian_sufficiency(
     return Sufficiency(full, kept, full - kept, conditional)
 
 
+@checked
 def mixture_statistic(means: chex.Array, covariance: chex.Array) -> chex.Array:
     """The sufficient statistic for the component of x: T = (μ_cᵀ Σ⁻¹ x)_c.
 
@@ -195,6 +200,7 @@ def mixture_statistic(means: chex.Array, covariance: chex.Array) -> chex.Array:
     return jnp.linalg.solve(covariance, means.T).T
 
 
+@checked
 def mixture_log_posterior(
     x: chex.Array,
     *,
@@ -242,6 +248,7 @@ def mixture_log_posterior(
     return jax.nn.log_softmax(prior[None, :] - 0.5 * distance, axis=1)
 
 
+@checked
 def bayes_risk(log_posterior: chex.Array) -> chex.Array:
     """Mean probability that the most probable class is wrong: E[1 − max_c p(c|x)].
 
@@ -250,7 +257,14 @@ def bayes_risk(log_posterior: chex.Array) -> chex.Array:
 
     Returns:
       Scalar in [0, 1 − 1/C].
+
+    Raises:
+      UsageError: for another rank.
     """
+    if jnp.ndim(log_posterior) != 2:
+        raise UsageError(
+            f"bayes_risk: log_posterior must be [n, C], got {jnp.shape(log_posterior)}"
+        )
     return jnp.mean(-jnp.expm1(log_posterior.max(axis=1)))
 
 

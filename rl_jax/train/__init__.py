@@ -1,10 +1,10 @@
 """Training: the step, the loop around it, optimizers, checkpoints, metrics."""
 
+from rl_jax.train.arguments import check_labels, check_seed
 from rl_jax.train.checkpoint import Checkpoints, fingerprint, room_needed
 from rl_jax.train.flops import Flops, count_flops
 from rl_jax.train.lars import lars
 from rl_jax.train.loop import (
-    check_seed,
     fetch,
     fit,
     initial_state,
@@ -13,7 +13,13 @@ from rl_jax.train.loop import (
 )
 from rl_jax.train.metrics import CLOCK, MetricsFile, keep_rows, read_rows
 from rl_jax.train.nonfinite import POLICIES, LostSteps, check_policy
-from rl_jax.train.optimizers import adamw, scale_learning_rate, sgd
+from rl_jax.train.optimizers import (
+    Optimizer,
+    adamw,
+    scale_learning_rate,
+    sgd,
+    with_schedule,
+)
 from rl_jax.train.planned import PlannedStep, plan_step
 from rl_jax.train.processes import any_of, is_first, join, joined, together
 from rl_jax.train.sharding import check_batch_size, data_mesh
@@ -27,12 +33,14 @@ __all__ = [
     "LostSteps",
     "MetricsFile",
     "NO_SINKS",
+    "Optimizer",
     "POLICIES",
     "PlannedStep",
     "Sinks",
     "adamw",
     "any_of",
     "check_batch_size",
+    "check_labels",
     "check_policy",
     "check_seed",
     "check_sinks",
@@ -60,4 +68,5 @@ __all__ = [
     "step_keys",
     "together",
     "train_step",
+    "with_schedule",
 ]

@@ -22,7 +22,7 @@ from jax import lax
 
 from rl_jax import files
 from rl_jax.errors import CheckpointError, RunError, UsageError
-from rl_jax.train import processes
+from rl_jax.train import event_loop, processes
 
 FORMAT = 1
 """Version of the layout; a newer one is refused."""
@@ -353,9 +353,9 @@ class Checkpoints:
         if self._check is not None:
             self._check(step, notes)
         _check_layout(step, meta["leaves"], _layout(target))
-        state = self._open().restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        )["state"]
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        with event_loop.finishing():
+            state = self._open().restore(step, args=args)["state"]
         found = fingerprint(state)
         changed = [
             name for name, entry in meta["leaves"].items() if found[name] != entry

@@ -9,11 +9,13 @@ import optax
 
 from rl_jax.errors import UsageError
 from rl_jax.train.optimizers import (
+    Optimizer,
     Scaling,
     check_ranges,
     matrices,
     scale_learning_rate,
     warmup_cosine,
+    with_schedule,
 )
 
 Form = Literal["simclr", "paper", "bolts"]
@@ -31,7 +33,7 @@ def lars(
     trust_coefficient: float = 1e-3,
     form: Form = "simclr",
     clip_lr: bool = False,
-) -> optax.GradientTransformation:
+) -> Optimizer:
     """LARS (You et al. 2017, arXiv:1708.03888) in the form of SimCLR, BYOL and MAE.
 
     Kernels: u = g + λw, v ← μ·v − γ_t·r·u, w ← w + v, where r is
@@ -51,7 +53,8 @@ def lars(
       learning_rate: base rate at B = 256, > 0.
       scaling: of the rate with the batch: none, linear (B/256) or sqrt.
       warmup_steps: steps of linear warm-up before the cosine.
-      weight_decay: λ ≥ 0; adaptation stays on where it is 0.
+      weight_decay: λ ≥ 0; adaptation stays on where it is 0. Both are of all parameters
+        of rank > 1, embeddings, class and mask tokens among them.
       momentum: μ in [0, 1).
       trust_coefficient: η ≥ 0.
       form: simclr, paper or bolts.
@@ -81,7 +84,7 @@ def lars(
         rate.value, warmup_steps=warmup_steps, total_steps=total_steps
     )
     if form == "simclr":
-        return optax.lars(
+        optimizer = optax.lars(
             schedule,
             weight_decay=weight_decay,
             weight_decay_mask=matrices,
@@ -89,15 +92,15 @@ def lars(
             trust_ratio_mask=matrices,
             momentum=momentum,
         )
+        return with_schedule(optimizer, schedule)
     adapted = optax.masked(
         _adapted(weight_decay, trust_coefficient, schedule if clip_lr else None),
         matrices,
     )
     descend = optax.scale_by_learning_rate(schedule)
     trace = optax.trace(decay=momentum)
-    if form == "paper":
-        return optax.chain(adapted, descend, trace)
-    return optax.chain(adapted, trace, descend)
+    order = (descend, trace) if form == "paper" else (trace, descend)
+    return with_schedule(optax.chain(adapted, *order), schedule)
 
 
 def _adapted(

@@ -11,10 +11,11 @@ import optax
 from jax.sharding import Mesh
 
 from rl_jax import data
-from rl_jax.errors import UsageError, check_integer
-from rl_jax.train import nonfinite, processes, sharding
+from rl_jax.errors import UsageError
+from rl_jax.train import arguments, nonfinite, processes, sharding
 from rl_jax.train.checkpoint import Checkpoints
 from rl_jax.train.feed import Feed, open_feed
+from rl_jax.train.optimizers import Optimizer, updates_made
 from rl_jax.train.step import init_train_state, train_step
 from rl_jax.types import Augment, Method, TrainState
 
@@ -54,37 +55,6 @@ def initial_state(
         )
 
     return jax.jit(init, out_shardings=sharding.replicated(mesh))
-
-
-def check_seed(seed: int) -> None:
-    """Refuses seeds that are not 32 bits.
-
-    Raises:
-      UsageError: `jax.random.key` takes more, and forgets all but the last 32.
-    """
-    check_integer("seed", seed)
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"seed must be in [0, 2^32), got {seed}")
-
-
-def _check_kinds(method: Any, source: Any, augment: Any, optimizer: Any) -> None:
-    is_optimizer = hasattr(optimizer, "init") and hasattr(optimizer, "update")
-    for name, piece, fits, expected in (
-        ("method", method, isinstance(method, Method), "methods.simclr(...)"),
-        ("source", source, isinstance(source, data.Source), "data.arrays(images)"),
-        ("augment", augment, isinstance(augment, Augment), "augment.digits()"),
-        ("optimizer", optimizer, is_optimizer, "train.adamw(...)"),
-    ):
-        if not fits:
-            got = getattr(piece, "__name__", type(piece).__name__)
-            raise UsageError(f"{name}: expected what {expected} makes, got {got}")
-
-
-def _check_counts(least: int, **counts: Any) -> None:
-    for name, count in counts.items():
-        check_integer(name, count)
-        if count < least:
-            raise UsageError(f"{name} must be at least {least}, got {count}")
 
 
 def restore_target(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
@@ -142,7 +112,8 @@ def fit(
       log_every: steps between calls of `on_log`; between them and the saves the host
         reads nothing.
       on_log: called with a row of floats: `step`, the metrics of that step, `nonfinite`
-        (steps lost since the row before) and the fields of `metrics.CLOCK`.
+        (steps lost since the row before), `learning_rate` (of the last update, where
+        the optimizer tells it, see `with_schedule`) and the fields of `metrics.CLOCK`.
       on_state: called after it with the step and the state, as for k-NN in between; the
         state is donated to the next step, so copy what outlives the call.
       checkpoints: where to save, every `checkpoint_every` steps and at the end. One
@@ -163,15 +134,16 @@ def fit(
       The state after `steps` steps, or after the step at which `stop` was true.
 
     Raises:
-      UsageError: for pieces of another kind, a batch that fits neither the data nor the
-        devices, counts or a seed out of range, a state beyond the last step, a start at
-        step 0 with checkpoints of another run, a mesh without an automatic axis `data`,
-        or a method whose step changes the shape or dtype of what it carries.
+      UsageError: for pieces of another kind, labels beyond the method's classes, a
+        batch that fits neither the data nor the devices, counts or a seed out of range,
+        a state beyond the last step, a start at step 0 with checkpoints of another run,
+        a mesh without an automatic axis `data`, or a method whose step changes the
+        shape or dtype of what it carries.
       NonFiniteError: at the first log point or save after a loss, gradient or update
         was not finite, or with "skip" too many in a row; the state without those
         updates has been saved.
     """
-    _check_counts(
+    arguments.check_counts(
         1,
         steps=steps,
         batch_size=batch_size,
@@ -179,11 +151,12 @@ def fit(
         checkpoint_every=checkpoint_every,
         steps_per_call=1 if steps_per_call is None else steps_per_call,
     )
-    _check_counts(0, workers=workers)
+    arguments.check_counts(0, workers=workers)
     nonfinite.check_policy(on_nonfinite, nonfinite_limit)
-    _check_kinds(method, source, augment, optimizer)
+    arguments.check_kinds(method, source, augment, optimizer)
+    arguments.check_labels(method, source)
     mesh = sharding.data_mesh() if mesh is None else mesh
-    check_seed(seed)
+    arguments.check_seed(seed)
     sharding.check_mesh(mesh)
     sharding.check_batch_size(batch_size, mesh)
     data.steps_per_epoch(source.size, batch_size)
@@ -241,11 +214,14 @@ def fit(
             stopping = stop is not None and _agreed(stop, logging or saving)
             saving = saving or stopping
             if logging or saving:
-                row, found = fetch((metrics, lost))
+                row, found, updates = fetch((metrics, lost, updates_made(state)))
                 since += int(found.count)
                 if logging and on_log is not None:
                     row = {name: float(v) for name, v in row.items()}
                     row |= {"nonfinite": float(since)}
+                    if isinstance(optimizer, Optimizer):
+                        last = max(int(updates) - 1, 0)
+                        row |= {"learning_rate": optimizer.learning_rate(last)}
                     on_log({"step": step} | row | clock.row(step))
                     since = 0
                 if logging and on_state is not None:

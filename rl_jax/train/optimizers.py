@@ -1,6 +1,7 @@
 """Optimizers with warm-up, cosine decay and the exclusions self-supervision needs."""
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import chex
@@ -8,6 +9,7 @@ import jax
 import optax
 
 from rl_jax.errors import UsageError
+from rl_jax.types import TrainState
 
 Scaling = Literal["none", "linear", "sqrt"]
 
@@ -79,6 +81,45 @@ def warmup_cosine(peak: float, *, warmup_steps: int, total_steps: int):
     return optax.join_schedules([ramp, cosine], [warmup])
 
 
+class Optimizer(optax.GradientTransformationExtraArgs):
+    """An optimizer of optax that tells its learning rate.
+
+    Attributes:
+      learning_rate: `(updates) -> float`, that after so many updates; on the host.
+    """
+
+    learning_rate: Callable[[int], float]
+
+
+def with_schedule(
+    optimizer: optax.GradientTransformation, schedule: optax.Schedule
+) -> Optimizer:
+    """The same optimizer, whose learning rate `fit` gives in its rows.
+
+    Those of this module have theirs. One that is wrapped (`optax.chain`) needs it anew.
+
+    Args:
+      optimizer: any of optax; neither its updates nor its state change.
+      schedule: what it was made with, updates made so far to a rate.
+    """
+    told = Optimizer(*optax.with_extra_args_support(optimizer))
+    told.learning_rate = lambda updates: float(schedule(updates))
+    return told
+
+
+def updates_made(ts: TrainState) -> chex.Array:
+    """How many updates the schedule has counted, fewer than steps where some were lost.
+
+    Where the optimizer counts nothing these are the steps.
+    """
+
+    def counts(x):
+        return isinstance(x, optax.ScaleByScheduleState)
+
+    found = filter(counts, jax.tree.leaves(ts.opt_state, is_leaf=counts))
+    return next((x.count for x in found), ts.step)
+
+
 def check_ranges(factory: str, **arguments: float) -> None:
     """Refuses arguments outside `RANGES`, NaN among them.
 
@@ -95,7 +136,12 @@ def check_ranges(factory: str, **arguments: float) -> None:
 
 
 def matrices(params: chex.ArrayTree) -> chex.ArrayTree:
-    """True for kernels, False for biases and normalisation scales (rank ≤ 1)."""
+    """True for parameters of rank > 1, False for biases, scales and single numbers.
+
+    Beside kernels these are embeddings of tokens and positions, class and mask tokens,
+    as MAE and solo-learn have it, who judge by rank too. open_clip does likewise, but
+    its class token is a vector, and so spared.
+    """
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
@@ -109,8 +155,8 @@ def adamw(
     weight_decay: float = 1e-4,
     b1: float = 0.9,
     b2: float = 0.999,
-) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); decay on kernels only.
+) -> Optimizer:
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); no decay of vectors.
 
     Args:
       total_steps: length of the schedule.
@@ -118,7 +164,8 @@ def adamw(
       learning_rate: base rate, > 0.
       scaling: of the rate with the batch: none, linear (B/256) or sqrt.
       warmup_steps: steps of linear warm-up before the cosine.
-      weight_decay: decoupled decay, ≥ 0; not on biases and normalisation scales.
+      weight_decay: decoupled decay, ≥ 0, of all parameters of rank > 1: kernels,
+        embeddings, class and mask tokens; not of biases and normalisation scales.
       b1: decay of the first moment, in [0, 1).
       b2: decay of the second moment, in [0, 1).
 
@@ -137,7 +184,10 @@ def adamw(
     schedule = warmup_cosine(
         rate.value, warmup_steps=warmup_steps, total_steps=total_steps
     )
-    return optax.adamw(schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=matrices)
+    optimizer = optax.adamw(
+        schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=matrices
+    )
+    return with_schedule(optimizer, schedule)
 
 
 def sgd(
@@ -149,8 +199,8 @@ def sgd(
     warmup_steps: int = 0,
     weight_decay: float = 1e-4,
     momentum: float = 0.9,
-) -> optax.GradientTransformation:
-    """SGD with momentum; λ‖w‖²/2 on kernels only, its gradient under the momentum.
+) -> Optimizer:
+    """SGD with momentum; λ‖w‖²/2 of all but vectors, its gradient under the momentum.
 
     Args:
       total_steps: length of the schedule.
@@ -158,7 +208,8 @@ def sgd(
       learning_rate: base rate at B = 256, > 0.
       scaling: of the rate with the batch: none, linear (B/256) or sqrt.
       warmup_steps: steps of linear warm-up before the cosine.
-      weight_decay: λ ≥ 0; not on biases and normalisation scales.
+      weight_decay: λ ≥ 0, of all parameters of rank > 1: kernels, embeddings, class
+        and mask tokens; not of biases and normalisation scales.
       momentum: in [0, 1).
 
     Raises:
@@ -175,7 +226,8 @@ def sgd(
     schedule = warmup_cosine(
         rate.value, warmup_steps=warmup_steps, total_steps=total_steps
     )
-    return optax.chain(
+    optimizer = optax.chain(
         optax.add_decayed_weights(weight_decay, mask=matrices),
         optax.sgd(schedule, momentum=momentum),
     )
+    return with_schedule(optimizer, schedule)

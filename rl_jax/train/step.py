@@ -15,7 +15,7 @@ PARTS = ("params", "state", "opt_state")
 
 RESERVED = frozenset(
     ["loss", "grad_norm", "nonfinite", "nonfinite_leaf"]
-    + ["step", "time", "images_per_second", "data_wait"]
+    + ["learning_rate", "step", "time", "images_per_second", "data_wait"]
 )
 """Names of metrics that the step and the loop give themselves."""
 

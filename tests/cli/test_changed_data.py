@@ -96,3 +96,35 @@ def test_embed_warns(run, capsys):
     printed = capsys.readouterr().out
     assert "warning: the data has changed since the run started: 12 images" in printed
     assert len(np.load(output)["h"]) == 13
+
+
+def test_other_images_are_embedded_and_the_encoder_exported_without_the_data(
+    run, tmp_path, capsys
+):
+    """Shapes, classes and vocabulary are in run.json; all else still needs the data."""
+    write(tmp_path / "other.npz", 9)
+    embed = ["embed", str(run), str(tmp_path / "other.npz"), "-o"]
+    main([*embed, str(tmp_path / "with.npz")])
+    (tmp_path / "small.npz").unlink()
+    main([*embed, str(tmp_path / "without.npz")])
+    assert "small.npz' cannot be read: No such file" in capsys.readouterr().out
+    with (
+        np.load(tmp_path / "with.npz") as one,
+        np.load(tmp_path / "without.npz") as two,
+    ):
+        assert one.files == two.files
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], two[name])
+    main(["export", str(run)])
+    assert (run / "export" / "encode.stablehlo").exists()
+    code, error = resume(run, capsys)
+    assert code == 2
+    assert "No such file" in error
+
+    record = json.loads((run / "run.json").read_text())
+    del record["outline"]
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit) as stopped:
+        main([*embed, str(tmp_path / "again.npz")])
+    assert stopped.value.code == 2
+    assert "No such file" in capsys.readouterr().err

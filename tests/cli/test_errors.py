@@ -110,6 +110,20 @@ def test_broken_images(capsys, images, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("method", ["simclr", "supervised"])
+def test_ids_for_class_numbers(capsys, tmp_path, method):
+    """An output for every number up to the largest id would be a huge classifier."""
+    image = np.zeros((20, 8, 8, 1), np.uint8)
+    path, run = tmp_path / "ids.npz", tmp_path / "run"
+    np.savez(path, image=image, label=np.arange(20) % 2 * 1_000_000)
+    error = one_line(
+        capsys, "pretrain", method, "--data", path, "--run-dir", run, *TINY
+    )
+    assert "labels of 2 classes go up to 1000000" in error
+    assert "np.unique(label, return_inverse=True)" in error
+    assert not run.exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -62,6 +62,18 @@ def test_floats_are_rounded(dtype):
     np.testing.assert_array_equal(images.ravel(), np.arange(256))
 
 
+def test_floats_of_more_than_8_bits_are_told(caplog):
+    levels = np.arange(256).reshape(1, 16, 16) / 255
+    for dtype in (np.float16, np.float32, np.float64):
+        arrays(levels.astype(dtype))
+    assert not caplog.messages
+    arrays(np.arange(2**10).reshape(1, 32, 32) / (2**10 - 1), name="deep")
+    (message,) = caplog.messages
+    assert message.startswith(
+        "deep: the float64 images have more than 8 bits, of which"
+    )
+
+
 @pytest.mark.parametrize("low", [-0.01, np.nan])
 def test_floats_out_of_range(refused, low):
     with refused("mine", r"\[0, 1\]", "divide by 255"):

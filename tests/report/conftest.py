@@ -50,6 +50,7 @@ def rows(**changes) -> list[dict[str, Any]]:
             "step": step,
             "loss": 5 - 0.02 * step,
             "grad_norm": 1.5,
+            "learning_rate": 0.003,
             "nonfinite": 0.0,
             "z_std": 0.9,
             "uniformity": -2.0,

@@ -17,7 +17,7 @@ from rl_jax import augment, data, methods, networks
 from rl_jax.cli.recipe import read
 from rl_jax.errors import RunError, UsageError
 from rl_jax.networks import attention
-from rl_jax.run import encode, export, pretrain
+from rl_jax.run import encode, export, export_record, pretrain
 from rl_jax.run import recipe as recipes
 from rl_jax.run.standalone import standalone, used_arguments
 from rl_jax.run.trained import Run
@@ -58,7 +58,7 @@ def simclr():
 def written(run, output, monkeypatch):
     """The folder, and what was said."""
     said = []
-    monkeypatch.setattr(export, "load", lambda folder, say: run)
+    monkeypatch.setattr(export, "load", lambda folder, say, **_: run)
     return export.export(output.parent, output, say=said.append), said
 
 
@@ -137,29 +137,40 @@ def test_tensors_give_what_the_run_gives_bit_for_bit(folder, simclr):
         np.testing.assert_array_equal(found[name], value)
 
 
-def test_numpy_alone_makes_h_of_the_tensors(folder, simclr):
-    """Names, layouts and the standardisation say all one needs."""
-    images, expected = some(simclr)
+def test_numpy_alone_makes_h_of_the_tensors(tmp_path_factory):
+    """Names, layouts, settings and the standardisation say all one needs."""
+    two = run_of(*SIMCLR[:4], "4", *SIMCLR[4:])
+    with pytest.MonkeyPatch.context() as patch:
+        folder, _ = written(two, tmp_path_factory.mktemp("two"), patch)
+    images, expected = some(two)
     tensors = load_file(folder / "model.safetensors")
     t = {name: value.astype(np.float64) for name, value in tensors.items()}
     rule = record(folder)["standardisation"]
     x = (images / 255 - np.array(rule["mean"])) / np.array(rule["std"])
-    kernel = t["params/encoder/Conv_0/kernel"]
     layouts = {entry["name"]: entry["layout"] for entry in record(folder)["tensors"]}
     assert layouts["params/encoder/Conv_0/kernel"].startswith("HWIO")
-    around = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    y = sum(
-        around[:, i : i + 8, j : j + 8] @ kernel[i, j]
-        for i in range(3)
-        for j in range(3)
+    told = record(folder)["layers"]
+    of_encoder = [entry for entry in told if "/encoder/" in entry["layer"]]
+    assert [entry["kind"] for entry in of_encoder] == ["Conv", "BatchNorm"] * 2
+    assert (
+        "BatchNorm and ReLU for each width" in record(folder)["architecture"]["encoder"]
     )
-    norm, running = (
-        "params/encoder/BatchNorm_0",
-        "state/encoder/batch_stats/BatchNorm_0",
-    )
-    y = (y - t[f"{running}/mean"]) / np.sqrt(t[f"{running}/var"] + 1e-5)
-    y = np.maximum(y * t[f"{norm}/scale"] + t[f"{norm}/bias"], 0)
-    assert_close(expected["h"], y.mean((1, 2)), tolerance=1e-5)
+    for conv, norm in (of_encoder[:2], of_encoder[2:]):
+        assert conv["dilation"] == [1, 1]
+        assert conv["groups"] == 1
+        kernel, (down, across) = t[f"{conv['layer']}/kernel"], conv["strides"]
+        around = np.pad(x, ((0, 0), *conv["padding"], (0, 0)))
+        sides = [around.shape[1 + k] - kernel.shape[k] + 1 for k in (0, 1)]
+        x = sum(
+            around[:, i : i + sides[0] : down, j : j + sides[1] : across] @ kernel[i, j]
+            for i in range(kernel.shape[0])
+            for j in range(kernel.shape[1])
+        )
+        running = norm["layer"].replace("params/encoder", "state/encoder/batch_stats")
+        x -= t[f"{running}/mean"]
+        x /= np.sqrt(t[f"{running}/var"] + norm["epsilon"])
+        x = np.maximum(x * t[f"{norm['layer']}/scale"] + t[f"{norm['layer']}/bias"], 0)
+    assert_close(expected["h"], x.mean((1, 2)), tolerance=1e-5)
 
 
 ELSEWHERE = """
@@ -321,10 +332,10 @@ def test_only_what_an_output_depends_on_is_used():
 
 
 def test_standardisation_is_read_off_the_augmentation():
-    found = export._standardisation(augment.cifar(size=16), (20, 18, 3))
+    found = export_record.standardisation(augment.cifar(size=16), (20, 18, 3))
     assert_close(found["mean"], (0.4914, 0.4822, 0.4465), tolerance=1e-5)
     assert_close(found["std"], (0.2470, 0.2435, 0.2616), tolerance=1e-5)
     assert found["size"] == [16, 16]
     bent = augment.digits()._replace(clean=lambda image: (image / 255) ** 2)
-    assert export._standardisation(bent, (8, 8, 1)) is None
-    assert export._standardisation(augment.digits(), ()) is None
+    assert export_record.standardisation(bent, (8, 8, 1)) is None
+    assert export_record.standardisation(augment.digits(), ()) is None

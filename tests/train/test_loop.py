@@ -64,6 +64,36 @@ def test_rows_and_reads(monkeypatch):
     assert all(np.isfinite(list(row.values())).all() for row in rows)
 
 
+def test_rows_tell_the_learning_rate():
+    """That of the last update, from the schedule; the state is what it was without."""
+
+    def rows(optimizer):
+        found = []
+        state = fit(optimizer=optimizer, on_log=found.append)
+        return [row.get("learning_rate") for row in found], train.fingerprint(state)
+
+    schedule = optax.linear_schedule(0.2, 0.1, 10)
+    rates, state = rows(train.with_schedule(optax.sgd(schedule), schedule))
+    np.testing.assert_allclose(rates, [0.17, 0.13, 0.1], rtol=1e-6)
+    assert rows(optax.sgd(schedule)) == ([None] * 3, state)
+
+
+def test_lost_steps_do_not_move_the_learning_rate():
+    """Where an update was skipped the optimizer has not counted it."""
+
+    def loss(params, state, batch, rng):
+        value, aux = pieces()["method"].loss(params, state, batch, rng)
+        return jnp.where(jnp.any(batch["index"] == 7), jnp.nan, value), aux
+
+    schedule = optax.linear_schedule(0.2, 0.1, 10)
+    optimizer, rows = train.with_schedule(optax.sgd(schedule), schedule), []
+    method = pieces()["method"]._replace(loss=loss)
+    fit(method=method, optimizer=optimizer, on_nonfinite="skip", on_log=rows.append)
+    made = 12 - sum(row["nonfinite"] for row in rows)
+    assert 0 < made < 12
+    assert rows[-1]["learning_rate"] == pytest.approx(float(schedule(made - 1)))
+
+
 def test_only_fetch_reads_the_device():
     """No float(), item(), device_get or block_until_ready beside `fetch`."""
     import ast
@@ -211,6 +241,19 @@ def test_refuses_before_compiling(options, message, monkeypatch):
     monkeypatch.setattr(loop, "initial_state", lambda *a, **k: pytest.fail("compiled"))
     with pytest.raises(UsageError, match=message):
         fit(**options)
+
+
+def test_refuses_labels_beyond_the_classes(monkeypatch):
+    """They would be NaN after the first step; also of the probe around a method."""
+    monkeypatch.setattr(loop, "initial_state", lambda *a, **k: pytest.fail("compiled"))
+    two, seven = (
+        methods.supervised(networks.mlp(features=(8,), out=8), num_classes=n)
+        for n in (2, 7)
+    )
+    probed = methods.with_probe(two, num_classes=7)
+    for method in (two, probed, methods.with_probe(seven, num_classes=2)):
+        with pytest.raises(UsageError, match="go up to 2, but .* num_classes=2; give"):
+            fit(method=method)
 
 
 def test_counts_may_be_integers_of_any_kind():

@@ -176,6 +176,15 @@ def test_warmup_then_cosine():
     np.testing.assert_allclose(found, [0, 1, 2, 1, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [train.adamw, train.sgd, train.lars])
+def test_tells_its_learning_rate(make):
+    optimizer = make(
+        total_steps=110, learning_rate=2.0, scaling="none", warmup_steps=10
+    )
+    found = [optimizer.learning_rate(t) for t in (0, 5, 10, 60, 110)]
+    np.testing.assert_allclose(found, [0, 1, 2, 1, 0], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("rule", "value", "words"),
     [

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate.corruptions.blur import BLUR
 from rl_jax.evaluate.corruptions.digital import DIGITAL
 from rl_jax.evaluate.corruptions.noise import NOISE
@@ -28,6 +28,7 @@ _PARTS = NOISE | BLUR | WEATHER | DIGITAL | SPATTER
 _LEAST = 8
 
 
+@checked
 def corrupt(
     rng: chex.PRNGKey, images: chex.Array, *, name: str, severity: int
 ) -> chex.Array:
@@ -63,6 +64,7 @@ def corrupt(
     return _corrupted(images, uniforms, constants, name=name)
 
 
+@checked
 def corrupt_all(rng: chex.PRNGKey, images: chex.Array, *, name: str) -> chex.Array:
     """`corrupt` at all severities, with the same draws.
 

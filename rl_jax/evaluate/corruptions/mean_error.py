@@ -5,7 +5,7 @@ from typing import NamedTuple
 import chex
 import numpy as np
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate.corruptions.severities import SEVERITIES
 
 
@@ -26,6 +26,7 @@ class MeanCorruptionError(NamedTuple):
     relative_per_corruption: np.ndarray | None
 
 
+@checked
 def mean_corruption_error(
     errors: chex.Array,
     baseline: chex.Array,
