@@ -63,8 +63,11 @@ def moco(tmp_path_factory):
     data = data_in(folder)
     made = recipe(data, "moco", seed=1)
     state = pretrain.initial(made, recipes.build(made, datasets.build(data)))()
-    target = jax.tree.map(lambda x: x + 1, state.state.target)
-    state = state._replace(state=state.state._replace(target=target))
+    other = {
+        name: jax.tree.map(lambda x: x + 1, getattr(state.state, name))
+        for name in ("target", "target_state")
+    }
+    state = state._replace(state=state.state._replace(**other))
     with train.Checkpoints(folder / "run" / "checkpoints") as checkpoints:
         for step in (1, 2):
             params = jax.tree.map(lambda x: x * (1 + x), state.params)
@@ -192,7 +195,13 @@ def test_without_a_checkpoint_the_weights_must_be_those_that_were_noted(
 
 def test_a_run_goes_on_without_the_one_it_started_from(moco, tmp_path, monkeypatch):
     run, origin = unstarted(moco, tmp_path, monkeypatch)
-    expected = train.fingerprint(pretrain.resume(run))
+    state = pretrain.resume(run)
+    expected = train.fingerprint(state)
+    # Two small steps away from where it started.
+    steps = jax.tree.map(
+        lambda x, y: np.abs(x - y).max(), state.params["method"]["encoder"], moco[2][0]
+    )
+    assert 0 < max(jax.tree.leaves(steps)) < 0.05
     shutil.rmtree(origin)
     shutil.rmtree(run / "checkpoints" / "2")
     assert train.fingerprint(pretrain.resume(run)) == expected
