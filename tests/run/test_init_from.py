@@ -39,7 +39,7 @@ def recipe(data, method="supervised", *, init_from=None, out=8, **changes):
             "predictor": recipes.resolve(networks.prediction_head, hidden=8),
         },
         method=recipes.Spec(method, {}),
-        optimizer=recipes.resolve(train.sgd, learning_rate=0.1),
+        optimizer=recipes.resolve(train.sgd, learning_rate=1e-3),
         steps=2,
         batch_size=8,
         seed=5,
