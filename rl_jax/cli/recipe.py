@@ -9,9 +9,10 @@ from typing import Any, Literal, NamedTuple
 from rl_jax import data, own, train
 from rl_jax.cli import options
 from rl_jax.errors import UsageError
-from rl_jax.run import datasets, presets
+from rl_jax.run import datasets, labelled, presets, weights
 from rl_jax.run import recipe as recipes
 from rl_jax.run.complete import FILLED_IN, complete
+from rl_jax.run.init_from import InitFrom
 from rl_jax.run.recipe import Recipe, Spec
 
 FILLED_IN_ONE = {
@@ -136,7 +137,10 @@ def read(
     preset = presets.for_data(spec.factory, source.image_shape)
     preset = presets.for_method(preset, method.__name__)
     preset = presets.for_steps(preset, chosen.steps or preset.steps)
-    preset = presets.for_size(preset, source.size)
+    few = {"labels": chosen.labels or labelled.ALL, "method": method.__name__}
+    preset = presets.for_size(preset, labelled.seen(source, **few).size)
+    if chosen.init_from and "encoder" in choices:
+        preset = presets.for_encoder(preset, weights.encoder_of(chosen.init_from))
     factories = {
         part: recipes.find(known, getattr(chosen, part) or _usual(preset, part), part)
         for part, known in choices.items()
@@ -169,6 +173,8 @@ def _chosen(argv: Sequence[str], choices: Mapping) -> argparse.Namespace:
     # A flag without its value is let pass: tyro refuses it with a better message.
     parser.add_argument("--data", nargs="?")
     parser.add_argument("--steps", nargs="?", type=_int_or_none)
+    parser.add_argument("--labels", nargs="?")
+    parser.add_argument("--init-from", nargs="?", type=pathlib.Path)
     for part in choices:
         parser.add_argument(f"--{part}", nargs="?")
     return parser.parse_known_args(list(argv))[0]
@@ -199,6 +205,8 @@ def _command(method, name, spec, preset, factories, more, doc):
         "steps": (int, preset.steps),
         "batch_size": (int, preset.batch_size),
         "seed": (int, 0),
+        "labels": (str, labelled.ALL),
+        "init_from": (pathlib.Path | None, None),
         "probe": (bool, True),
         "evaluate": (bool, True),
         "log_every": (int, preset.log_every),
@@ -247,6 +255,10 @@ Args:
   steps: optimizer steps of the whole run.
   batch_size: images of one step, over all devices.
   seed: of the initialisation, the order of images and all noise.
+  labels: that training may see, drawn by the seed: numbers per class as 10, parts of
+    them as 1%; supervised and vib then learn from those images alone.
+  init_from: folder of a run whose encoder this one starts with; its factory and
+    arguments are then the defaults here.
   probe: train an online linear probe where there are labels; the encoder never sees it.
   evaluate: evaluate and write the page when trained.
   log_every: steps between rows of metrics.
@@ -270,9 +282,11 @@ WORDS = {
 def _recipe(data: Spec, parts: Sequence[str], flags: dict[str, Any]) -> Recipe:
     run = {
         name: flags[name]
-        for name in ("steps", "batch_size", "seed", "probe", "log_every",
+        for name in ("steps", "batch_size", "seed", "probe", "log_every", "labels",
                      "checkpoint_every", "on_nonfinite", "nonfinite_limit")
     }  # fmt: skip
+    if flags["init_from"] is not None:
+        run["init_from"] = InitFrom(str(flags["init_from"].absolute()))
     chosen = {part: flags[f"{part}_options"] for part in parts}
     for spec in (flags["method"], *chosen.values()):
         recipes.check_held(spec)

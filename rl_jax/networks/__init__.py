@@ -10,6 +10,7 @@ from rl_jax.networks.linen import chain, from_linen
 from rl_jax.networks.mlp import mlp
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.networks.patches import Patches, patch_positions, patchify, unpatchify
+from rl_jax.networks.pretrained import pretrained
 from rl_jax.networks.recurrent import gru
 from rl_jax.networks.resnet import resnet
 from rl_jax.networks.settings import settings
@@ -39,6 +40,7 @@ __all__ = [
     "patch_positions",
     "patchify",
     "prediction_head",
+    "pretrained",
     "projection_head",
     "resnet",
     "settings",

@@ -100,7 +100,8 @@ def representation(name: str) -> str:
 
 def kind(measure: str) -> str:
     """A classifier in words."""
-    return {"probe": "linear probe", "knn": "k-NN"}.get(measure, measure)
+    known = {"probe": "linear probe", "knn": "k-NN", "classifier": "own classifier"}
+    return known.get(measure, measure)
 
 
 def told(value: Interval, *, unit: str = "") -> str:

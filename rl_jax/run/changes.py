@@ -19,8 +19,10 @@ def noted(recipe: Recipe) -> dict[str, Any]:
 DECIDES_NOTHING = (
     *("log_every", "checkpoint_every", "on_nonfinite", "nonfinite_limit"),
     *(f"data.arguments.{name}" for name in ("path", "captions")),
+    "init_from.run",
 )
-"""What may change within a run: when it says, saves, gives up; where its data lie."""
+"""What may change within a run: when it says, saves, gives up; where its data
+and the run it started from lie."""
 
 
 def differences(before: dict[str, Any], recipe: Recipe) -> list[str]:

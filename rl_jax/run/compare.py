@@ -11,6 +11,9 @@ from rl_jax import evaluate, own
 from rl_jax.run.measures.section import number, plain, shown
 
 _FEWEST = 10
+OWN = "classifier:own:"
+"""What the predictions of a run's own classifier are called; then the labels it had."""
+KINDS = {"probe": "linear probe", "knn": "k-NN", "classifier": "own classifier"}
 
 
 class _Scored(NamedTuple):
@@ -25,8 +28,9 @@ def compare(
 ) -> dict[str, Any]:
     """Differences of accuracy with paired bootstrap intervals, and CKA of headlines.
 
-    Accuracies are those of the headline representation, with all labels, on the
-    examples both of a pair have scored. Runs on other data are not compared, nor files
+    Accuracies are those of the headline representation, with all labels, and of the
+    classifiers the runs themselves have trained, on the examples both of a pair have
+    scored. Runs on other data are not compared, nor files
     of features that have neither labels nor `raw` in common, and a note says so.
 
     Args:
@@ -57,18 +61,20 @@ def compare(
             notes.append(f"{a.name} and {b.name} have scored different data")
             continue
         matrix[i][j] = matrix[j][i] = _cka(a, b)
-        for measure in ("probe", "knn"):
-            row = _difference(a, b, measure)
+        for measure, kind in KINDS.items():
+            keys = [_key(s, measure) for s in (a, b)]
+            row = _difference(a, b, keys)
             if row is None:
                 continue
-            rows.append({"a": i, "b": j, "measure": measure, "labels": "all"} | row)
+            labels = " and ".join(dict.fromkeys(k.rpartition(":")[2] for k in keys))
+            rows.append({"a": i, "b": j, "measure": measure, "labels": labels} | row)
             said = shown(number(row["difference"], row["low"], row["high"]))
-            kind = {"probe": "linear probe", "knn": "k-NN"}[measure]
-            lines.append(f"{a.name} minus {b.name}, {kind}: {said}")
+            had = "" if labels == "all" else f" (labels: {labels})"
+            lines.append(f"{a.name} minus {b.name}, {kind}{had}: {said}")
     if rows:
         lines.append(
-            "accuracy with all labels; 95 % intervals: paired bootstrap over "
-            f"{rows[0]['images']:,} examples that both have scored"
+            "accuracy with all labels, unless said; 95 % intervals: paired bootstrap "
+            f"over {rows[0]['images']:,} examples that both have scored"
         )
     known = any(v is not None for i, row in enumerate(matrix) for v in row[:i])
     return plain(
@@ -112,8 +118,15 @@ def _same_examples(a: _Scored, b: _Scored) -> bool:
     return len(both) > 0 and bool(same.all())
 
 
-def _difference(a: _Scored, b: _Scored, measure: str) -> dict[str, Any] | None:
-    keys = [f"{measure}:{s.headline}:all" for s in (a, b)]
+def _key(scored: _Scored, measure: str) -> str:
+    """Of its predictions by a classifier: with all labels, or those its own had."""
+    if measure == "classifier":
+        found = [key for key in scored.arrays if key.startswith(OWN)]
+        return found[0] if found else ""
+    return f"{measure}:{scored.headline}:all"
+
+
+def _difference(a: _Scored, b: _Scored, keys: Sequence[str]) -> dict[str, Any] | None:
     if keys[0] not in a.arrays or keys[1] not in b.arrays:
         return None
     _, at, other = np.intersect1d(

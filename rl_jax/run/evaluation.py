@@ -14,7 +14,7 @@ import numpy as np
 
 from rl_jax import data, evaluate, files, own, train
 from rl_jax.errors import UsageError
-from rl_jax.run import figures, measures, studies
+from rl_jax.run import classifier, figures, labelled, measures, studies
 from rl_jax.run import recipe as recipes
 from rl_jax.run.earlier import origin, with_earlier
 from rl_jax.run.held_out import held_out_metrics
@@ -41,9 +41,10 @@ def evaluate_run(
 
     Probes and k-NN learn from the pretraining part and are scored on the held-out part;
     data without one is split once, 80/20, stratified, by a fixed rule (pretraining then
-    has seen the scored images, without their labels, and the record says so). What the
-    labels do not allow is left out, with a line in `notes` that says why. The raw
-    pixels and the untrained encoder are measured in the same way with the same labels.
+    has seen the scored images, as a rule without their labels, and the record says so).
+    What the labels do not allow is left out, with a line in `notes` that says why. The
+    raw pixels and the untrained encoder are measured in the same way with the same
+    labels. A classifier that the run itself has trained is scored as it is.
 
     Args:
       folder: of the run.
@@ -63,6 +64,7 @@ def evaluate_run(
     run = load(folder, say=say)
     source = run.parts.source
     fit_part, test_part, note = split(source)
+    note = labelled.note(run.recipe, source) or note
     say(f"evaluating the checkpoint of step {run.step}")
     study = studies.study(run, fit_part, test_part)
     # Labels of files that turned out to be no images are gone.
@@ -118,6 +120,10 @@ def evaluate_run(
     if run.other_code:
         changed = f"own code has changed since the run started: {run.other_code}"
         result["notes"].append(changed)
+    if mine := classifier.own(run, study):
+        result["classifier"], found = mine
+        result["said"] = [*result.get("said", ()), result["classifier"]["line"]]
+        predictions |= found
     if run.changed:
         changed = f"the data has changed since the run started: {run.changed}"
         result["notes"].append(changed)

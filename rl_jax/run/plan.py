@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from rl_jax import data, own, train
 from rl_jax.errors import UsageError
-from rl_jax.run import check
+from rl_jax.run import check, labelled
 from rl_jax.run import recipe as recipes
 from rl_jax.run.rates import Rates, rates_of
 from rl_jax.run.recipe import Recipe, Spec
@@ -140,6 +140,7 @@ def plan(
     Raises:
       UsageError: whatever the parts say about their arguments, before compilation.
     """
+    source = labelled.of_run(recipe, source)
     parts = recipes.build(recipe, source)
     check.check(recipe, source, mesh)
     resident = data.fits(source, limit_bytes=check.image_limit(limit))

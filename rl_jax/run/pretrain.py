@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from rl_jax import data, files, own, train
+from rl_jax import data, files, networks, own, train
 from rl_jax.errors import Stopped, UsageError
-from rl_jax.run import changes, datasets
+from rl_jax.run import changes, datasets, labelled, weights
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import check, data_change, image_limit, room, trace
 from rl_jax.run.console import Console
@@ -27,7 +27,8 @@ from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.run.signals import Interrupts
 from rl_jax.run.views import save_view_grid
 from rl_jax.run.watch import Watch
-from rl_jax.types import TrainState
+from rl_jax.run.weights import Weights
+from rl_jax.types import Method, Network, TrainState
 
 
 def start(
@@ -62,15 +63,22 @@ def start(
     with contextlib.ExitStack() as stack:
         with train.together():
             _check_new(folder)
-            check(recipe, source)
-            parts = recipes.build(recipe, source)
+            seen = labelled.of_run(recipe, source)
+            check(recipe, seen)
+            parts = recipes.build(recipe, seen)
             names = own.names(recipes.as_json(recipe))
             with own.one_line(names):
                 dims = trace(recipe, parts, initial(recipe, parts))
             room(folder, initial(recipe, parts))
+            if recipe.init_from:
+                weights.check(recipe)
+        if recipe.init_from:
+            # Let go of again: they would stay beside the state while it trains.
+            recipe = recipe._replace(init_from=weights.read(recipe, seen)[0])
+        with train.together():
             # Decoded before the folder is made: what cannot be read leaves nothing.
-            source = data.resident(source, limit_bytes=image_limit())
-            parts = parts._replace(source=source)
+            seen = data.resident(seen, limit_bytes=image_limit())
+            parts = parts._replace(source=seen)
         with train.together():
             if train.is_first():
                 stack.enter_context(locked(folder))
@@ -120,15 +128,16 @@ def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
                     f"{folder}: the data has changed since the run started: {changed}; "
                     "put back what it started with, or start a new run"
                 )
-            check(recipe, source)
-            parts = recipes.build(recipe, source)
+            seen = labelled.of_run(recipe, source)
+            check(recipe, seen)
+            parts = recipes.build(recipe, seen)
             if train.is_first():
                 stack.enter_context(locked(folder))
                 if other:
                     notes |= {"format": recipes.FORMAT, "own": code}
                     recipes.write(recipe, folder / "run.json", **notes)
-            source = data.resident(source, limit_bytes=image_limit())
-            parts = parts._replace(source=source)
+            seen = data.resident(seen, limit_bytes=image_limit())
+            parts = parts._replace(source=seen)
         sinks = tuple(notes.get("sinks", ()))
         dims = notes.get("dims", {})
         allowed = {"resumed": True, "allow_changes": allow_changes}
@@ -164,16 +173,30 @@ def _check_new(folder: pathlib.Path) -> None:
             )
 
 
-def initial(recipe: Recipe, parts: Parts):
-    """The compiled function that makes the run's first state."""
+def initial(recipe: Recipe, parts: Parts, given: Weights | None = None):
+    """The compiled function that makes the run's first state.
+
+    Args:
+      recipe, parts: the run.
+      given: what its encoder starts with; None: with random weights, whatever the
+        recipe says, as the untrained encoder does that a trained one is compared with.
+    """
+
+    def method(given: Weights) -> Method:
+        def start(network: Network) -> Network:
+            return networks.pretrained(network, *given)
+
+        return recipes.build(recipe, parts.source, encoder=start).method
+
     return train.initial_state(
-        parts.method,
+        parts.method if given is None else method,
         parts.source,
         augment=parts.augment,
         optimizer=parts.optimizer,
         seed=recipe.seed,
         batch_size=recipe.batch_size,
         mesh=train.data_mesh(),
+        given=given,
     )
 
 
@@ -219,6 +242,8 @@ def _train(
             if resumed:
                 with train.together():
                     room(folder, init)
+                    if state is None and recipe.init_from:
+                        weights.check(recipe)
             for line in _describe(recipe, parts, init):
                 console.say(line)
             picture = folder / "views.png"
@@ -243,7 +268,7 @@ def _train(
                     steps=recipe.steps,
                     batch_size=recipe.batch_size,
                     seed=recipe.seed,
-                    state=init() if state is None else state,
+                    state=_first(recipe, parts) if state is None else state,
                     log_every=recipe.log_every,
                     on_log=on_log,
                     checkpoints=checkpoints,
@@ -301,6 +326,12 @@ def _picture(
         say(f"warning: {path.name} not written: {error.strerror or error}")
 
 
+def _first(recipe: Recipe, parts: Parts) -> TrainState:
+    """The state before the first step, with the weights that the recipe names."""
+    given = weights.read(recipe, parts.source)[1] if recipe.init_from else None
+    return initial(recipe, parts, given)()
+
+
 def _describe(recipe: Recipe, parts: Parts, init) -> list[str]:
     source = parts.source
     shapes = jax.eval_shape(init)
@@ -314,18 +345,35 @@ def _describe(recipe: Recipe, parts: Parts, init) -> list[str]:
         f"{count / 1e6:.2f} M parameters, {len(devices)} {devices[0].device_kind} "
         f"device{'s' if len(devices) > 1 else ''}"
     ]
-    if own.is_own(recipe.optimizer.factory):
-        return lines
-    rate = train.scale_learning_rate(
-        recipe.optimizer.arguments["learning_rate"],
-        batch_size=recipe.batch_size,
-        scaling=recipe.optimizer.arguments["scaling"],
-    )
-    lines.append(
-        f"{recipe.optimizer.factory}: {rate.reason}; warm-up "
-        f"{recipe.optimizer.arguments['warmup_steps']} steps, then cosine to 0 at "
-        f"step {recipe.steps}"
-    )
+    if not own.is_own(recipe.optimizer.factory):
+        rate = train.scale_learning_rate(
+            recipe.optimizer.arguments["learning_rate"],
+            batch_size=recipe.batch_size,
+            scaling=recipe.optimizer.arguments["scaling"],
+        )
+        lines.append(
+            f"{recipe.optimizer.factory}: {rate.reason}; warm-up "
+            f"{recipe.optimizer.arguments['warmup_steps']} steps, then cosine to 0 at "
+            f"step {recipe.steps}"
+        )
+    return [*lines, *_beginnings(recipe, source)]
+
+
+def _beginnings(recipe: Recipe, source: data.Source) -> list[str]:
+    """What sets a run apart from one with random weights and all labels."""
+    lines = []
+    if recipe.labels != labelled.ALL:
+        lines.append(
+            f"labels: {recipe.labels} of each class, {labelled.count(source):,} in all"
+        )
+    if recipe.init_from:
+        lines.append(
+            f"the encoder starts with that of {recipe.init_from.run}, step "
+            f"{recipe.init_from.step}; all else is random"
+        )
+        # The other run need not be there any more.
+        with contextlib.suppress(UsageError):
+            lines += [f"encoder: {each}" for each in weights.differing(recipe)]
     return lines
 
 

@@ -17,7 +17,9 @@ import numpy as np
 from rl_jax import data, files, methods, networks, own, train
 from rl_jax.augment import presets as augmentations
 from rl_jax.errors import UsageError
-from rl_jax.types import Augment, Method
+from rl_jax.run import init_from
+from rl_jax.run.init_from import InitFrom
+from rl_jax.types import Augment, Method, Network
 
 FORMAT = 2
 
@@ -97,6 +99,9 @@ class Recipe(NamedTuple):
       log_every, checkpoint_every: in steps.
       on_nonfinite, nonfinite_limit: what a step that is not finite leads to, as `fit`
         takes them.
+      labels: those training may see: so many of each class, as 10, that part of them,
+        as 1%, or all.
+      init_from: where the encoder's weights come from; None: they are random.
     """
 
     data: Spec
@@ -112,6 +117,8 @@ class Recipe(NamedTuple):
     checkpoint_every: int
     on_nonfinite: str = "halt"
     nonfinite_limit: int = 10
+    labels: str = "all"
+    init_from: InitFrom | None = None
 
 
 class Parts(NamedTuple):
@@ -194,8 +201,18 @@ def build_augment(spec: Spec) -> Augment:
     return call(factory, **spec.arguments)
 
 
-def build(recipe: Recipe, source: data.Source) -> Parts:
+def build(
+    recipe: Recipe,
+    source: data.Source,
+    *,
+    encoder: Callable[[Network], Network] = lambda network: network,
+) -> Parts:
     """Calls the factories of a recipe.
+
+    Args:
+      recipe: the factories.
+      source: the data.
+      encoder: what the method gets of the encoder; the encoder itself.
 
     Raises:
       UsageError: whatever a factory says about its arguments.
@@ -207,7 +224,8 @@ def build(recipe: Recipe, source: data.Source) -> Parts:
         if role not in recipe.networks:
             raise UsageError(f"{recipe.method.factory}: the recipe has no {role}")
         spec = recipe.networks[role]
-        parts.append(call(find(ROLES[role], spec.factory, role), **spec.arguments))
+        network = call(find(ROLES[role], spec.factory, role), **spec.arguments)
+        parts.append(encoder(network) if role == "encoder" else network)
     method = call(factory, *parts, **recipe.method.arguments)
     if recipe.probe and has_labels(source):
         method = methods.with_probe(method, num_classes=num_classes(source))
@@ -277,6 +295,7 @@ def parsed(fields: dict[str, Any], version: int) -> Recipe:
     fields["networks"] = {k: _spec(v) for k, v in fields["networks"].items()}
     for name in ("data", "augment", "method", "optimizer"):
         fields[name] = _spec(fields[name])
+    fields["init_from"] = init_from.parsed(fields.get("init_from"))
     recipe = Recipe(**fields)
     for name, kind in Recipe.__annotations__.items():
         value = getattr(recipe, name)
@@ -305,7 +324,7 @@ def as_json(recipe: Recipe) -> dict[str, Any]:
     """The recipe as nested dicts, which `json.dumps` takes."""
 
     def plain(value):
-        if isinstance(value, Spec):
+        if isinstance(value, Spec | InitFrom):
             return value._asdict()
         if isinstance(value, dict):
             return {name: plain(v) for name, v in value.items()}

@@ -29,18 +29,24 @@ def shares_of(words: Sequence[str]) -> tuple[Share, ...]:
     """
     found: list[Share] = []
     for word in dict.fromkeys(words):
-        number, part = word.removesuffix("%"), word.endswith("%")
-        try:
-            value = float(number) / 100 if part else int(number)
-        except ValueError:
-            value = 0
-        if not (0 < value <= 1 if part else value >= 1):
+        share = share_of(word)
+        if share is None:
             raise UsageError(
                 "evaluate: --labels must be numbers per class, as 10, or parts of the "
                 f"labels up to 100%, as 1%, got {word!r}"
             )
-        found.append(value)
+        found.append(share)
     return *found, None
+
+
+def share_of(word: str) -> int | float | None:
+    """The number of `10`, the part of `1%`; None for any other word."""
+    number, part = word.removesuffix("%"), word.endswith("%")
+    try:
+        value = float(number) / 100 if part else int(number)
+    except ValueError:
+        return None
+    return value if (0 < value <= 1 if part else value >= 1) else None
 
 
 def split(source: data.Source) -> tuple[Part, Part, str]:

@@ -111,6 +111,8 @@ def checkpoints(
 ) -> dict[int, Pair]:
     """`{step: h of both parts}`: the untrained encoder, `states`, the run as it is.
 
+    Without the untrained one where the run did not start from that.
+
     Args:
       run: evaluated in `study`, which has the ends.
       study: of the run.
@@ -118,7 +120,7 @@ def checkpoints(
       fit_part, scored_part: as in `study`.
     """
     method, augment = run.parts.method, run.parts.augment
-    found = {0: study.representations["random"]}
+    found = {} if run.recipe.init_from else {0: study.representations["random"]}
     for step, state in states:
         sides = (
             encode(method, augment, state, rows_of(part))["h"]

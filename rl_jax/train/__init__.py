@@ -1,16 +1,12 @@
 """Training: the step, the loop around it, optimizers, checkpoints, metrics."""
 
 from rl_jax.train.arguments import check_labels, check_seed
-from rl_jax.train.checkpoint import Checkpoints, fingerprint, room_needed
+from rl_jax.train.checkpoint import Checkpoints
+from rl_jax.train.digests import fingerprint, path_of, room_needed
 from rl_jax.train.flops import Flops, count_flops
+from rl_jax.train.initial import initial_state, restore_target
 from rl_jax.train.lars import lars
-from rl_jax.train.loop import (
-    fetch,
-    fit,
-    initial_state,
-    restore_target,
-    scanned_steps,
-)
+from rl_jax.train.loop import fetch, fit, scanned_steps
 from rl_jax.train.metrics import CLOCK, MetricsFile, keep_rows, read_rows
 from rl_jax.train.nonfinite import POLICIES, LostSteps, check_policy
 from rl_jax.train.optimizers import (
@@ -22,7 +18,7 @@ from rl_jax.train.optimizers import (
 )
 from rl_jax.train.planned import PlannedStep, plan_step
 from rl_jax.train.processes import any_of, is_first, join, joined, together
-from rl_jax.train.sharding import check_batch_size, data_mesh
+from rl_jax.train.sharding import check_batch_size, data_mesh, replicated
 from rl_jax.train.sinks import NO_SINKS, Sinks, check_sinks, open_sinks
 from rl_jax.train.step import diagnostics, init_train_state, step_keys, train_step
 
@@ -58,8 +54,10 @@ __all__ = [
     "keep_rows",
     "lars",
     "open_sinks",
+    "path_of",
     "plan_step",
     "read_rows",
+    "replicated",
     "restore_target",
     "room_needed",
     "scale_learning_rate",

@@ -11,83 +11,30 @@ import operator
 import pathlib
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
 from rl_jax import files
 from rl_jax.errors import CheckpointError, RunError, UsageError
 from rl_jax.train import event_loop, processes
+from rl_jax.train.digests import (
+    check_content,
+    check_layout,
+    fingerprint,
+    layout,
+    path_of,
+    room_needed,
+)
 
 FORMAT = 1
 """Version of the layout; a newer one is refused."""
 
 UNSOUND, MAY_PASS = 1, 2
 """Why a checkpoint is not read: its content, or what says nothing of it."""
-
-
-def _raw(x: chex.Array) -> chex.Array:
-    return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-
-
-def room_needed(state: chex.ArrayTree) -> int:
-    """Bytes of disk for one checkpoint, a fifth more than those of its arrays.
-
-    Args:
-      state: arrays, or their shapes as `jax.eval_shape` gives them.
-    """
-    shapes = jax.tree.leaves(jax.eval_shape(lambda s: jax.tree.map(_raw, s), state))
-    return int(1.2 * sum(x.size * x.dtype.itemsize for x in shapes))
-
-
-def _words(x: chex.Array) -> chex.Array:
-    """64 bits of NumPy as 32 and 32, of which `jit` would round away a half."""
-    wide = isinstance(x, np.ndarray) and x.dtype.itemsize == 8
-    return np.ascontiguousarray(x).reshape(-1).view(np.uint32) if wide else x
-
-
-@jax.jit
-def _digests(leaves: list[chex.Array]) -> list[chex.Array]:
-    """Two modular sums of each leaf's bits, mixed with their position: uint32 [2].
-
-    Sums modulo 2³² do not depend on the order, so neither on how the leaf is sharded.
-    Odd multipliers make every single changed word show.
-    """
-
-    def digest(x):
-        x = _raw(x)
-        if x.dtype == jnp.bool_:
-            x = x.astype(jnp.uint8)
-        width = 8 * x.dtype.itemsize
-        bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(width, 32)}"))
-        bits = bits.reshape(-1).astype(jnp.uint32)
-        place = lax.iota(jnp.uint32, bits.size)
-        first = jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
-        second = (bits ^ (place * jnp.uint32(0x85EBCA6B))) * jnp.uint32(0x9E3779B1)
-        second ^= second >> 15
-        return jnp.stack([first, jnp.sum(second * (2 * place + 1), dtype=jnp.uint32)])
-
-    return [digest(x) for x in leaves]
-
-
-def fingerprint(tree: chex.ArrayTree) -> dict[str, list]:
-    """Per leaf path: shape, dtype and the two words of its digest."""
-    paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(tree), strict=True)
-    sums = jax.device_get(_digests([_words(x) for x in leaves]))
-    return {
-        jax.tree_util.keystr(path): [list(x.shape), str(x.dtype), *map(int, words)]
-        for path, x, words in zip(paths, leaves, sums, strict=True)
-    }
-
-
-def _layout(tree: chex.ArrayTree) -> dict[str, list]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(p): [list(x.shape), str(x.dtype)] for p, x in leaves}
 
 
 def _checksum(notes: dict[str, Any]) -> int:
@@ -276,13 +223,49 @@ class Checkpoints:
           RunError: when one cannot be read for a cause that may pass (memory, rights,
             the disk); none is renamed.
         """
+        return self._newest_sound(self.steps(), lambda s: self._restore(s, target))
+
+    def restore_part(
+        self,
+        choose: Callable[[dict[str, list]], Sequence[str]],
+        *,
+        sharding: jax.sharding.Sharding,
+        step: int | None = None,
+    ) -> tuple[int, dict[str, chex.Array]] | None:
+        """Some leaves of the newest sound checkpoint; the others are not read.
+
+        What made the others need not be known, nor fit into memory.
+
+        Args:
+          choose: `({name: [shape, dtype]}) -> names` of the leaves to read; what it
+            raises of `RunError` ends the restore.
+          sharding: of the leaves.
+          step: the only checkpoint to try; None: any.
+
+        Returns:
+          `(step, {name: leaf})`, or None where no such checkpoint exists.
+
+        Raises:
+          CheckpointError, UsageError, RunError: as `restore`.
+        """
+        there = [s for s in self.steps() if step in (None, s)]
+        if not there:
+            return None
+        return self._newest_sound(
+            there, lambda s: self._restore_part(s, choose, sharding)
+        )
+
+    def _newest_sound(
+        self, steps: Sequence[int], read: Callable[[int], Any]
+    ) -> tuple[int, Any] | None:
+        """What `read` gives of the last step that it can read."""
         reasons = [
             f"{path.name} was set aside as not sound"
             for path in sorted(self._directory.glob("*.corrupt"))
         ]
         unsound = []
-        for step in reversed(self.steps()):
-            state, error = self._attempt(step, target)
+        for step in reversed(steps):
+            state, error = _attempt(read, step)
             how = processes.largest(_how_bad(error))
             if how:
                 error = error or RuntimeError("another process cannot read it")
@@ -306,15 +289,6 @@ class Checkpoints:
                 f"({'; '.join(reasons)}); remove the folder to start from step 0"
             )
         return None
-
-    def _attempt(self, step: int, target: chex.ArrayTree):
-        """The tree, or why it cannot be had."""
-        try:
-            return self._restore(step, target), None
-        except RunError:
-            raise
-        except Exception as error:
-            return None, error
 
     def restore_step(self, step: int, target: chex.ArrayTree):
         """The tree of one of `steps()`, if it is sound.
@@ -340,29 +314,59 @@ class Checkpoints:
     def _restore(self, step: int, target: chex.ArrayTree):
         import orbax.checkpoint as ocp
 
-        folder = self._directory / str(step)
-        meta = files.read_json(folder / "meta" / "metadata")
-        if meta["format"] > FORMAT:
-            raise UsageError(
-                f"checkpoint {step} has format {meta['format']}, this version reads up "
-                f"to {FORMAT}: use a newer rl_jax"
-            )
+        meta = self._meta(step)
         notes = meta.get("notes")
         if notes is not None and _checksum(notes) != meta["notes_sum"]:
             raise ValueError("the content of its notes has changed")
         if self._check is not None:
             self._check(step, notes)
-        _check_layout(step, meta["leaves"], _layout(target))
+        check_layout(step, meta["leaves"], layout(target))
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         with event_loop.finishing():
             state = self._open().restore(step, args=args)["state"]
-        found = fingerprint(state)
-        changed = [
-            name for name, entry in meta["leaves"].items() if found[name] != entry
-        ]
-        if changed:
-            raise ValueError(f"the content of {', '.join(changed[:3])} has changed")
+        check_content(meta["leaves"], fingerprint(state))
         return state
+
+    def _restore_part(self, step: int, choose, sharding) -> dict[str, chex.Array]:
+        import orbax.checkpoint as ocp
+
+        leaves = self._meta(step)["leaves"]
+        names = choose({name: entry[:2] for name, entry in leaves.items()})
+        target: dict[str, Any] = {}
+        for name in names:
+            shape, dtype, *_ = leaves[name]
+            *parents, last = path_of(name)
+            node = target
+            for part in parents:
+                node = node.setdefault(part, {})
+            node[last] = jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
+        how = ocp.args.PyTreeRestore(
+            item=target,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+            partial_restore=True,
+        )
+        args = ocp.args.Composite(state=how)
+        with event_loop.finishing():
+            state = self._open().restore(step, args=args)["state"]
+        found = {}
+        for name in names:
+            node = state
+            for part in path_of(name):
+                node = node[part]
+            found[name] = node
+        sums = fingerprint([found[name] for name in names]).values()
+        saved = {name: leaves[name] for name in names}
+        check_content(saved, dict(zip(names, sums, strict=True)))
+        return found
+
+    def _meta(self, step: int) -> dict[str, Any]:
+        meta = files.read_json(self._directory / str(step) / "meta" / "metadata")
+        if meta["format"] > FORMAT:
+            raise UsageError(
+                f"checkpoint {step} has format {meta['format']}, this version reads up "
+                f"to {FORMAT}: use a newer rl_jax"
+            )
+        return meta
 
     def _set_aside(self, step: int) -> None:
         if self._read_only:
@@ -376,18 +380,11 @@ class Checkpoints:
         folder.rename(aside)
 
 
-def _check_layout(step: int, saved: dict, asked: dict) -> None:
-    """Refuses a checkpoint of another configuration, naming the first difference."""
-    if {name: entry[:2] for name, entry in saved.items()} == asked:
-        return
-    for name in sorted(saved.keys() | asked.keys()):
-        one, two = saved.get(name, [None, None])[:2], asked.get(name, [None, None])
-        if one != two:
-            said = [
-                "nothing" if shape is None else f"{dtype}{shape}"
-                for shape, dtype in (one, two)
-            ]
-            raise UsageError(
-                f"checkpoint {step} was made with another configuration: {name} is "
-                f"{said[0]} there, {said[1]} here; use the run's own run.json"
-            )
+def _attempt(read: Callable[[int], Any], step: int):
+    """What can be read, or why it cannot be had."""
+    try:
+        return read(step), None
+    except RunError:
+        raise
+    except Exception as error:
+        return None, error

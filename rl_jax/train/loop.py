@@ -15,55 +15,15 @@ from rl_jax.errors import UsageError
 from rl_jax.train import arguments, nonfinite, processes, sharding
 from rl_jax.train.checkpoint import Checkpoints
 from rl_jax.train.feed import Feed, open_feed
+from rl_jax.train.initial import initial_state
 from rl_jax.train.optimizers import Optimizer, updates_made
-from rl_jax.train.step import init_train_state, train_step
+from rl_jax.train.step import train_step
 from rl_jax.types import Augment, Method, TrainState
 
 
 def fetch(tree):
     """Copies arrays to the host: the loop's only read of the device."""
     return jax.device_get(tree)
-
-
-def initial_state(
-    method: Method,
-    source: data.Source,
-    *,
-    augment: Augment,
-    optimizer: optax.GradientTransformation,
-    seed: int,
-    batch_size: int,
-    mesh: Mesh,
-) -> Callable[[], TrainState]:
-    """The compiled function that makes a run's first state, on every device.
-
-    `jax.eval_shape` of it is what a checkpoint is restored into.
-    """
-
-    def init():
-        batch = {
-            name: jnp.zeros((batch_size, *shape), dtype)
-            for name, (shape, dtype) in data.shapes(source).items()
-        }
-        if source.labels is None:
-            # In a step all are −1; who cannot do without any says so here.
-            del batch["label"]
-        batch["index"] = jnp.arange(batch_size, dtype=jnp.int32)
-        rng = jax.random.key(seed)
-        return init_train_state(
-            rng, batch, method=method, augment=augment, optimizer=optimizer
-        )
-
-    return jax.jit(init, out_shardings=sharding.replicated(mesh))
-
-
-def restore_target(init: Callable[[], TrainState], mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of a state, nothing computed."""
-    everywhere = sharding.replicated(mesh)
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
-        jax.eval_shape(init),
-    )
 
 
 def fit(

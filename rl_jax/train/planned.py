@@ -9,7 +9,8 @@ from jax.sharding import Mesh
 from rl_jax import data
 from rl_jax.train import nonfinite, sharding
 from rl_jax.train.feed import planned_feed
-from rl_jax.train.loop import compiled_steps, initial_state, restore_target
+from rl_jax.train.initial import initial_state, restore_target
+from rl_jax.train.loop import compiled_steps
 from rl_jax.types import Augment, Method, TrainState
 
 

@@ -96,3 +96,16 @@ def test_one_that_is_killed_ends_the_other(tmp_path, victim):
     codes = [code for code, _ in jobs.ended(started)]
     assert codes[victim] == -signal.SIGKILL
     assert codes[1 - victim] != 0
+
+
+@pytest.mark.slow
+def test_both_start_with_the_weights_of_another_run(tmp_path):
+    few = ["--steps", "4", "--batch-size", "8", "--encoder", "mlp", "--distributed"]
+    for method, more in (("simclr", []), ("supervised", ["--init-from", "simclr"])):
+        words = [str(tmp_path / word) if word == "simclr" else word for word in more]
+        run = tmp_path / method
+        for code, said in jobs.ended(job("pretrain", method, *few, *words,
+                                         "--run-dir", run)):  # fmt: skip
+            assert code == 0, said
+    recipe = json.loads((run / "run.json").read_text())["recipe"]
+    assert recipe["init_from"]["step"] == 4

@@ -1,6 +1,12 @@
 """Settings that work for a kind of data; a flag of the command line overrides them."""
 
-from rl_jax.run.presets.choose import for_data, for_method, for_size, for_steps
+from rl_jax.run.presets.choose import (
+    for_data,
+    for_encoder,
+    for_method,
+    for_size,
+    for_steps,
+)
 from rl_jax.run.presets.digits import digits
 from rl_jax.run.presets.images import photographs, small_images
 from rl_jax.run.presets.preset import Change, Preset
@@ -11,6 +17,7 @@ __all__ = [
     "Preset",
     "digits",
     "for_data",
+    "for_encoder",
     "for_method",
     "for_size",
     "for_steps",

@@ -5,6 +5,7 @@ from rl_jax.run.presets.digits import digits
 from rl_jax.run.presets.images import photographs, small_images
 from rl_jax.run.presets.preset import Change, Preset
 from rl_jax.run.presets.records import records, strokes
+from rl_jax.run.recipe import Spec
 
 
 def for_data(factory: str, image_shape: tuple[int, ...]) -> Preset:
@@ -41,6 +42,14 @@ def for_method(preset: Preset, method: str) -> Preset:
         steps=change.steps or preset.steps,
         batch_size=change.batch_size or preset.batch_size,
         methods={},
+    )
+
+
+def for_encoder(preset: Preset, encoder: Spec) -> Preset:
+    """The preset with an encoder as another run has it."""
+    return preset._replace(
+        networks=preset.networks | {"encoder": encoder.factory},
+        arguments=preset.arguments | {"encoder": encoder.arguments},
     )
 
 

@@ -1,0 +1,203 @@
+"""The weights of another run, for the encoder of a new one to start with.
+
+Read from the checkpoint alone: neither the data of that run nor what its method and
+optimizer carry is needed.
+"""
+
+import hashlib
+import json
+import pathlib
+from typing import NamedTuple
+
+import chex
+import jax
+
+from rl_jax import data, train
+from rl_jax.errors import UsageError
+from rl_jax.run import recipe as recipes
+from rl_jax.run.init_from import InitFrom
+from rl_jax.run.recipe import Recipe, Spec
+from rl_jax.types import Network, Params, State
+
+PLACES = {
+    "params": ((), ("method",)),
+    "state": ((), ("online",), ("network",), ("networks",)),
+}
+"""Where a method has what belongs to `encoder`: of two networks that with the gradient,
+which `encode` names `h`; never the target. `method`: beside the online probe."""
+
+
+class Weights(NamedTuple):
+    """Parameters and batch statistics of an encoder."""
+
+    params: Params
+    state: State
+
+
+def encoder_of(folder: pathlib.Path) -> Spec:
+    """The encoder that a run trains.
+
+    Raises:
+      UsageError: where the folder holds no run, or one without an encoder.
+    """
+    found, _ = recipes.read(folder / "run.json")
+    if "encoder" not in found.networks:
+        raise UsageError(
+            f"--init-from {folder}: {found.method.factory} trains no encoder; name "
+            "another run"
+        )
+    return found.networks["encoder"]
+
+
+def check(recipe: Recipe) -> None:
+    """Refuses, as far as the files show at once, what `read` would.
+
+    Raises:
+      UsageError: where there is no run or checkpoint, or another kind of encoder.
+    """
+    assert recipe.init_from is not None
+    folder = pathlib.Path(recipe.init_from.run)
+    there, here = encoder_of(folder), recipe.networks.get("encoder")
+    if here is None:
+        raise UsageError(
+            f"--init-from: {recipe.method.factory} has no encoder; leave it out"
+        )
+    if there.factory != here.factory:
+        raise UsageError(
+            f"--init-from {folder}: its encoder is {there.factory}, here it is "
+            f"{here.factory}; use --encoder {there.factory}"
+        )
+    if not any((folder / "checkpoints").glob("[0-9]*")):
+        raise UsageError(f"--init-from {folder}: it has no checkpoint; train it first")
+
+
+def read(recipe: Recipe, source: data.Source) -> tuple[InitFrom, Weights]:
+    """Reads the weights that the recipe's encoder starts with; all processes call it.
+
+    Args:
+      recipe: with `init_from`; the checkpoint it names, or where it names none yet the
+        newest sound one.
+      source: the data of the run that starts.
+
+    Returns:
+      Where the weights come from, step and digest filled in; and the weights, on every
+      device.
+
+    Raises:
+      UsageError: when the encoder is another, or the weights are not those that were
+        noted.
+      CheckpointError: when checkpoints exist and none is sound.
+    """
+    asked = recipe.init_from
+    assert asked is not None
+    wanted = _wanted(recipe, source)
+    folder = pathlib.Path(asked.run)
+
+    def choose(layout: dict[str, list]) -> list[str]:
+        there = {_place(name): name for name in layout}
+        _check_same(recipe, {k: layout[v] for k, v in there.items() if k}, wanted)
+        return [there[place] for place in _layout(wanted)]
+
+    with train.Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
+        everywhere = train.replicated(train.data_mesh())
+        found = checkpoints.restore_part(choose, sharding=everywhere, step=asked.step)
+    if found is None:
+        what = "no checkpoint" if asked.step is None else f"no checkpoint {asked.step}"
+        raise UsageError(
+            f"--init-from {folder}: it has {what} any more; put it back, or start a "
+            "new run"
+        )
+    step, leaves = found
+    weights = jax.tree.unflatten(jax.tree.structure(wanted), list(leaves.values()))
+    digest = _digest(weights)
+    if asked.digest not in (None, digest):
+        raise UsageError(
+            f"--init-from {folder}: the encoder of checkpoint {step} has changed since "
+            "this run was started; put it back, or start a new run"
+        )
+    return InitFrom(asked.run, step, digest), weights
+
+
+def differing(recipe: Recipe) -> list[str]:
+    """Arguments of the encoder that the other run had otherwise, a few words each."""
+    assert recipe.init_from is not None
+    there = encoder_of(pathlib.Path(recipe.init_from.run)).arguments
+    here = recipe.networks["encoder"].arguments
+    return [
+        f"{name} is {there.get(name)} there, {here.get(name)} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+
+
+def _wanted(recipe: Recipe, source: data.Source) -> Weights:
+    """Shapes and dtypes of what the encoder starts with, nothing computed."""
+    seen = []
+
+    def told(network: Network) -> Network:
+        def init(rng, x):
+            made = network.init(rng, x)
+            seen.append(
+                jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), made)
+            )
+            return made
+
+        return network._replace(init=init)
+
+    parts = recipes.build(recipe, source, encoder=told)
+    jax.eval_shape(
+        train.initial_state(
+            parts.method,
+            source,
+            augment=parts.augment,
+            optimizer=parts.optimizer,
+            seed=recipe.seed,
+            batch_size=recipe.batch_size,
+            mesh=train.data_mesh(),
+        )
+    )
+    return Weights(*seen[0])
+
+
+def _check_same(
+    recipe: Recipe, there: dict[tuple[str, ...], list], wanted: Weights
+) -> None:
+    """Refuses weights of other names, shapes or dtypes, naming the difference."""
+    here = _layout(wanted)
+    for place in sorted(there.keys() | here.keys()):
+        if there.get(place) == here.get(place):
+            continue
+        one, two = (
+            "nothing" if entry is None else f"{entry[1]}{entry[0]}"
+            for entry in (there.get(place), here.get(place))
+        )
+        name = "/".join(place[1:])
+        why = differing(recipe) or [f"{name} is {one} there, {two} here"]
+        raise UsageError(
+            f"--init-from {recipe.init_from.run}: its encoder does not fit: "  # type: ignore[union-attr]
+            f"{'; '.join(why)}; use the same encoder on inputs of the same shape"
+        )
+
+
+def _layout(weights: Weights) -> dict[tuple[str, ...], list]:
+    found = {}
+    for kind, tree in weights._asdict().items():
+        for path, x in jax.tree_util.tree_leaves_with_path(tree):
+            place = train.path_of(jax.tree_util.keystr(path))
+            found[kind, *place] = [list(x.shape), str(x.dtype)]
+    return found
+
+
+def _place(name: str) -> tuple[str, ...] | None:
+    """Of a leaf of a checkpoint where it is in its encoder; None for any other."""
+    kind, *path = train.path_of(name)
+    for above in PLACES.get(kind, ()):
+        first = (*above, "encoder")
+        if tuple(path[: len(first)]) == first:
+            return kind, *path[len(first) :]
+    return None
+
+
+def _digest(weights: chex.ArrayTree) -> str:
+    text = json.dumps(train.fingerprint(weights), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
