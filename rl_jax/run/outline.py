@@ -4,7 +4,8 @@ Encoding other examples takes the shapes of those of the run, their classes (the
 probe has an output for each) and their vocabulary, but none of them.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from rl_jax.types import MASK
 EXAMPLES = 32
 LONGEST = 2**16
 """Tokens of a vocabulary up to which it is kept in `run.json`."""
+LARGEST = 2**30
+"""Bytes of made-up examples up to which they are made."""
 
 
 def outline(source: data.Source) -> dict[str, Any]:
@@ -49,10 +52,15 @@ def stand_in(told: Mapping[str, Any]) -> data.Source:
     """
     try:
         return _made_up(told)
-    except (LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UsageError(
             f"run.json cannot be read as a run: its outline: {error!r}; restore it"
         ) from None
+
+
+def _check_size(name: str, shape: Sequence[int], *, width: int) -> None:
+    if not 0 <= width * EXAMPLES * math.prod(shape) <= LARGEST:
+        raise ValueError(f"{name} is of shape {list(shape)}")
 
 
 def _made_up(told: Mapping[str, Any]) -> data.Source:
@@ -60,10 +68,12 @@ def _made_up(told: Mapping[str, Any]) -> data.Source:
     shape = tuple(map(int, told["image"]))
     images: Any = None
     if shape:
-        images = rng.integers(0, 256, (EXAMPLES, *shape)).astype(np.uint8)
+        _check_size("image", shape, width=1)
+        images = rng.integers(0, 256, (EXAMPLES, *shape), np.uint8)
     vocabulary = tuple(map(str, told["vocabulary"]))
     fields = {}
     for name, (dtype, *size) in told["fields"].items():
+        _check_size(name, size, width=8)
         rows = rng.normal(size=(EXAMPLES, *size))
         if name == "tokens":
             rows = rng.integers(MASK + 1, len(vocabulary), rows.shape)

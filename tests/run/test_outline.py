@@ -38,7 +38,17 @@ def test_shapes_classes_and_vocabulary(name):
         assert few.fields["tokens"].max() < len(source.vocabulary)
 
 
-def test_an_outline_that_was_edited():
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"image": None},
+        {"image": [100_000, 100_000, 3]},
+        {"image": [-1, 8, 1]},
+        {"fields": []},
+        {"fields": {"u": ["float32", 10**12]}},
+    ],
+)
+def test_an_outline_that_was_edited(edited):
     told = outline(data.digits())
     with pytest.raises(UsageError, match="its outline: .*; restore it"):
-        stand_in(told | {"image": None})
+        stand_in(told | edited)
