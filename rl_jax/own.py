@@ -126,7 +126,7 @@ def factory(name: str, makes: type) -> Callable[..., Any]:
         )
     with _in_one_line(f"{name}: its annotations"):
         found = typing.get_type_hints(function).get("return")
-    if found is not makes:
+    if not (inspect.isclass(found) and issubclass(found, makes)):
         said = getattr(found, "__name__", found)
         raise UsageError(
             f"{name} {'has no return annotation' if found is None else f'makes {said}'}"

@@ -1,5 +1,6 @@
 """Which data set a user means."""
 
+import functools
 import inspect
 import pathlib
 from collections.abc import Callable
@@ -111,7 +112,12 @@ def factory(spec: Spec) -> Callable | None:
     return next((f for f in known if f.__name__ == spec.factory), None)
 
 
+def opener(spec: Spec) -> Callable[[], data.Source]:
+    """What opens a data set; of a name that is none there is nothing to open."""
+    factory = find((*BUILT_IN, *OF_A_PATH), spec.factory, "data set")
+    return functools.partial(call, factory, **spec.arguments)
+
+
 def build(spec: Spec) -> data.Source:
     """Opens a data set."""
-    factory = find((*BUILT_IN, *OF_A_PATH), spec.factory, "data set")
-    return call(factory, **spec.arguments)
+    return opener(spec)()

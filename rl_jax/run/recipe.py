@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import optax
 
 from rl_jax import data, files, methods, networks, own, train
 from rl_jax.augment import presets as augmentations
@@ -140,7 +141,7 @@ def find(factories: tuple[Callable, ...], name: str, what: str) -> Callable:
         if factory.__name__ == name:
             return factory
     if own.is_own(name):
-        return own.factory(name, typing.get_type_hints(factories[0])["return"])
+        return own.factory(name, _made_by(factories[0]))
     known = ", ".join(f.__name__ for f in factories)
     raise UsageError(
         f"unknown {what} {name!r}; there are: {known}, and MODULE:FUNCTION of your own"
@@ -157,6 +158,14 @@ def find_method(name: str) -> Callable:
                 f"{', '.join(ROLES)}; put it behind a *"
             )
     return factory
+
+
+def _made_by(factory: Callable) -> type:
+    """What an own factory in the place of this one must make."""
+    made = typing.get_type_hints(factory)["return"]
+    # Ours tell their learning rate besides; any of optax will do.
+    any_optimizer = issubclass(made, optax.GradientTransformation)
+    return optax.GradientTransformation if any_optimizer else made
 
 
 def call(factory: Callable, *parts, **arguments) -> Any:

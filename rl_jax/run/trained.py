@@ -78,9 +78,9 @@ def load(
     other = own.change(notes, own.digests(own.names(recipes.as_json(recipe))))
     if other:
         say(f"warning: own code has changed since the run started: {other}")
-    changed = None
+    changed, opened = None, datasets.opener(recipe.data)
     try:
-        source = datasets.build(recipe.data)
+        source = opened()
     except UsageError as error:
         if examples or not notes.get("outline"):
             raise

@@ -13,6 +13,7 @@ from rl_jax.cli import recipe as commands
 from rl_jax.errors import UsageError
 from rl_jax.run import datasets, pretrain, trained, weights
 from rl_jax.run import recipe as recipes
+from rl_jax.run.complete import complete
 from rl_jax.run.init_from import InitFrom
 from rl_jax.train.digests import layout
 
@@ -53,7 +54,7 @@ def recipe(data, method="supervised", *, init_from=None, out=8, **changes):
         made = made._replace(networks={r: made.networks[r] for r in roles})
     if method == "moco":
         made = made._replace(method=recipes.Spec(method, {"queue_size": 16}))
-    return recipes.complete(made._replace(**changes), datasets.build(data))
+    return complete(made._replace(**changes), datasets.build(data))
 
 
 @pytest.fixture(scope="module")
