@@ -1,5 +1,7 @@
 """Denoisers and scores: Tweedie's formula exactly, a trained one nearly."""
 
+import pytest
+
 from experiments import denoising as experiment
 from tests.experiments.running import failed, passes
 
@@ -12,6 +14,7 @@ def test_it_holds():
     passes(experiment)
 
 
+@pytest.mark.slow
 def test_noise_taken_for_another_gives_another_score():
     """1.5 σ: a score of the right direction and 0.44 of the length."""
     outcome = experiment.run(taken_for=0.75)

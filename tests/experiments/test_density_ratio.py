@@ -20,6 +20,7 @@ def test_more_negatives_lower_the_logit_by_their_logarithm():
     assert failed(experiment, seeds=1, negatives=4, corrected=False) == [MISS]
 
 
+@pytest.mark.slow
 def test_the_ratio_of_another_law_is_another(monkeypatch):
     right = experiment._log_ratio
     monkeypatch.setattr(experiment, "_log_ratio", lambda x: right(x) + 0.5 * x[:, 0])

@@ -174,6 +174,7 @@ def bent(seed=0, features=(64, 64), steps=1000):
     return float(metrics["loss"][-1])
 
 
+@pytest.mark.slow
 def test_circle_beats_the_linear_floor():
     """Below 0.1, where linear maps of any depth reach ½ and no less."""
     floor = theory.pca_floor(np.cov(circle().T, ddof=0), k=1)

@@ -65,6 +65,7 @@ def compared(method, params, state, taken_for=SIGMA):
     return error, np.sum(found * true) / (size[0] * size[1])
 
 
+@pytest.mark.slow
 def test_denoiser_is_the_score():
     """(r(x̃) − x̃)/σ² within 10 % of ∇log p_σ, and along it."""
     error, cosine = compared(*trained())

@@ -121,12 +121,14 @@ def spread(stop_gradient, *, steps=400):
     return float(metrics["z_std"][-1]), float(metrics["loss"][-1])
 
 
+@pytest.mark.slow
 def test_stop_gradient_keeps_the_embedding_spread():
     z_std, loss = spread(True)
     assert z_std >= 0.6
     assert loss > -0.9
 
 
+@pytest.mark.slow
 def test_without_stop_gradient_it_collapses():
     z_std, loss = spread(False)
     assert z_std <= 0.2
