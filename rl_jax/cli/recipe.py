@@ -141,10 +141,17 @@ def read(
     preset = presets.for_size(preset, labelled.seen(source, **few).size)
     if chosen.init_from and "encoder" in choices:
         preset = presets.for_encoder(preset, weights.encoder_of(chosen.init_from))
-    factories = {
-        part: recipes.find(known, getattr(chosen, part) or _usual(preset, part), part)
-        for part, known in choices.items()
-    }
+    try:
+        factories = {
+            k: recipes.find(known, getattr(chosen, k) or _usual(preset, k), k)
+            for k, known in choices.items()
+        }
+    except own.NotImportedError:
+        raise UsageError(
+            f"--init-from {chosen.init_from}: its encoder is own code, and what a "
+            "run's folder names is not imported; if you trust it, name it: --encoder "
+            f"{_usual(preset, 'encoder')}"
+        ) from None
     flags = options.parse(
         _command(method, name, spec, preset, factories, more or {}, doc),
         prog=prog,

@@ -13,6 +13,7 @@ import pytest
 
 from rl_jax import own, run
 from rl_jax.cli import main
+from rl_jax.cli.recipe import read
 from rl_jax.run import evaluation
 from rl_jax.run.measures import SECTIONS
 
@@ -194,6 +195,17 @@ def test_the_record_has_every_argument_and_the_digest_of_the_code(here):
     assert recipe["augment"]["factory"] == "mine:views"
     assert recipe["optimizer"]["arguments"] == {"rate": 0.01, "total_steps": 4}
     assert content["own"] == {"mine": hashlib.sha256(CODE.encode()).hexdigest()}
+
+
+def test_weights_of_an_own_encoder(here, capsys):
+    start = ["simclr", "--init-from", "run", "--data", "mine:stripes"]
+    said = one_line(capsys, "pretrain", *start[:3], "--run-dir", "new")
+    assert "name it: --encoder mine:small" in said
+    assert "mine" not in sys.modules
+    assert not (here / "new").exists()
+    asked = read("pretrain", [*start, *OWN[2:6], "--encoder", "mine:small"])
+    assert asked is not None
+    assert asked.recipe.networks["encoder"].arguments == {"width": 6, "depths": (8,)}
 
 
 def test_resume_is_bit_for_bit(here, capsys):
