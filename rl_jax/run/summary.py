@@ -39,7 +39,8 @@ def table(result: dict[str, Any]) -> str:
 
 def _held_out(result: dict[str, Any]) -> list[str]:
     found = ", ".join(f"{k} {v:.4g}" for k, v in result.get("held_out", {}).items())
-    return [f"its own task on scored examples: {found}"] if found else []
+    how = "with the views and batch statistics of training"
+    return [f"its own task on scored examples, {how}: {found}"] if found else []
 
 
 def _notes(result: dict[str, Any]) -> list[str]:
