@@ -124,8 +124,8 @@ def page(found: dict[str, Any], seeds: int) -> str:
         "seeds of training and draws of labels: `supervised` from a random encoder, a "
         "linear probe of SimCLR's h, frozen, and `supervised` from SimCLR's encoder. "
         f"Commands: `{' '.join(PRETRAIN)}`, `{' '.join(FINETUNE)}`. Optimizer and rate "
-        "were chosen among fourteen for the start from SimCLR with 1 %, by the held-out "
-        "digits of seed 0; the other seeds had no part in it."
+        "were chosen among fourteen for the start from SimCLR with 1 %, by the "
+        "held-out digits of seed 0; the other seeds had no part in it."
     )
     return "\n".join(lines) + f"\n\n{text}\n"
 

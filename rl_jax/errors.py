@@ -126,10 +126,17 @@ def _never(kind: str, value: Any) -> str | None:
     return None
 
 
+def _is_array(value: Any) -> bool:
+    import jax
+    import numpy as np
+
+    return isinstance(value, np.ndarray | np.generic | jax.Array)
+
+
 def _seldom(kind: str, value: Any) -> str | None:
     """What a value is that is not quite of the kind, or not of any shape."""
     shape = getattr(value, "shape", None)
-    if shape is None and not isinstance(value, int | float):
+    if not (_is_array(value) or isinstance(value, int | float)):
         advice = "; use numpy.asarray" if kind in (ARRAY, EITHER) else ""
         return f"{type(value).__name__}{advice}"
     if kind == ARRAY and not shape:

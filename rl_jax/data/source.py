@@ -198,7 +198,7 @@ def examples(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
     if source.images is not None:
         batch["image"] = source.images[index]
     elif source.image_shape:
-        batch["image"] = np.stack([source.load(int(i)) for i in index])
+        batch["image"] = np.stack([_image(source, int(i)) for i in index])
     # After the images: reading one may show that its label is not to be trusted.
     batch["label"] = labels_at(source, index)
     return batch | fields_at(source, index)
@@ -361,13 +361,23 @@ def resident(
     return source
 
 
+def _image(source: Source, i: int) -> np.ndarray:
+    image = np.asarray(source.load(i))
+    if image.dtype != np.uint8 or image.shape != source.image_shape:
+        raise UsageError(
+            f"{source.name}: load({i}) gave {image.dtype} {list(image.shape)}, "
+            f"expected uint8 {list(source.image_shape)}, as image_shape says"
+        )
+    return image
+
+
 def _decode_all(source, threads, progress) -> np.ndarray:
     images = np.empty((source.size, *source.image_shape), np.uint8)
 
     def fill(start: int) -> int:
         stop = min(start + 64, source.size)
         for i in range(start, stop):
-            images[i] = source.load(i)
+            images[i] = _image(source, i)
         return stop - start
 
     done = 0

@@ -1,5 +1,8 @@
 """An online linear probe beside any method."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -32,7 +35,7 @@ def with_probe(method: Method, *, num_classes: int) -> Method:
 
     def init(rng, batch):
         params, state = method.init(rng, batch)
-        h = jax.eval_shape(method.encode, params, state, batch)["h"]
+        h = _h(jax.eval_shape(method.encode, params, state, batch), "encode")
         probe = {
             "kernel": jnp.zeros((h.shape[-1], num_classes), jnp.float32),
             "bias": jnp.zeros((num_classes,), jnp.float32),
@@ -41,7 +44,7 @@ def with_probe(method: Method, *, num_classes: int) -> Method:
 
     def loss(params, state, batch, rng):
         value, aux = method.loss(params["method"], state, batch, rng)
-        h = jax.lax.stop_gradient(aux.features["h"]).astype(jnp.float32)
+        h = jax.lax.stop_gradient(_h(aux.features, "features")).astype(jnp.float32)
         ce, accuracy = _cross_entropy(params["probe"], h, batch["label"])
         metrics = aux.metrics | {"probe_loss": ce, "probe_accuracy": accuracy}
         value = value + (ce - jax.lax.stop_gradient(ce))
@@ -52,6 +55,15 @@ def with_probe(method: Method, *, num_classes: int) -> Method:
 
     classes = num_classes if method.classes is None else method.classes
     return Method(init, loss, encode, classes=min(num_classes, classes))
+
+
+def _h(found: Mapping[str, Any], where: str) -> Any:
+    if "h" not in found:
+        raise UsageError(
+            f"with_probe: the method gives {', '.join(found) or 'nothing'} in {where}, "
+            "expected h among them; give it, or leave the probe out"
+        )
+    return found["h"]
 
 
 def _cross_entropy(probe, h: chex.Array, label: chex.Array):

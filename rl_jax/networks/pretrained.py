@@ -23,9 +23,14 @@ def pretrained(network: Network, params: Params, state: State | None = None) -> 
       A network; each `init` makes a copy.
 
     Raises:
-      UsageError: from `init`, for weights of other names, shapes or dtypes than the
-        network has for that input.
+      UsageError: for what is no Network; from `init`, for weights of other names,
+        shapes or dtypes than the network has for that input.
     """
+    if not isinstance(network, Network):
+        raise UsageError(
+            f"pretrained: expected a Network, got {type(network).__name__}; make one "
+            "with networks.from_linen or from_nnx"
+        )
     given = (params, {} if state is None else state)
 
     def init(rng, x):

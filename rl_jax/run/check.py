@@ -83,8 +83,14 @@ def trace(
                 f"the device has {memory() / 1e9:,.1f} GB; make the networks or the "
                 "queue smaller"
             )
-        jax.eval_shape(step, state, batch)
+        # Whether there is an h: the online probe already needs it in the step.
         found = jax.eval_shape(encode, state.params, state.state, batch)
+        if "h" not in found or len(found["h"].shape) != 2:
+            raise UsageError(
+                f"{recipe.method.factory}: encode gives {', '.join(found) or 'nothing'}"
+                ", expected h [B, D] among them: what is evaluated and kept"
+            )
+        jax.eval_shape(step, state, batch)
     return {name: x.shape[1] for name, x in found.items() if len(x.shape) == 2}
 
 

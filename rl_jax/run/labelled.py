@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rl_jax import data, evaluate
+from rl_jax import data, evaluate, own
 from rl_jax.errors import UsageError
 from rl_jax.run.recipe import Recipe
 from rl_jax.run.split import share_of, split
@@ -99,7 +99,8 @@ def count(source: data.Source) -> int:
 def note(recipe: Recipe, source: data.Source) -> str | None:
     """What training saw of the scored fifth, where it saw more or less than usual."""
     if not unseen(recipe, source):
-        return "no held-out part: training has seen the scored fifth with its labels"
+        what = "may have seen" if own.is_own(recipe.method.factory) else "has seen"
+        return f"no held-out part: training {what} the scored fifth with its labels"
     alone = recipe.method.factory in OF_LABELS_ALONE
     if source.held_out is None and recipe.labels != ALL and alone:
         return "no held-out part: a fifth was kept from training, and is scored"
@@ -108,5 +109,6 @@ def note(recipe: Recipe, source: data.Source) -> str | None:
 
 def unseen(recipe: Recipe, source: data.Source) -> bool:
     """Whether training has seen no label of the examples an evaluation scores."""
-    of_labels = recipe.method.factory in OF_LABELS
+    # What an own method does with labels it may be given nobody knows.
+    of_labels = recipe.method.factory in OF_LABELS or own.is_own(recipe.method.factory)
     return source.held_out is not None or not of_labels or recipe.labels != ALL

@@ -67,6 +67,7 @@ def start(
             check(recipe, seen)
             parts = recipes.build(recipe, seen)
             names = own.names(recipes.as_json(recipe))
+            stack.enter_context(own.one_line(names))
             with own.one_line(names):
                 dims = trace(recipe, parts, initial(recipe, parts))
             room(folder, initial(recipe, parts))
@@ -113,7 +114,9 @@ def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
         with train.together():
             recipe, notes = recipes.read(folder / "run.json")
             own.require(folder)
-            code = own.digests(own.names(recipes.as_json(recipe)))
+            names = own.names(recipes.as_json(recipe))
+            stack.enter_context(own.one_line(names))
+            code = own.digests(names)
             other = own.change(notes, code)
             if other and not allow_changes:
                 raise UsageError(
@@ -351,11 +354,17 @@ def _describe(recipe: Recipe, parts: Parts, init) -> list[str]:
             batch_size=recipe.batch_size,
             scaling=recipe.optimizer.arguments["scaling"],
         )
+        last = recipe.optimizer.arguments["total_steps"]
         lines.append(
             f"{recipe.optimizer.factory}: {rate.reason}; warm-up "
             f"{recipe.optimizer.arguments['warmup_steps']} steps, then cosine to 0 at "
-            f"step {recipe.steps}"
+            f"step {last}"
         )
+        if last < recipe.steps:
+            lines.append(
+                f"warning: from step {last} on nothing is learned; the total_steps of "
+                "optimizer and method in run.json go with its steps"
+            )
     return [*lines, *_beginnings(recipe, source)]
 
 

@@ -149,8 +149,8 @@ def _views(run: Run, part: Part) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     @jax.jit
     def look(params, state, batch, rng):
         batch = augment.views(rng, batch)
-        views, image = batch["views"], batch["image"]
-        if views.shape[1] < 2 or views.shape[2:] != image.shape[1:]:
+        views, image = batch.get("views"), batch["image"]
+        if views is None or views.shape[1] < 2 or views.shape[2:] != image.shape[1:]:
             return {}
         kept = {k: v for k, v in batch.items() if k not in ("views", "label")}
         sides = [

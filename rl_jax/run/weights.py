@@ -12,7 +12,7 @@ from typing import NamedTuple
 import chex
 import jax
 
-from rl_jax import data, train
+from rl_jax import data, own, train
 from rl_jax.errors import UsageError
 from rl_jax.run import recipe as recipes
 from rl_jax.run.init_from import InitFrom
@@ -40,7 +40,12 @@ def encoder_of(folder: pathlib.Path) -> Spec:
     Raises:
       UsageError: where the folder holds no run, or one without an encoder.
     """
-    found, _ = recipes.read(folder / "run.json")
+    try:
+        found, _ = recipes.read(folder / "run.json")
+    except UsageError as error:
+        raise UsageError(
+            f"--init-from {folder}, whose encoder the run starts with: {error}"
+        ) from None
     if "encoder" not in found.networks:
         raise UsageError(
             f"--init-from {folder}: {found.method.factory} trains no encoder; name "
@@ -121,9 +126,14 @@ def read(recipe: Recipe, source: data.Source) -> tuple[InitFrom, Weights]:
 def differing(recipe: Recipe) -> list[str]:
     """Arguments of the encoder that the other run had otherwise, a few words each."""
     assert recipe.init_from is not None
-    there = encoder_of(pathlib.Path(recipe.init_from.run)).arguments
+    folder = pathlib.Path(recipe.init_from.run)
+    there = encoder_of(folder).arguments
     here = recipe.networks["encoder"].arguments
-    return [
+    _, notes = recipes.read(folder / "run.json")
+    names = own.names(recipes.as_json(recipe))
+    code = own.change(notes, own.digests(names))
+    changed = [f"{code} has changed since that run started"] if code else []
+    return changed + [
         f"{name} is {there.get(name)} there, {here.get(name)} here"
         for name in sorted(there.keys() | here.keys())
         if there.get(name) != here.get(name)
@@ -164,6 +174,11 @@ def _check_same(
 ) -> None:
     """Refuses weights of other names, shapes or dtypes, naming the difference."""
     here = _layout(wanted)
+    if not there:
+        raise UsageError(
+            f'--init-from {recipe.init_from.run}: its method keeps no params["encoder"]'  # type: ignore[union-attr]
+            "; name a run whose method does"
+        )
     for place in sorted(there.keys() | here.keys()):
         if there.get(place) == here.get(place):
             continue

@@ -101,7 +101,15 @@ def with_schedule(
     Args:
       optimizer: any of optax; neither its updates nor its state change.
       schedule: what it was made with, updates made so far to a rate.
+
+    Raises:
+      UsageError: for a rate in its place.
     """
+    if not callable(schedule):
+        raise UsageError(
+            f"with_schedule: expected a schedule, step -> rate, got {schedule!r}; a "
+            "rate that stays is optax.constant_schedule(rate)"
+        )
     told = Optimizer(*optax.with_extra_args_support(optimizer))
     told.learning_rate = lambda updates: float(schedule(updates))
     return told

@@ -41,7 +41,8 @@ def check_sinks(names: tuple[str, ...]) -> None:
         if name not in EXTRAS:
             raise UsageError(f"unknown sink {name!r}; there are: {', '.join(EXTRAS)}")
         module, extra = EXTRAS[name]
-        if importlib.util.find_spec(module) is None:
+        found = importlib.util.find_spec(module)
+        if found is None or found.origin is None:  # a folder that is called so
             raise UsageError(
                 f"{name} needs the package {module}: pip install 'rl-jax[{extra}]'"
             )

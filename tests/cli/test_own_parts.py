@@ -449,3 +449,32 @@ def test_the_file_a_function_was_taken_over_from_is_noted(here, monkeypatch):
     (here / "evil.py").write_text("from mine import small\n")
     importlib.import_module("evil")
     assert set(own.digests(["evil:small"])) == {"evil", "mine"}
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("np.zeros((8, 8, 1))", "gave float64 [8, 8, 1], expected uint8 [8, 8, 1]"),
+        ("np.zeros((8, 4, 1), np.uint8)", "gave uint8 [8, 4, 1]"),
+        ("{}['there']", "own code: KeyError: 'there'"),
+    ],
+)
+def test_images_that_are_none(here, capsys, code, said):
+    (here / "mine.py").write_text(
+        CODE + "\n\ndef odd_images() -> data.Source:\n"
+        f"    return stripes()._replace(images=None, load=lambda i: {code})\n"
+    )
+    argv = ["simclr", "--data", "mine:odd_images", "--encoder", "mlp", *SHORT]
+    assert said in one_line(capsys, "pretrain", *argv, "--run-dir", "new")
+    assert not (here / "new").exists()
+
+
+def test_a_method_without_h(here, capsys):
+    (here / "mine.py").write_text(
+        CODE + "\n\ndef silent(encoder, projector) -> Method:\n"
+        "    made = methods.simclr(encoder, projector)\n"
+        "    return made._replace(encode=lambda *a: {'q': made.encode(*a)['h']})\n"
+    )
+    argv = ["mine:silent", "--encoder", "mlp", *SHORT, "--run-dir", "new"]
+    assert "gives q in encode" in one_line(capsys, "pretrain", *argv)
+    assert "encode gives q" in one_line(capsys, "pretrain", *argv, "--no-probe")
