@@ -25,6 +25,15 @@ PUBLIC = {
 A = np.ones((4, 3), np.float32)
 
 
+class Tensor:
+    """Of another library: it has a shape and becomes an array, and is none."""
+
+    shape = A.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return A
+
+
 @pytest.mark.parametrize("value", [None, "abc", 1j, {}], ids=str)
 @pytest.mark.parametrize("name", PUBLIC)
 def test_no_array_and_no_number(name, value):
@@ -48,6 +57,11 @@ def test_no_array_and_no_number(name, value):
             losses.nt_xent,
             {"a": A.tolist(), "b": A, "temperature": 0.1},
             "nt_xent: a must be an array, got list; use numpy.asarray",
+        ),
+        (
+            losses.nt_xent,
+            {"a": Tensor(), "b": Tensor(), "temperature": 0.1},
+            "nt_xent: a must be an array, got Tensor; use numpy.asarray",
         ),
         (
             losses.normalize,

@@ -115,6 +115,15 @@ def test_more_steps_where_that_is_allowed(run, capsys):
     assert resume(run, capsys) == (0, "")
 
 
+def test_more_steps_than_the_schedule_has_are_warned_of(run, capsys):
+    edit(run, steps=3)
+    capsys.readouterr()
+    main(["resume", str(run), "--no-evaluate", "--allow-changes"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "cosine to 0 at step 2" in said
+    assert "from step 2 on nothing is learned; the total_steps of optimizer" in said
+
+
 def test_how_often_it_says_and_saves_may_change(run, capsys):
     edit(run, log_every=1, checkpoint_every=1)
     assert resume(run, capsys) == (0, "")

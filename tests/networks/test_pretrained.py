@@ -59,3 +59,8 @@ def test_missing_statistics_and_another_input_are_refused():
         networks.pretrained(NETWORK, PARAMS, STATE).init(
             jax.random.key(2), jnp.zeros((2, 7))
         )
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(UsageError, match="expected a Network, got dict; make one"):
+        networks.pretrained({}, {})

@@ -134,3 +134,13 @@ def test_a_classifier_that_had_the_scored_labels_is_not_scored(labels, words):
     assert (classifier.own(run, study) is None) == (labels == "all")
     assert words in labelled.note(run.recipe, images)
     assert labelled.note(untrained(images).recipe, images) is None
+
+
+def test_an_own_method_may_have_seen_the_labels():
+    images = source(LABELS)
+    recipe = untrained(images).recipe
+    assert labelled.unseen(recipe, images)
+    own = recipe._replace(method=recipes.Spec("mine:method", {}))
+    assert not labelled.unseen(own, images)
+    assert "training may have seen the scored fifth" in labelled.note(own, images)
+    assert labelled.unseen(own._replace(labels="2"), images)

@@ -199,6 +199,11 @@ def test_scaling_says_what_it_did(rule, value, words):
     assert words in found.reason
 
 
+def test_a_rate_is_no_schedule():
+    with pytest.raises(UsageError, match="expected a schedule, step -> rate, got 0.1"):
+        train.with_schedule(optax.adam(0.1), 0.1)
+
+
 def test_refuses_bad_rates():
     with pytest.raises(UsageError, match="learning_rate must be > 0 and finite, got 0"):
         train.scale_learning_rate(0, batch_size=256, scaling="linear")
