@@ -24,6 +24,7 @@ from rl_jax import data, evaluate, files, run, train
 from rl_jax.cli import recipe as commands
 from rl_jax.cli.cache import enable_compilation_cache
 from rl_jax.run import recipe as recipes
+from rl_jax.run import weights
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 NAME = "methods_on_digits"
@@ -231,15 +232,7 @@ def _untrained(asked: commands.Asked) -> dict[str, Any]:
     """The encoder of a method at its first state, measured."""
     recipe, source = asked.recipe, asked.source
     parts = recipes.build(recipe, source)
-    state = train.initial_state(
-        parts.method,
-        source,
-        augment=parts.augment,
-        optimizer=parts.optimizer,
-        seed=recipe.seed,
-        batch_size=recipe.batch_size,
-        mesh=train.data_mesh(),
-    )()
+    state = weights.initial(recipe, parts)()
     h = [_h(parts, state, side) for side in _sides(source)]
     return _measure(source, *h) | {"dim": h[0].shape[1]}
 

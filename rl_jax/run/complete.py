@@ -26,9 +26,8 @@ def complete(recipe: Recipe, source: data.Source) -> Recipe:
     known = _known(recipe, source)
 
     def filled(factories: tuple[Callable, ...], spec: Spec, what: str) -> Spec:
-        for p in inspect.signature(
-            recipes.find(factories, spec.factory, what)
-        ).parameters:
+        factory = recipes.find(factories, spec.factory, what)
+        for p in inspect.signature(factory).parameters:
             if p in spec.arguments or p not in known:
                 continue
             spec = spec.given(**{p: known[p](spec.factory)})
@@ -96,9 +95,8 @@ def _known(recipe: Recipe, source: data.Source) -> dict[str, Callable[[str], Any
             raise UsageError(f"{factory} makes images, and {source.name} has none")
         size, dtype = shapes["image"]
         image = jax.ShapeDtypeStruct((1, *size), dtype)
-        return jax.eval_shape(recipes.build_augment(recipe.augment).clean, image).shape[
-            1:
-        ]
+        clean = recipes.build_augment(recipe.augment).clean
+        return jax.eval_shape(clean, image).shape[1:]
 
     return {
         "total_steps": lambda _: recipe.steps,

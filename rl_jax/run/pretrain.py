@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rl_jax import data, files, networks, own, train
+from rl_jax import data, files, own, train
 from rl_jax.errors import Stopped, UsageError
 from rl_jax.run import changes, datasets, labelled, weights
 from rl_jax.run import recipe as recipes
@@ -27,8 +27,8 @@ from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.run.signals import Interrupts
 from rl_jax.run.views import save_view_grid
 from rl_jax.run.watch import Watch
-from rl_jax.run.weights import Weights
-from rl_jax.types import Method, Network, TrainState
+from rl_jax.run.weights import initial
+from rl_jax.types import TrainState
 
 
 def start(
@@ -68,9 +68,9 @@ def start(
             parts = recipes.build(recipe, seen)
             names = own.names(recipes.as_json(recipe))
             stack.enter_context(own.one_line(names))
-            with own.one_line(names):
-                dims = trace(recipe, parts, initial(recipe, parts))
-            room(folder, initial(recipe, parts))
+            init = initial(recipe, parts)
+            dims = trace(recipe, parts, init)
+            room(folder, init)
             if recipe.init_from:
                 weights.check(recipe)
         if recipe.init_from:
@@ -174,33 +174,6 @@ def _check_new(folder: pathlib.Path) -> None:
                 f"{folder} holds {name} of a run, but no run.json; move them away, or "
                 "choose another --run-dir"
             )
-
-
-def initial(recipe: Recipe, parts: Parts, given: Weights | None = None):
-    """The compiled function that makes the run's first state.
-
-    Args:
-      recipe, parts: the run.
-      given: what its encoder starts with; None: with random weights, whatever the
-        recipe says, as the untrained encoder does that a trained one is compared with.
-    """
-
-    def method(given: Weights) -> Method:
-        def start(network: Network) -> Network:
-            return networks.pretrained(network, *given)
-
-        return recipes.build(recipe, parts.source, encoder=start).method
-
-    return train.initial_state(
-        parts.method if given is None else method,
-        parts.source,
-        augment=parts.augment,
-        optimizer=parts.optimizer,
-        seed=recipe.seed,
-        batch_size=recipe.batch_size,
-        mesh=train.data_mesh(),
-        given=given,
-    )
 
 
 def _train(

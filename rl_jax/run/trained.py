@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 from rl_jax import data, own, train
 from rl_jax.errors import RunError, UsageError
-from rl_jax.run import datasets, pretrain
+from rl_jax.run import datasets
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import data_change, image_limit
 from rl_jax.run.outline import stand_in
 from rl_jax.run.recipe import Parts, Recipe
+from rl_jax.run.weights import initial
 from rl_jax.types import TrainState
 
 
@@ -94,7 +95,7 @@ def load(
     if decode:
         source = data.resident(source, limit_bytes=image_limit())
     parts = parts._replace(source=source)
-    init = pretrain.initial(recipe, parts)
+    init = initial(recipe, parts)
     with train.Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
         found = checkpoints.restore(train.restore_target(init, train.data_mesh()))
     if found is None:
@@ -117,7 +118,7 @@ def checkpoints(
       run: as `load` gave it, with the ends.
       say: called with a line for each checkpoint that cannot be read.
     """
-    init = pretrain.initial(run.recipe, run.parts)
+    init = initial(run.recipe, run.parts)
     target = train.restore_target(init, train.data_mesh())
     with train.Checkpoints(folder / "checkpoints", read_only=True) as found:
         for step in found.steps():

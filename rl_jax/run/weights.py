@@ -7,17 +7,17 @@ optimizer carry is needed.
 import hashlib
 import json
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 
-from rl_jax import data, own, train
+from rl_jax import data, networks, own, train
 from rl_jax.errors import UsageError
 from rl_jax.run import recipe as recipes
 from rl_jax.run.init_from import InitFrom
-from rl_jax.run.recipe import Recipe, Spec
-from rl_jax.types import Network, Params, State
+from rl_jax.run.recipe import Parts, Recipe, Spec
+from rl_jax.types import Method, Network, Params, State
 
 PLACES = {
     "params": ((), ("method",)),
@@ -34,14 +34,46 @@ class Weights(NamedTuple):
     state: State
 
 
+def initial(recipe: Recipe, parts: Parts, given: Weights | None = None):
+    """The compiled function that makes the run's first state.
+
+    Args:
+      recipe, parts: the run.
+      given: what its encoder starts with; None: with random weights, whatever the
+        recipe says, as the untrained encoder does that a trained one is compared with.
+    """
+
+    def method(given: Weights) -> Method:
+        def start(network: Network) -> Network:
+            return networks.pretrained(network, *given)
+
+        return recipes.build(recipe, parts.source, encoder=start).method
+
+    return train.initial_state(
+        parts.method if given is None else method,
+        parts.source,
+        augment=parts.augment,
+        optimizer=parts.optimizer,
+        seed=recipe.seed,
+        batch_size=recipe.batch_size,
+        mesh=train.data_mesh(),
+        given=given,
+    )
+
+
 def encoder_of(folder: pathlib.Path) -> Spec:
     """The encoder that a run trains.
 
     Raises:
       UsageError: where the folder holds no run, or one without an encoder.
     """
+    return _told(folder)[0]
+
+
+def _told(folder: pathlib.Path) -> tuple[Spec, dict[str, Any]]:
+    """The encoder of a run, and the notes beside its recipe."""
     try:
-        found, _ = recipes.read(folder / "run.json")
+        found, notes = recipes.read(folder / "run.json")
     except UsageError as error:
         raise UsageError(
             f"--init-from {folder}, whose encoder the run starts with: {error}"
@@ -51,7 +83,7 @@ def encoder_of(folder: pathlib.Path) -> Spec:
             f"--init-from {folder}: {found.method.factory} trains no encoder; name "
             "another run"
         )
-    return found.networks["encoder"]
+    return found.networks["encoder"], notes
 
 
 def check(recipe: Recipe) -> None:
@@ -126,10 +158,8 @@ def read(recipe: Recipe, source: data.Source) -> tuple[InitFrom, Weights]:
 def differing(recipe: Recipe) -> list[str]:
     """Arguments of the encoder that the other run had otherwise, a few words each."""
     assert recipe.init_from is not None
-    folder = pathlib.Path(recipe.init_from.run)
-    there = encoder_of(folder).arguments
-    here = recipe.networks["encoder"].arguments
-    _, notes = recipes.read(folder / "run.json")
+    spec, notes = _told(pathlib.Path(recipe.init_from.run))
+    there, here = spec.arguments, recipe.networks["encoder"].arguments
     names = own.names(recipes.as_json(recipe))
     code = own.change(notes, own.digests(names))
     changed = [f"{code} has changed since that run started"] if code else []
@@ -155,17 +185,7 @@ def _wanted(recipe: Recipe, source: data.Source) -> Weights:
         return network._replace(init=init)
 
     parts = recipes.build(recipe, source, encoder=told)
-    jax.eval_shape(
-        train.initial_state(
-            parts.method,
-            source,
-            augment=parts.augment,
-            optimizer=parts.optimizer,
-            seed=recipe.seed,
-            batch_size=recipe.batch_size,
-            mesh=train.data_mesh(),
-        )
-    )
+    jax.eval_shape(initial(recipe, parts))
     return Weights(*seen[0])
 
 

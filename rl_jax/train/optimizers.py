@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -111,8 +111,22 @@ def with_schedule(
             "rate that stays is optax.constant_schedule(rate)"
         )
     told = Optimizer(*optax.with_extra_args_support(optimizer))
-    told.learning_rate = lambda updates: float(schedule(updates))
+
+    def learning_rate(updates: int) -> float:
+        # Schedules are of jax: on an accelerator each would wait for the steps there.
+        with jax.default_device(_host()):
+            return float(schedule(updates))
+
+    told.learning_rate = learning_rate
     return told
+
+
+def _host() -> Any:
+    """The CPU as a device; None where JAX_PLATFORMS leaves it out."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def updates_made(ts: TrainState) -> chex.Array:

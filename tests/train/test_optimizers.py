@@ -199,6 +199,20 @@ def test_scaling_says_what_it_did(rule, value, words):
     assert words in found.reason
 
 
+def test_the_rate_is_computed_beside_the_steps():
+    seen = []
+
+    def schedule(updates):
+        rate = jnp.asarray(0.1) * updates
+        seen.append(rate.devices())
+        return rate
+
+    told = train.with_schedule(optax.sgd(0.1), schedule)
+    with jax.default_device(jax.devices()[3]):
+        assert told.learning_rate(2) == pytest.approx(0.2)
+    assert seen == [{jax.local_devices(backend="cpu")[0]}]
+
+
 def test_a_rate_is_no_schedule():
     with pytest.raises(UsageError, match="expected a schedule, step -> rate, got 0.1"):
         train.with_schedule(optax.adam(0.1), 0.1)
