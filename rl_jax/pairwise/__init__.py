@@ -2,6 +2,7 @@
 
 from rl_jax.pairwise.logsumexp import logsumexp
 from rl_jax.pairwise.moments import Moments, moments
+from rl_jax.pairwise.mosaic_gpu import settle
 from rl_jax.pairwise.reduce import Implementation
 from rl_jax.pairwise.sigmoid import sigmoid
 from rl_jax.pairwise.tiles import Precision, block_size_for
@@ -14,6 +15,7 @@ __all__ = [
     "block_size_for",
     "logsumexp",
     "moments",
+    "settle",
     "sigmoid",
     "top_k",
 ]

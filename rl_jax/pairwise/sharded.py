@@ -146,10 +146,8 @@ def uses_kernels(plan: Plan, given: Operands, use_ring: bool | None) -> bool:
         return False
     if plan.kernels:
         return True
-    # What a trial finds may differ from host to host, and programs must not.
-    alone = jax.process_count() == 1
     large = mosaic_gpu.worthwhile(plan, given, devices())
-    return alone and large and mosaic_gpu.available(plan.kind) is None
+    return large and mosaic_gpu.usable(plan.kind)
 
 
 def no_kernels(plan: Plan, given: Operands, use_ring: bool | None) -> str | None:

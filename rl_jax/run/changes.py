@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from rl_jax import data, train
 from rl_jax.errors import UsageError
 from rl_jax.run import recipe as recipes
 from rl_jax.run.recipe import Recipe
@@ -16,13 +17,14 @@ def noted(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+PLACES = ("data.arguments.path", "data.arguments.captions", "init_from.run")
+"""Where the data and the run that it started from lie."""
+
 DECIDES_NOTHING = (
     *("log_every", "checkpoint_every", "on_nonfinite", "nonfinite_limit"),
-    *(f"data.arguments.{name}" for name in ("path", "captions")),
-    "init_from.run",
+    *PLACES,
 )
-"""What may change within a run: when it says, saves, gives up; where its data
-and the run it started from lie."""
+"""What may change within a run: when it says, saves, gives up; where things lie."""
 
 
 def differences(before: dict[str, Any], recipe: Recipe) -> list[str]:
@@ -47,6 +49,25 @@ def differences(before: dict[str, Any], recipe: Recipe) -> list[str]:
         for name in sorted(one.keys() | two.keys())
         if name not in DECIDES_NOTHING and one.get(name) != two.get(name)
     ]
+
+
+def check_alike(recipe: Recipe, source: data.Source, code: dict[str, str]) -> None:
+    """Refuses processes that were not started with the same run; all have to ask.
+
+    Args:
+      recipe: of the run; where its data lie may differ.
+      source: the data.
+      code: digests of own code.
+
+    Raises:
+      UsageError, RunError: as `train.check_alike`.
+    """
+    found = _leaves(noted(recipe)["recipe"])
+    train.check_alike(
+        **{name: json.loads(v) for name, v in found.items() if name not in PLACES},
+        **{f"the data's {k}": v for k, v in data.fingerprint(source).items()},
+        **{f"the file of {module}": digest for module, digest in code.items()},
+    )
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -76,6 +76,8 @@ def start(
         if recipe.init_from:
             # Let go of again: they would stay beside the state while it trains.
             recipe = recipe._replace(init_from=weights.read(recipe, seen)[0])
+        code = own.digests(names)
+        changes.check_alike(recipe, source, code)
         with train.together():
             # Decoded before the folder is made: what cannot be read leaves nothing.
             seen = data.resident(seen, limit_bytes=image_limit())
@@ -90,7 +92,7 @@ def start(
                     command=command,
                     environment=environment(),
                     data=data.fingerprint(source),
-                    own=own.digests(names),
+                    own=code,
                     outline=outline(source),
                     sinks=list(sinks),
                     dims=dims,
@@ -134,6 +136,8 @@ def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
             seen = labelled.of_run(recipe, source)
             check(recipe, seen)
             parts = recipes.build(recipe, seen)
+        changes.check_alike(recipe, source, code)
+        with train.together():
             if train.is_first():
                 stack.enter_context(locked(folder))
                 if other:

@@ -17,7 +17,14 @@ from rl_jax.train.optimizers import (
     with_schedule,
 )
 from rl_jax.train.planned import PlannedStep, plan_step
-from rl_jax.train.processes import any_of, is_first, join, joined, together
+from rl_jax.train.processes import (
+    any_of,
+    check_alike,
+    is_first,
+    join,
+    joined,
+    together,
+)
 from rl_jax.train.sharding import check_batch_size, data_mesh, replicated
 from rl_jax.train.sinks import NO_SINKS, Sinks, check_sinks, open_sinks
 from rl_jax.train.step import diagnostics, init_train_state, step_keys, train_step
@@ -35,6 +42,7 @@ __all__ = [
     "Sinks",
     "adamw",
     "any_of",
+    "check_alike",
     "check_batch_size",
     "check_labels",
     "check_policy",

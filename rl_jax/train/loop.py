@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from rl_jax import data
+from rl_jax import data, pairwise
 from rl_jax.errors import UsageError
 from rl_jax.train import arguments, nonfinite, processes, sharding
 from rl_jax.train.checkpoint import Checkpoints
@@ -98,7 +98,8 @@ def fit(
         batch that fits neither the data nor the devices, counts or a seed out of range,
         a state beyond the last step, a start at step 0 with checkpoints of another run,
         a mesh without an automatic axis `data`, or a method whose step changes the
-        shape or dtype of what it carries.
+        shape or dtype of what it carries; of several processes, on one that is called
+        otherwise than the first (RunError on the others).
       NonFiniteError: at the first log point or save after a loss, gradient or update
         was not finite, or with "skip" too many in a row; the state without those
         updates has been saved.
@@ -145,6 +146,20 @@ def fit(
             f"state is that after step {step}, beyond the {steps} steps of the run; "
             "give more steps"
         )
+    processes.check_alike(
+        step=step,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        log_every=log_every,
+        checkpoint_every=checkpoint_every,
+        steps_per_call=steps_per_call,
+        on_nonfinite=on_nonfinite,
+        nonfinite_limit=nonfinite_limit,
+        examples=source.size,
+        parameters=sum(x.size for x in jax.tree.leaves(state.params)),
+    )
+    pairwise.settle(processes.any_of)
     clock = _Clock(step, batch_size)
     feeding = open_feed(
         source,

@@ -5,8 +5,10 @@ ends a loop must be decided by all of them at the same step.
 """
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -76,15 +78,52 @@ def any_of(flag: bool) -> bool:
     return bool(largest(int(flag)))
 
 
-def of_first(values: Sequence[int]) -> list[int]:
-    """The numbers that the first process has; all of them have to ask."""
+def of_first(value: Any) -> Any:
+    """What the first process has, of what JSON holds; all of them have to ask."""
     if jax.process_count() == 1:
-        return list(values)
+        return value
     from jax.experimental import multihost_utils
 
-    count = int(multihost_utils.broadcast_one_to_all(np.array(len(values))))
-    own = np.resize(np.array([*values, 0]), count)
-    return [int(v) for v in multihost_utils.broadcast_one_to_all(own)]
+    own = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    count = int(multihost_utils.broadcast_one_to_all(np.array(len(own))))
+    said = multihost_utils.broadcast_one_to_all(np.resize(own, count))
+    return json.loads(bytes(np.asarray(said)))
+
+
+def check_alike(**values: Any) -> None:
+    """Refuses processes that would not train the same; all of them have to ask.
+
+    Args:
+      values: what decides it, of what JSON holds.
+
+    Raises:
+      UsageError: on a process that has other values than the first, naming them.
+      RunError: on those that have the same, where another has not.
+    """
+    if jax.process_count() == 1:
+        return
+    first = of_first(values)
+    values = json.loads(json.dumps(values))
+    with together():
+        names = [
+            name
+            for name in sorted(first.keys() | values.keys())
+            if first.get(name) != values.get(name)
+        ]
+        if names:
+            differ = "; ".join(
+                f"{name} is {_brief(values, name)} here and {_brief(first, name)} there"
+                for name in names[:5]
+            )
+            raise UsageError(
+                f"process {jax.process_index()} would not train what the first does: "
+                f"{differ}{'; ...' if names[5:] else ''}; start all of them alike"
+            )
+
+
+def _brief(values: dict[str, Any], name: str) -> str:
+    said = json.dumps(values[name]) if name in values else "nothing"
+    return said if len(said) <= 40 else f"{said[:37]}..."
 
 
 @contextlib.contextmanager

@@ -109,3 +109,32 @@ def test_both_start_with_the_weights_of_another_run(tmp_path):
             assert code == 0, said
     recipe = json.loads((run / "run.json").read_text())["recipe"]
     assert recipe["init_from"]["step"] == 4
+
+
+@pytest.mark.slow
+def test_processes_started_with_other_flags_or_code_are_refused(tmp_path):
+    def other_flags(rank):
+        return command("pretrain", "simclr", *RUN, "--seed", rank, "--distributed",
+                       "--run-dir", run)  # fmt: skip
+
+    def other_code(rank):
+        folder = tmp_path / str(rank)
+        folder.mkdir()
+        (folder / "mine.py").write_text(
+            "import optax\n\n\ndef gd() -> optax.GradientTransformation:\n"
+            f"    return optax.sgd(0.{1 + rank})\n"
+        )
+        code = f"import os; os.chdir({str(folder)!r}); {command()[1]}"
+        return ["-c", code, "pretrain", "simclr", *RUN, "--optimizer", "mine:gd",
+                "--distributed", "--run-dir", str(run)]  # fmt: skip
+
+    run = tmp_path / "run"
+    for unlike, said in (
+        (other_flags, "seed is 1 here and 0 there"),
+        (other_code, "the file of mine is "),
+    ):
+        (first, _), (second, told) = jobs.ended(jobs.start(unlike))
+        assert (first, second) == (1, 2), told
+        assert "process 1 would not train what the first does" in told
+        assert said in told
+        assert not run.exists()

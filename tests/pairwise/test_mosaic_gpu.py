@@ -555,11 +555,18 @@ def test_is_chosen_on_several_devices(on_hopper, monkeypatch, mesh):
         assert f(16384, nt_xent_of) == 4
         assert f(8192) == 0
         assert f(16384, implementation="ring") == 0
-        # What a trial finds may differ from host to host.
+        # What a trial finds may differ from host to host: all have to be asked.
+        monkeypatch.setattr(mosaic_gpu, "_everywhere", set())
         monkeypatch.setattr(jax, "process_count", lambda: 2)
+        for any_of, count in ((None, 0), (lambda _: True, 0), (lambda own: own, 3)):
+            if any_of is not None:
+                pairwise.settle(any_of)
+            jax.clear_caches()
+            assert f(16384) == count
+        assert f(16384, implementation="mosaic_gpu") == 3
+        pairwise.settle(lambda _: True)
         jax.clear_caches()
         assert f(16384) == 0
-        assert f(16384, implementation="mosaic_gpu") == 3
 
 
 def test_memory_does_not_grow_with_the_pairs(on_hopper):

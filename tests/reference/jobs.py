@@ -17,7 +17,7 @@ def start(command, *, count: int = 2, devices: int = 2) -> list[subprocess.Popen
     """Starts a Python program once for each process, on CPU devices of its own.
 
     Args:
-      command: what follows `python`.
+      command: what follows `python`, or a function from the rank to that.
       count: processes.
       devices: of each.
     """
@@ -31,7 +31,10 @@ def start(command, *, count: int = 2, devices: int = 2) -> list[subprocess.Popen
     job["XLA_FLAGS"] = " ".join(f for f in flags if "device_count" not in f)
     return [
         subprocess.Popen(
-            [sys.executable, *map(str, command)],
+            [
+                sys.executable,
+                *map(str, command(rank) if callable(command) else command),
+            ],
             env=job | {"JAX_PROCESS_ID": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -73,3 +73,13 @@ def test_each_process_decodes_its_own_rows(folder, found):
 
 def test_what_fails_on_one_fails_on_all(found):
     assert found["failed"] == "another process has stopped; it says why"
+
+
+def test_processes_that_would_not_train_alike_are_refused(folder):
+    assert (folder / "unlike0.txt").read_text() == (
+        "another process has stopped; it says why"
+    )
+    assert (folder / "unlike1.txt").read_text() == (
+        "process 1 would not train what the first does: seed is 1 here and 0 there; "
+        "steps is 7 here and 6 there; start all of them alike"
+    )

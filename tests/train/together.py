@@ -98,6 +98,10 @@ def main(folder):
                 raise ValueError("the last one")
     except (ValueError, RuntimeError, train.processes.RunError) as error:
         found["failed"] = str(error)
+    try:
+        fit(memory(), steps=STEPS + last, seed=int(last))
+    except train.processes.RunError as error:
+        (folder / f"unlike{jax.process_index()}.txt").write_text(str(error))
     if train.is_first():
         (folder / "found.json").write_text(json.dumps(found))
 

@@ -41,6 +41,9 @@ FEWEST_PAIRS = 2**24
 FEWEST_PAIRS_OTHERWISE = 2**28
 """16,384²: where columns are left out, or softplus is summed, in a sweep of its own."""
 
+KINDS: tuple[reductions.Kind, ...] = ("exp", "softplus")
+"""What is summed by kernels."""
+
 ALIGNED = 64
 """Columns that rows are filled up to a multiple of: 128 bytes."""
 
@@ -52,7 +55,7 @@ def supports(plan: Plan, given: Operands, devices: int = 1) -> str | None:
     """Why these kernels cannot do this reduction; None: they can, on Hopper GPUs."""
     columns = len(given.x if given.y is None else given.y)
     rows = len(given.x) // devices
-    if plan.kind not in ("exp", "softplus"):
+    if plan.kind not in KINDS:
         return "a running maximum is not kept, only a constant shift"
     if plan.kind == "softplus" and (given.y is None or plan.both):
         return "sums of softplus are those of rows of a rectangle"
@@ -99,6 +102,34 @@ def available(kind: reductions.Kind) -> str | None:
     if reason is not None:
         warnings.warn(f"kernels for Hopper GPUs are not used: {reason}", stacklevel=2)
     return reason
+
+
+_everywhere: set[reductions.Kind] = set()
+
+
+def settle(any_of: Callable[[bool], bool]) -> None:
+    """Lets several processes take the kernels by themselves, where each of them can.
+
+    What a trial finds may differ from host to host, and their programs must not: before
+    all have asked, none takes them unless told to. `train.fit` asks.
+
+    Args:
+      any_of: whether a flag is set on any process, as `train.any_of`.
+    """
+    if jax.process_count() == 1:
+        return
+    for kind in KINDS:
+        if any_of(available(kind) is not None):
+            _everywhere.discard(kind)
+        else:
+            _everywhere.add(kind)
+
+
+def usable(kind: reductions.Kind) -> bool:
+    """Whether the kernels of a reduction run on every host, as far as is known."""
+    if jax.process_count() > 1:
+        return kind in _everywhere
+    return available(kind) is None
 
 
 def _try(kind: reductions.Kind) -> str | None:
