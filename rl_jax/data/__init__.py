@@ -2,6 +2,7 @@
 
 from rl_jax.data.arrays import arrays, npz
 from rl_jax.data.captions import captioned
+from rl_jax.data.check import check_source
 from rl_jax.data.decode import decode_speed
 from rl_jax.data.digit_captions import DigitPrompts, digit_prompts
 from rl_jax.data.digits import digits
@@ -45,6 +46,7 @@ __all__ = [
     "arrays",
     "batch_indices",
     "captioned",
+    "check_source",
     "class_prompts",
     "contents",
     "decode_speed",

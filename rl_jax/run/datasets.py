@@ -115,7 +115,14 @@ def factory(spec: Spec) -> Callable | None:
 def opener(spec: Spec) -> Callable[[], data.Source]:
     """What opens a data set; of a name that is none there is nothing to open."""
     factory = find((*BUILT_IN, *OF_A_PATH), spec.factory, "data set")
-    return functools.partial(call, factory, **spec.arguments)
+    return functools.partial(_opened, factory, **spec.arguments)
+
+
+def _opened(factory: Callable, **arguments) -> data.Source:
+    source = call(factory, **arguments)
+    if own.is_own(factory.__name__):
+        data.check_source(source)
+    return source
 
 
 def build(spec: Spec) -> data.Source:

@@ -41,7 +41,8 @@ def check_kinds(method: Any, source: Any, augment: Any, optimizer: Any) -> None:
     """Refuses pieces that are not what the library's factories make.
 
     Raises:
-      UsageError: naming the first, and a factory of what is expected.
+      UsageError: naming the first, and a factory of what is expected; for a source
+        also what `data.check_source` says.
     """
     is_optimizer = hasattr(optimizer, "init") and hasattr(optimizer, "update")
     for name, piece, fits, expected in (
@@ -53,6 +54,7 @@ def check_kinds(method: Any, source: Any, augment: Any, optimizer: Any) -> None:
         if not fits:
             got = getattr(piece, "__name__", type(piece).__name__)
             raise UsageError(f"{name}: expected what {expected} makes, got {got}")
+    data.check_source(source)
 
 
 def check_counts(least: int, **counts: Any) -> None:
