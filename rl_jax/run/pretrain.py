@@ -72,7 +72,7 @@ def start(
             dims = trace(recipe, parts, init)
             room(folder, init)
             if recipe.init_from:
-                weights.check(recipe)
+                weights.check(recipe, seen)
         if recipe.init_from:
             # Let go of again: they would stay beside the state while it trains.
             recipe = recipe._replace(init_from=weights.read(recipe, seen)[0])
@@ -223,7 +223,7 @@ def _train(
                 with train.together():
                     room(folder, init)
                     if state is None and recipe.init_from:
-                        weights.check(recipe)
+                        weights.check(recipe, parts.source)
             for line in _describe(recipe, parts, init):
                 console.say(line)
             picture = folder / "views.png"

@@ -86,15 +86,20 @@ def _told(folder: pathlib.Path) -> tuple[Spec, dict[str, Any]]:
     return found.networks["encoder"], notes
 
 
-def check(recipe: Recipe) -> None:
+def check(recipe: Recipe, source: data.Source) -> None:
     """Refuses, as far as the files show at once, what `read` would.
 
+    Args:
+      recipe: with `init_from`.
+      source: the data of the run that starts.
+
     Raises:
-      UsageError: where there is no run or checkpoint, or another kind of encoder.
+      UsageError: where there is no run or checkpoint, another kind of encoder, or one
+        of texts that knows other tokens.
     """
     assert recipe.init_from is not None
     folder = pathlib.Path(recipe.init_from.run)
-    there, here = encoder_of(folder), recipe.networks.get("encoder")
+    (there, notes), here = _told(folder), recipe.networks.get("encoder")
     if here is None:
         raise UsageError(
             f"--init-from: {recipe.method.factory} has no encoder; leave it out"
@@ -103,6 +108,14 @@ def check(recipe: Recipe) -> None:
         raise UsageError(
             f"--init-from {folder}: its encoder is {there.factory}, here it is "
             f"{here.factory}; use --encoder {there.factory}"
+        )
+    # Where there are images, tokens are not the encoder's.
+    tokens = notes.get("outline", {}).get("vocabulary") or source.vocabulary
+    if not source.image_shape and tuple(tokens) != source.vocabulary:
+        raise UsageError(
+            f"--init-from {folder}: its encoder knows {len(tokens)} tokens, others than "
+            f"the {len(source.vocabulary)} of {source.name}; use the data of that run, "
+            "or texts and options that give the same vocabulary"
         )
     if not any((folder / "checkpoints").glob("[0-9]*")):
         raise UsageError(f"--init-from {folder}: it has no checkpoint; train it first")

@@ -76,7 +76,7 @@ def train_step(
     batch = augment.views(rng_views, batch)
     grad_fn = jax.value_and_grad(method.loss, has_aux=True)
     (loss, aux), grads = grad_fn(ts.params, ts.state, batch, rng_loss)
-    updates, opt_state = optimizer.update(grads, ts.opt_state, ts.params)
+    updates, opt_state = _updates(optimizer, grads, ts)
     params = optax.apply_updates(ts.params, updates)
 
     squares = [jnp.sum(jnp.square(g)) for _, g in inexact(grads)]
@@ -103,6 +103,20 @@ def train_step(
 
 def _kind(x: chex.Array) -> str:
     return f"{jnp.result_type(x)}{list(jnp.shape(x))}"
+
+
+def _updates(optimizer: optax.GradientTransformation, grads, ts: TrainState):
+    """What the optimizer makes of the gradient."""
+    try:
+        return optimizer.update(grads, ts.opt_state, ts.params)
+    except TypeError as error:
+        if "missing" not in str(error):
+            raise
+        raise UsageError(
+            f"optimizer: {error}; expected one that takes gradient, state and "
+            "parameters, as optax.adam(...): the loss of a batch is computed once, "
+            "which no line search can do with"
+        ) from None
 
 
 def _check_carried(old, new) -> None:

@@ -15,6 +15,7 @@ from rl_jax.run import datasets, pretrain, trained, weights
 from rl_jax.run import recipe as recipes
 from rl_jax.run.complete import complete
 from rl_jax.run.init_from import InitFrom
+from rl_jax.run.outline import outline
 from rl_jax.train.digests import layout
 
 pytestmark = pytest.mark.core
@@ -157,6 +158,24 @@ def test_another_encoder_is_refused_before_anything_is_compiled(
             )
         assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_of_other_tokens_is_refused(tmp_path):
+    def asked(name, *lines):
+        path = tmp_path / f"{name}.txt"
+        path.write_text("\n".join(lines * 20))
+        return commands.read("pretrain", ["bert", "--data", str(path)])
+
+    one, two = asked("one", "an apple a day", "keeps"), asked("two", "one fine day")
+    folder = tmp_path / "run"
+    (folder / "checkpoints" / "4").mkdir(parents=True)
+    told = outline(one.source)
+    recipes.write(one.recipe, folder / "run.json", outline=told)
+    origin = InitFrom(str(folder))
+    weights.check(one.recipe._replace(init_from=origin), one.source)
+    with pytest.raises(UsageError, match="tokens, others than") as error:
+        weights.check(two.recipe._replace(init_from=origin), two.source)
+    assert "\n" not in str(error.value)
 
 
 def unstarted(moco, folder, monkeypatch):

@@ -332,6 +332,13 @@ def test_labels_that_a_method_needs(make):
         fit(method=method, source=source()._replace(labels=None))
 
 
+@pytest.mark.parametrize("optimizer", [optax.lbfgs(), optax.polyak_sgd()])
+def test_an_optimizer_that_wants_more_than_gradients(optimizer):
+    with pytest.raises(UsageError, match=r"^optimizer: .* missing .* 'value'") as error:
+        fit(optimizer=optimizer)
+    assert "\n" not in str(error.value)
+
+
 def test_checkpoints_of_another_run_are_not_mixed_in(tmp_path):
     with train.Checkpoints(tmp_path) as checkpoints:
         fit(checkpoints=checkpoints)
