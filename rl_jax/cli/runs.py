@@ -78,6 +78,7 @@ def resume(argv: Sequence[str]) -> None:
 
     def command(
         run: Run,
+        steps: int | None = None,
         evaluate: bool = True,
         allow_changes: bool = False,
         distributed: bool = False,
@@ -89,9 +90,11 @@ def resume(argv: Sequence[str]) -> None:
 
         Args:
           run: folder of the run.
+          steps: of the whole run from now on, to train it for longer; schedules that
+            ended with it are stretched, so that the learning rate rises once more.
           evaluate: evaluate when trained.
-          allow_changes: go on although run.json was edited since the checkpoint, as to
-            train for more steps, or own code was.
+          allow_changes: go on although run.json was edited since the checkpoint, or own
+            code was.
           distributed: with the other processes of a job, as `pretrain` does.
         """
         from rl_jax import train
@@ -101,7 +104,7 @@ def resume(argv: Sequence[str]) -> None:
         _import(imports)
         if distributed:
             train.join()
-        pretrain.resume(run, allow_changes=allow_changes)
+        pretrain.resume(run, steps=steps, allow_changes=allow_changes)
         finish(run, evaluate=evaluate)
 
     _with_own_code("resume", command, argv)

@@ -1,6 +1,7 @@
 """What differs between the recipe of a checkpoint and the one that is asked for."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from rl_jax import data, train
@@ -27,12 +28,15 @@ DECIDES_NOTHING = (
 """What may change within a run: when it says, saves, gives up; where things lie."""
 
 
-def differences(before: dict[str, Any], recipe: Recipe) -> list[str]:
+def differences(
+    before: dict[str, Any], recipe: Recipe, steps_before: Sequence[int] = ()
+) -> list[str]:
     """What differs between two recipes: `method.arguments.temperature: 0.1 -> 0.2`.
 
     Args:
       before: what `noted` gave, of this version or an earlier one.
       recipe: the one that is asked for.
+      steps_before: lengths that the run had before it was made longer.
 
     Returns:
       A line each, in order of names; without `DECIDES_NOTHING`.
@@ -42,7 +46,10 @@ def differences(before: dict[str, Any], recipe: Recipe) -> list[str]:
     """
     if before["format"] > recipes.FORMAT:
         raise UsageError(f"it has recipe format {before['format']}; use a newer rl_jax")
-    one = _leaves(noted(recipes.parsed(before["recipe"], before["format"]))["recipe"])
+    then = recipes.parsed(before["recipe"], before["format"])
+    if then.steps in steps_before:
+        then = recipes.with_steps(then, recipe.steps)
+    one = _leaves(noted(then)["recipe"])
     two = _leaves(noted(recipe)["recipe"])
     return [
         f"{name}: {one.get(name, 'nothing')} -> {two.get(name, 'nothing')}"

@@ -8,15 +8,14 @@ once trained `evaluation.json` and `report.html`, and where steps were not finit
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from rl_jax import data, files, own, train
-from rl_jax.errors import Stopped, UsageError
-from rl_jax.run import changes, datasets, labelled, weights
+from rl_jax.errors import Stopped, UsageError, check_integer
+from rl_jax.run import changes, datasets, described, labelled, weights
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import check, data_change, image_limit, room, trace
 from rl_jax.run.console import Console
@@ -100,11 +99,15 @@ def start(
         return _train(recipe, parts, folder, sinks=sinks, dims=dims)
 
 
-def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
+def resume(
+    folder: pathlib.Path, *, steps: int | None = None, allow_changes: bool = False
+) -> TrainState:
     """Continues the run in a folder from its newest sound checkpoint.
 
     Args:
       folder: of the run.
+      steps: of the whole run from now on, not fewer than it has; schedules that ended
+        with it end with it again. None: as many as it has.
       allow_changes: go on with `run.json` and own code as they are, also where the
         checkpoint was made with others.
 
@@ -126,6 +129,10 @@ def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
                     "put it back, or go on as it is now with: "
                     f"{own.again('resume', folder)} --allow-changes"
                 )
+            before = notes.get("steps_before", [])
+            longer = recipe if steps is None else _longer(recipe, steps)
+            if longer.steps > recipe.steps:
+                before = sorted({*before, recipe.steps})
             source = datasets.build(recipe.data)
             changed = data_change(notes, source)
             if changed:
@@ -133,6 +140,8 @@ def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
                     f"{folder}: the data has changed since the run started: {changed}; "
                     "put back what it started with, or start a new run"
                 )
+            rewritten = bool(other) or longer != recipe
+            recipe = longer
             seen = labelled.of_run(recipe, source)
             check(recipe, seen)
             parts = recipes.build(recipe, seen)
@@ -140,23 +149,43 @@ def resume(folder: pathlib.Path, *, allow_changes: bool = False) -> TrainState:
         with train.together():
             if train.is_first():
                 stack.enter_context(locked(folder))
-                if other:
-                    notes |= {"format": recipes.FORMAT, "own": code}
+                if rewritten:
+                    notes |= {"own": code, "steps_before": before}
+                    notes |= {"format": recipes.FORMAT}
                     recipes.write(recipe, folder / "run.json", **notes)
             seen = data.resident(seen, limit_bytes=image_limit())
             parts = parts._replace(source=seen)
         sinks = tuple(notes.get("sinks", ()))
         dims = notes.get("dims", {})
-        allowed = {"resumed": True, "allow_changes": allow_changes}
-        return _train(recipe, parts, folder, sinks=sinks, dims=dims, **allowed)
+        same = None
+        if not allow_changes:
+            same = functools.partial(_check_same, recipe, folder, before)
+        how = {"resumed": True, "same": same}
+        return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
+
+
+def _longer(recipe: Recipe, steps: int) -> Recipe:
+    """The recipe of a run of so many steps."""
+    check_integer("steps", steps)
+    if steps < recipe.steps:
+        raise UsageError(
+            f"--steps {steps}: the run has {recipe.steps}, and can be made longer only"
+        )
+    return recipes.with_steps(recipe, steps)
 
 
 def _check_same(
-    recipe: Recipe, folder: pathlib.Path, step: int, notes: dict[str, Any] | None
+    recipe: Recipe,
+    folder: pathlib.Path,
+    before: Sequence[int],
+    step: int,
+    notes: dict[str, Any] | None,
 ) -> None:
     """Refuses a checkpoint that was made with another recipe."""
     # Those of before a checkpoint held its recipe are taken as they are.
-    changed = changes.differences(notes, recipe) if notes is not None else []
+    changed = []
+    if notes is not None:
+        changed = changes.differences(notes, recipe, before)
     if changed:
         raise UsageError(
             f"{folder / 'run.json'} is not what checkpoint {step} was made with: "
@@ -188,13 +217,12 @@ def _train(
     sinks: tuple[str, ...],
     dims: dict[str, int],
     resumed: bool = False,
-    allow_changes: bool = False,
+    same: Callable[[int, dict[str, Any] | None], None] | None = None,
 ) -> TrainState:
     hint = own.again("resume", folder)
     metrics_path = folder / "metrics.jsonl"
     watch, last = Watch(recipe.steps, dims), {}
     writes = train.is_first()
-    same = functools.partial(_check_same, recipe, folder)
     with (
         Console(recipe.steps, quiet=not writes) as console,
         Interrupts(hint) as interrupts,
@@ -204,7 +232,7 @@ def _train(
             folder / "checkpoints",
             say=console.say,
             notes=changes.noted(recipe),
-            check=None if allow_changes else same,
+            check=same,
         ) as checkpoints:
             state = None
             if resumed:
@@ -224,7 +252,7 @@ def _train(
                     room(folder, init)
                     if state is None and recipe.init_from:
                         weights.check(recipe, parts.source)
-            for line in _describe(recipe, parts, init):
+            for line in described.lines(recipe, parts, init):
                 console.say(line)
             picture = folder / "views.png"
             if writes and parts.source.image_shape and not picture.exists():
@@ -310,57 +338,6 @@ def _first(recipe: Recipe, parts: Parts) -> TrainState:
     """The state before the first step, with the weights that the recipe names."""
     given = weights.read(recipe, parts.source)[1] if recipe.init_from else None
     return initial(recipe, parts, given)()
-
-
-def _describe(recipe: Recipe, parts: Parts, init) -> list[str]:
-    source = parts.source
-    shapes = jax.eval_shape(init)
-    count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes.params))
-    held = "on the device" if data.in_memory(source) else "streamed"
-    devices = jax.devices()
-    nets = "".join(f"{net.factory}, " for net in recipe.networks.values())
-    lines = [
-        f"{recipe.method.factory} on {source.name}: {source.size} "
-        f"{data.contents(source)} ({held}), {nets}"
-        f"{count / 1e6:.2f} M parameters, {len(devices)} {devices[0].device_kind} "
-        f"device{'s' if len(devices) > 1 else ''}"
-    ]
-    if not own.is_own(recipe.optimizer.factory):
-        rate = train.scale_learning_rate(
-            recipe.optimizer.arguments["learning_rate"],
-            batch_size=recipe.batch_size,
-            scaling=recipe.optimizer.arguments["scaling"],
-        )
-        last = recipe.optimizer.arguments["total_steps"]
-        lines.append(
-            f"{recipe.optimizer.factory}: {rate.reason}; warm-up "
-            f"{recipe.optimizer.arguments['warmup_steps']} steps, then cosine to 0 at "
-            f"step {last}"
-        )
-        if last < recipe.steps:
-            lines.append(
-                f"warning: from step {last} on nothing is learned; the total_steps of "
-                "optimizer and method in run.json go with its steps"
-            )
-    return [*lines, *_beginnings(recipe, source)]
-
-
-def _beginnings(recipe: Recipe, source: data.Source) -> list[str]:
-    """What sets a run apart from one with random weights and all labels."""
-    lines = []
-    if recipe.labels != labelled.ALL:
-        lines.append(
-            f"labels: {recipe.labels} of each class, {labelled.count(source):,} in all"
-        )
-    if recipe.init_from:
-        lines.append(
-            f"the encoder starts with that of {recipe.init_from.run}, step "
-            f"{recipe.init_from.step}; all else is random"
-        )
-        # The other run need not be there any more.
-        with contextlib.suppress(UsageError):
-            lines += [f"encoder: {each}" for each in weights.differing(recipe)]
-    return lines
 
 
 def _warn_about_files(source: data.Source, console: Console) -> None:

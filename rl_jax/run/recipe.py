@@ -204,6 +204,20 @@ def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
     return recipe._replace(batch_size=batch_size, optimizer=optimizer)
 
 
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """The same run of another length; schedules that ended with it still do."""
+
+    def stretched(spec: Spec) -> Spec:
+        ended = spec.arguments.get("total_steps") == recipe.steps
+        return spec.given(total_steps=steps) if ended else spec
+
+    return recipe._replace(
+        steps=steps,
+        method=stretched(recipe.method),
+        optimizer=stretched(recipe.optimizer),
+    )
+
+
 def build_augment(spec: Spec) -> Augment:
     """Calls the factory of an augmentation."""
     factory = find(AUGMENTS, spec.factory, "augmentation")
@@ -261,7 +275,10 @@ def write(recipe: Recipe, path: pathlib.Path, **notes) -> None:
     files.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-NOTES = {"data": dict, "outline": dict, "dims": dict, "own": dict, "sinks": list}
+NOTES = {
+    **{"data": dict, "outline": dict, "dims": dict, "own": dict},
+    **{"sinks": list, "steps_before": list},
+}
 """The notes beside a recipe that a run goes by, and what each is."""
 
 

@@ -113,8 +113,8 @@ def check(recipe: Recipe, source: data.Source) -> None:
     tokens = notes.get("outline", {}).get("vocabulary") or source.vocabulary
     if not source.image_shape and tuple(tokens) != source.vocabulary:
         raise UsageError(
-            f"--init-from {folder}: its encoder knows {len(tokens)} tokens, others than "
-            f"the {len(source.vocabulary)} of {source.name}; use the data of that run, "
+            f"--init-from {folder}: its encoder knows {len(tokens)} tokens, others "
+            f"than the {len(source.vocabulary)} of {source.name}; use that run's data, "
             "or texts and options that give the same vocabulary"
         )
     if not any((folder / "checkpoints").glob("[0-9]*")):

@@ -4,13 +4,14 @@ import json
 import os
 import resource
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
 from rl_jax import files
 from rl_jax.cli import main
-from rl_jax.run import changes
+from rl_jax.run import changes, datasets
 from rl_jax.run import recipe as recipes
 
 pytestmark = pytest.mark.fault
@@ -121,7 +122,52 @@ def test_more_steps_than_the_schedule_has_are_warned_of(run, capsys):
     main(["resume", str(run), "--no-evaluate", "--allow-changes"])
     said = " ".join(capsys.readouterr().out.split())
     assert "cosine to 0 at step 2" in said
-    assert "from step 2 on nothing is learned; the total_steps of optimizer" in said
+    assert "from step 2 on nothing is learned: the schedule ends there" in said
+
+
+def test_a_run_is_made_longer_and_its_schedules_with_it(run, capsys, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr("rl_jax.train.fit", lambda *a, **k: sys.exit(9))
+        assert resume(run, capsys, "--steps", "4")[0] == 9
+    # Before its first new checkpoint it is a run of four steps with one of two.
+    assert resume(run, capsys) == (0, "")
+    assert noted(run, 4)["steps"] == 4
+    assert noted(run, 4)["optimizer"]["arguments"]["total_steps"] == 4
+    assert resume(run, capsys, "--steps", "4") == (0, "")
+    assert resume(run, capsys, "--steps", "6") == (0, "")
+    content = json.loads((run / "run.json").read_text())
+    assert content["steps_before"] == [2, 4]
+    assert noted(run, 6)["steps"] == content["recipe"]["steps"] == 6
+    rows = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [2, 4, 6]
+    recipe = recipes.read(run / "run.json")[0]
+    of_six = recipes.build(recipe, datasets.build(recipe.data)).optimizer
+    rate = json.loads(rows[2])["learning_rate"]
+    assert rate == of_six.learning_rate(5) != of_six.learning_rate(6)
+
+
+def test_a_run_that_is_longer_still_refuses_other_changes(run, capsys):
+    edit(run, method__arguments__temperature=0.9)
+    error = one_line(capsys, "resume", run, "--steps", "4")
+    assert "checkpoint 2 was made with: method.arguments.temperature: 0.5" in error
+    assert "steps" not in error.partition("with: ")[2].partition(";")[0]
+
+
+def test_a_run_is_not_made_shorter(run, capsys):
+    before = (run / "run.json").read_bytes()
+    error = one_line(capsys, "resume", run, "--steps", "1")
+    assert "--steps 1: the run has 2, and can be made longer only" in error
+    assert "steps must be below 2^31" in one_line(
+        capsys, "resume", run, "--steps", str(2**31)
+    )
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_a_schedule_of_a_length_of_its_own_stays(run):
+    recipe, _ = recipes.read(run / "run.json")
+    own = recipe._replace(optimizer=recipe.optimizer.given(total_steps=9))
+    assert recipes.with_steps(own, 4).optimizer.arguments["total_steps"] == 9
+    assert recipes.with_steps(recipe, 4).optimizer.arguments["total_steps"] == 4
 
 
 def test_how_often_it_says_and_saves_may_change(run, capsys):

@@ -1,0 +1,70 @@
+"""What a run says of itself before its first step."""
+
+import contextlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from rl_jax import data, own, train
+from rl_jax.errors import UsageError
+from rl_jax.run import labelled, weights
+from rl_jax.run.recipe import Parts, Recipe
+from rl_jax.types import TrainState
+
+
+def lines(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> list[str]:
+    """Data, networks and devices; the optimizer and its rate; where it starts.
+
+    Args:
+      recipe, parts: the run.
+      init: makes its first state.
+    """
+    source = parts.source
+    shapes = jax.eval_shape(init)
+    count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes.params))
+    held = "on the device" if data.in_memory(source) else "streamed"
+    devices = jax.devices()
+    nets = "".join(f"{net.factory}, " for net in recipe.networks.values())
+    found = [
+        f"{recipe.method.factory} on {source.name}: {source.size} "
+        f"{data.contents(source)} ({held}), {nets}"
+        f"{count / 1e6:.2f} M parameters, {len(devices)} {devices[0].device_kind} "
+        f"device{'s' if len(devices) > 1 else ''}"
+    ]
+    if not own.is_own(recipe.optimizer.factory):
+        rate = train.scale_learning_rate(
+            recipe.optimizer.arguments["learning_rate"],
+            batch_size=recipe.batch_size,
+            scaling=recipe.optimizer.arguments["scaling"],
+        )
+        last = recipe.optimizer.arguments["total_steps"]
+        found.append(
+            f"{recipe.optimizer.factory}: {rate.reason}; warm-up "
+            f"{recipe.optimizer.arguments['warmup_steps']} steps, then cosine to 0 at "
+            f"step {last}"
+        )
+        if last < recipe.steps:
+            found.append(
+                f"warning: from step {last} on nothing is learned: the schedule ends "
+                "there; `rl-jax resume --steps` makes a run longer, and its schedules"
+            )
+    return [*found, *_beginnings(recipe, source)]
+
+
+def _beginnings(recipe: Recipe, source: data.Source) -> list[str]:
+    """What sets a run apart from one with random weights and all labels."""
+    lines = []
+    if recipe.labels != labelled.ALL:
+        lines.append(
+            f"labels: {recipe.labels} of each class, {labelled.count(source):,} in all"
+        )
+    if recipe.init_from:
+        lines.append(
+            f"the encoder starts with that of {recipe.init_from.run}, step "
+            f"{recipe.init_from.step}; all else is random"
+        )
+        # The other run need not be there any more.
+        with contextlib.suppress(UsageError):
+            lines += [f"encoder: {each}" for each in weights.differing(recipe)]
+    return lines
