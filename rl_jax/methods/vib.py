@@ -33,7 +33,7 @@ def vib(
       beta: β ≥ 0, the price of a nat.
 
     Returns:
-      A method with `encode` names `h` and `z` (μ).
+      A method with `encode` names `h`, `z` (μ) and `logits` (of q(y|μ)).
 
     Raises:
       UsageError: for values out of range, or a batch without labels.
@@ -75,7 +75,10 @@ def vib(
     def encode(params, state, batch):
         x = image("vib", batch)
         q, _ = recognition.apply(params, state, x, train=False)
-        return {"h": q.h, "z": q.mean} | networks.layers_of(
+        logits, _ = classifier.apply(
+            params["classifier"], state["classifier"], q.mean, train=False
+        )
+        return {"h": q.h, "z": q.mean, "logits": logits} | networks.layers_of(
             encoder, params["encoder"], state["encoder"], x
         )
 

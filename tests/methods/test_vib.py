@@ -55,6 +55,15 @@ def noise(rng, *shape):
     return np.float64(np.stack(draw))
 
 
+def test_encoding_classifies_the_mean_code():
+    method, params, state = small()
+    found = method.encode(params, state, batch())
+    mean, _ = code(params, batch()["image"])
+    np.testing.assert_allclose(found["z"], mean, rtol=1e-4, atol=1e-6)
+    expected = dense(params, "classifier", mean)
+    np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-5)
+
+
 def cross_entropy(logits, label):
     """Mean over the examples whose label is known."""
     known = label >= 0
