@@ -130,7 +130,8 @@ def evaluate(argv: Sequence[str]) -> None:
         Args:
           runs: folders of runs.
           features: .npz files with representations [n, D] under any names, and where
-            known `label` [n], `split` [n] (0 to learn from, 1 to score), `factors`
+            known `label` [n], `split` [n] (0 to learn from, 1 to score), `index` [n]
+            (numbers by which examples are those of runs or other files), `factors`
             [n, F].
           output: where the page goes. Default: report.html in the first folder; that
             of features is the file's name with .eval for .npz.

@@ -26,7 +26,7 @@ class Features(NamedTuple):
 
     Attributes:
       study: its arrays in two parts.
-      index: int [m], the rows that are scored.
+      index: int [m], which examples are scored: those of `index`, else rows.
       note: how the parts came about.
     """
 
@@ -53,6 +53,9 @@ def evaluate_features(
     - `label` int [n], −1 where unknown; without it nothing is probed.
     - `split` int [n], 0 to learn from and 1 to score; without it every fifth example of
       each class is scored.
+    - `index` int [n], the number of each example in its part, as `rl-jax embed` writes
+      it: examples of equal numbers are compared with those of runs and of other files.
+      Without it rows are numbered as they stand in the file.
     - `factors` float [n, F], the true factors, and `factor_names` str [F].
     - `class_names` str [C].
     - `NAME_view` float [n, D]: NAME of another view of the same examples, for
@@ -153,7 +156,7 @@ def read_features(path: pathlib.Path) -> Features:
         factors=pair(arrays["factors"]) if "factors" in arrays else None,
         factor_names=names_of,
     )
-    return Features(study, np.flatnonzero(scored), note)
+    return Features(study, _numbers(path, arrays, scored), note)
 
 
 def _digest(path: pathlib.Path) -> str:
@@ -220,6 +223,25 @@ def _scored(path, arrays, labels: np.ndarray, n: int) -> tuple[np.ndarray, str]:
             "class, or a `split`"
         )
     return scored, "no `split` in the file: every fifth example of a class is scored"
+
+
+def _numbers(path, arrays, scored: np.ndarray) -> np.ndarray:
+    """By what numbers the scored examples are known."""
+    if "index" not in arrays:
+        return np.flatnonzero(scored)
+    index = arrays["index"]
+    if index.shape != scored.shape or index.dtype.kind not in "iu":
+        raise UsageError(
+            f"{path}: index must be integers [{len(scored)}], got {index.dtype} "
+            f"{index.shape}"
+        )
+    found = index[scored]
+    if index.min() < 0 or len(np.unique(found)) < len(found):
+        raise UsageError(
+            f"{path}: index must be the number of each example in its part, from 0 and "
+            "each once among those that are scored; leave it out if there are none"
+        )
+    return found
 
 
 def _words(path, arrays, name: str) -> tuple[str, ...]:

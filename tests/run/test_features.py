@@ -54,6 +54,28 @@ def test_a_split_is_followed(tmp_path):
     assert note == "the parts are those of the file"
 
 
+def test_examples_are_known_by_their_numbers(tmp_path):
+    half = N // 2
+    content = arrays() | {"split": np.repeat([0, 1], half)}
+    content["index"] = np.tile(np.arange(half)[::-1], 2)
+    _, index, _ = read_features(saved(tmp_path / "f.npz", **content))
+    np.testing.assert_array_equal(index, np.arange(half)[::-1])
+    content.pop("raw")
+    shuffled = np.random.default_rng(0).permutation(N)
+    moved = {name: x[shuffled] for name, x in content.items()}
+    folders = []
+    for name, of in (("one", content), ("two", moved)):
+        folders.append(tmp_path / name)
+        path = saved(tmp_path / f"{name}.npz", **of)
+        evaluate_features(path, folders[-1], skip=LIGHT, say=lambda line: None)
+    found = compare.compare(folders, ["one", "two"])
+    assert not found["notes"]
+    assert [(row["difference"], row["images"]) for row in found["rows"]] == [
+        (0.0, half)
+    ] * 2
+    assert found["cka"][0][1] == pytest.approx(1, abs=1e-5)
+
+
 def test_the_headline_is_found_by_name_else_the_first_counts(tmp_path):
     x = arrays()["h"]
     for names, headline in ((("b", "features"), "features"), (("b", "a"), "b")):
@@ -66,6 +88,10 @@ def test_the_headline_is_found_by_name_else_the_first_counts(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"index": np.zeros(N, int)}, "each once among those that are scored"),
+        ({"index": np.arange(N) - 1}, "from 0 and each once"),
+        ({"index": np.arange(N) / 2}, "index must be integers [120], got float64"),
+        ({"index": np.arange(3)}, "index must be integers [120], got int64 (3,)"),
         ({"h": np.full((N, DIM), np.nan)}, "h holds NaN or inf in 120 of 120 rows"),
         ({"h": np.zeros((N, 2, 2))}, "h must be numbers [120, D], got float64"),
         ({"raw": np.zeros((N - 1, 4))}, "raw must be numbers [120, D]"),
