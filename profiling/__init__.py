@@ -16,5 +16,6 @@ NAMES = (
     "gpu",
     "step",
     "kernels",
+    "agreement",
 )
 """The benchmarks, each a module of this folder with `main(argv)`."""

@@ -1,6 +1,7 @@
 """Peers in other processes: PyTorch, timed in the same interleaved rounds.
 
-This is one end; `worker.py` is the other.
+This is one end; `worker.py` is the other, or `torch_agreement.py` where values are
+compared and nothing is timed.
 """
 
 import contextlib
@@ -37,15 +38,18 @@ class TorchPeer:
     Args:
       python: interpreter that has torch.
       device: cpu or cuda.
+      worker: the script at the other end; None: `worker.py`.
 
     Raises:
       PeerError: where it does not start.
     """
 
-    def __init__(self, python: str, device: str = "cpu"):
+    def __init__(
+        self, python: str, device: str = "cpu", *, worker: pathlib.Path | None = None
+    ):
         self.device = device
         self._turn = threading.Lock()
-        self._command = [python, str(WORKER), device]
+        self._command = [python, str(worker or WORKER), device]
         self._start()
 
     def _start(self) -> None:
@@ -92,6 +96,25 @@ class TorchPeer:
         request = _request("check", loss, options)
         reply, grads = self._ask(request, limit=CHECKED_IN)
         return reply["value"], grads
+
+    def compare(self, name: str, arrays, *, wrt: int, options: dict):
+        """What a function of another library makes of these arrays.
+
+        Args:
+          name: of the function there, see `torch_agreement.py`.
+          arrays: float32.
+          wrt: the gradients are by so many leading arrays.
+          options: what it is called with.
+
+        Returns:
+          `(value, [gradients])`, or with `wrt` 0 `(None, [the array itself])`.
+
+        Raises:
+          PeerError: where it failed.
+        """
+        request = {"do": "compare", "name": name, "wrt": wrt, "options": options}
+        reply, found = self._ask(request, arrays, limit=CHECKED_IN)
+        return reply.get("value"), found
 
     def contender(self, loss: str, **options) -> Contender:
         """The function that times this loss here."""

@@ -22,6 +22,7 @@ NAMES = {
     "kernels": "kernels for Hopper GPUs one by one, and a loss by its kernels",
     "convolution": "small convolutions as XLA has them and as products",
     "diagnostics": "what the diagnostics add to a training step",
+    "agreement": "losses and more beside other libraries' values; nothing is timed",
 }
 QUICK = ("memory", "speed", "top_k")
 
