@@ -88,10 +88,13 @@ class Augment(NamedTuple):
         batch or on the number of devices.
       clean: `(image) -> [B, H, W, C]` float32: the standardised image that
         evaluation sees.
+      unit_range: whether `views` keeps to [0, 1] and so would cut off what other
+        images of floating point hold, which `train.fit` then refuses.
     """
 
     views: Callable[[chex.PRNGKey, Batch], Batch]
     clean: Callable[[chex.Array], chex.Array]
+    unit_range: bool = False
 
 
 class TrainState(NamedTuple):

@@ -146,12 +146,10 @@ def decays(*, start, total_steps):
     return memory.cosine_decay(steps, start=start, total_steps=total_steps)
 
 
-def rates(*, peak, warmup_steps, total_steps, end=0.0):
-    """Of our schedule; a rate at its end shifts and squeezes it, but no warm-up."""
-    schedule = warmup_cosine(peak, warmup_steps=warmup_steps, total_steps=total_steps)
-    steps = jnp.arange(total_steps)
-    found = schedule(steps)
-    return jnp.where(steps < warmup_steps, found, end * peak + (1 - end) * found)
+def rates(*, peak, total_steps, **options):
+    return warmup_cosine(peak, total_steps=total_steps, **options)(
+        jnp.arange(total_steps)
+    )
 
 
 SCHEDULE = {"total_steps": 40, "warmup_steps": 10, "learning_rate": 0.5}
@@ -272,8 +270,8 @@ CASES = (
             Peer("timm", "CosineLRScheduler"),
             Peer(
                 "barlowtwins", "adjust_learning_rate",
-                "theirs ends at 0.001 of the peak, ours at 0: 0.001 + 0.999·ours",
-                ours={"end": 0.001},
+                "theirs ends at 0.001 of the peak: end_rate=0.001",
+                ours={"end_rate": 0.001},
             ),
         ),
     ),
@@ -301,6 +299,11 @@ CASES = (
         walked(train.lars, SCHEDULE, form="bolts"), gradients(SCHEDULE), 0,
         STEEP | {"clip_lr": True},
         (Peer(SOLO, "LARS"),),
+    ),
+    Case(
+        "LARS, form mae, 40 steps", walked(train.lars, SCHEDULE, form="mae"),
+        gradients(SCHEDULE), 0, STEEP,
+        (Peer("mae", "util.lars.LARS"), Peer("barlowtwins", "main.LARS")),
     ),
     Case(
         "LARS, form simclr, 40 steps at a constant rate",

@@ -25,7 +25,7 @@ def random_flip(rng: chex.PRNGKey, image: chex.Array, *, p: float = 0.5) -> chex
     """
     ranges.within("random_flip", 0, 1, p=p)
     chex.assert_rank(image, 3)
-    return jnp.where(jax.random.bernoulli(rng, p), image[:, ::-1], image)
+    return jnp.where(jax.random.bernoulli(rng, float(p)), image[:, ::-1], image)
 
 
 def affine(image: chex.Array, matrix: chex.Array, *, fill: float = 0.0) -> chex.Array:

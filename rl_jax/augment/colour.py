@@ -262,7 +262,7 @@ def random_greyscale(
 ) -> chex.Array:
     """`greyscale` with probability p; image [H, W, C] float32, C = 1 or 3."""
     ranges.within("random_greyscale", 0, 1, p=p)
-    return jnp.where(jax.random.bernoulli(rng, p), greyscale(image), image)
+    return jnp.where(jax.random.bernoulli(rng, float(p)), greyscale(image), image)
 
 
 def random_solarise(
@@ -273,4 +273,4 @@ def random_solarise(
     if p == 0:
         return image
     solarised = solarise(image, threshold=threshold)
-    return jnp.where(jax.random.bernoulli(rng, p), solarised, image)
+    return jnp.where(jax.random.bernoulli(rng, float(p)), solarised, image)

@@ -45,5 +45,5 @@ def pixel_dropout(rng: chex.PRNGKey, image: chex.Array, *, rate: float) -> chex.
     chex.assert_rank(image, 3)
     if rate == 0:
         return image
-    dropped = jax.random.bernoulli(rng, rate, (*image.shape[:2], 1))
+    dropped = jax.random.bernoulli(rng, float(rate), (*image.shape[:2], 1))
     return jnp.where(dropped, 0.0, image)

@@ -44,7 +44,7 @@ def _checked(augment: Augment, *shape: int) -> Augment:
         jax.ShapeDtypeStruct((1, *shape), jnp.uint8),
         jax.ShapeDtypeStruct((1,), jnp.int32),
     )
-    return augment
+    return augment._replace(unit_range=True)
 
 
 def _colour_view(

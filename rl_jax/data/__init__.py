@@ -9,10 +9,10 @@ from rl_jax.data.digits import digits
 from rl_jax.data.fingerprint import difference, fingerprint
 from rl_jax.data.folder import folder, usual_side
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
+from rl_jax.data.problems import Problems
 from rl_jax.data.records import records
 from rl_jax.data.sequences import oscillators, strokes
 from rl_jax.data.source import (
-    Problems,
     Source,
     contents,
     examples,

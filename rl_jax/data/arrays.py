@@ -3,16 +3,18 @@
 import functools
 import hashlib
 import logging
+import lzma
 import math
 import os
 import zipfile
 import zlib
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from rl_jax.data.source import Source, printable
+from rl_jax.data.problems import printable
+from rl_jax.data.source import Source
 from rl_jax.errors import UsageError
 
 _log = logging.getLogger("rl_jax.data")
@@ -53,10 +55,10 @@ def arrays(
     Raises:
       UsageError: wrong type, shape or range.
     """
-    images = _checked_images(np.asarray(images), name)
+    images = _checked_images(as_array(images, "images", name), name)
     size, shape = len(images), images.shape[1:]
     if labels is not None:
-        labels = checked_labels(np.asarray(labels), size, name)
+        labels = checked_labels(as_array(labels, "labels", name), size, name)
     if held_out is not None and held_out.image_shape != shape:
         raise UsageError(
             f"{name}: held-out images must have the shape {shape}, "
@@ -104,6 +106,18 @@ def digest(*arrays: np.ndarray | None) -> str:
     return found.hexdigest()
 
 
+def as_array(given: Any, what: str, name: str) -> np.ndarray:
+    """What was given as one array.
+
+    Raises:
+      UsageError: for lists of unequal lengths, which are none.
+    """
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise UsageError(f"{name}: {what} are no array: {error}") from None
+
+
 def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise UsageError(
@@ -120,7 +134,7 @@ def _checked_images(images: np.ndarray, name: str) -> np.ndarray:
         if not (low >= 0 and high <= 1):
             raise UsageError(
                 f"{name}: floating-point images must be in [0, 1], "
-                f"got [{low:g}, {high:g}]; divide by 255 or pass uint8"
+                f"got [{low:.9g}, {high:.9g}]; divide by 255 or pass uint8"
             )
         exact = np.multiply(images, 255, dtype=np.float32)
         images = np.rint(exact)
@@ -169,7 +183,7 @@ def of_kind(dtype: np.dtype, kind: type) -> bool:
 
 def checked_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
     """Labels as int32 that cannot be written to; refuses what is out of range."""
-    if not of_kind(labels.dtype, np.integer):
+    if not of_kind(labels.dtype, np.integer) or labels.dtype.kind == "m":
         raise UsageError(f"{name}: labels must be integers, got {labels.dtype}")
     if labels.shape != (size,):
         raise UsageError(
@@ -245,7 +259,9 @@ def _read_npz(file: IO[bytes], path: str, limit_bytes: int, shown: str) -> Sourc
             images, labels = read(_IMAGES), read(_LABELS)
             test_images = read(_TEST_IMAGES)
             test_labels = None if test_images is None else read(_TEST_LABELS)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (
+        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError),
+    ) as error:
         raise UsageError(f"{shown} is a damaged .npz file: {error}") from None
     if images is None:
         found = printable(", ".join(sorted(members)[:20])) or "no arrays"

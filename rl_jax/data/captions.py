@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,7 +24,8 @@ from rl_jax.data.folder import (
     listed,
     parts,
 )
-from rl_jax.data.source import Source, printable
+from rl_jax.data.problems import printable
+from rl_jax.data.source import Source
 from rl_jax.data.split import check_share, nothing_held_out, stratified
 from rl_jax.errors import UsageError
 
@@ -185,6 +187,7 @@ def _captions(root: str, limit_bytes: int) -> dict[str, list[str]]:
     shown = f"captioned: {os.path.join(root, names[0])!r}"
     images = listed(root, SUFFIXES, "captioned", "images")
     found: dict[str, list[str]] = {name: [] for name in images}
+    composed = {unicodedata.normalize("NFC", name): name for name in images}
     missing: list[tuple[int, str]] = []
     lines = 0
     content = _content(os.path.join(root, names[0]), shown, limit_bytes)
@@ -195,6 +198,9 @@ def _captions(root: str, limit_bytes: int) -> dict[str, list[str]]:
         if not caption.strip():
             raise UsageError(f"{shown}, line {at}: the caption is empty")
         name = _inside(image, f"{shown}, line {at}")
+        # The same name may be written in two ways, as é or as e and an accent.
+        if name not in found:
+            name = composed.get(unicodedata.normalize("NFC", name), name)
         if name in found:
             found[name].append(caption)
         else:

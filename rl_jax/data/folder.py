@@ -11,7 +11,8 @@ import numpy as np
 
 from rl_jax.data.arguments import at_least, whole
 from rl_jax.data.decode import DecodeError, read_image, shorter_side
-from rl_jax.data.source import Problems, Source, printable
+from rl_jax.data.problems import Problems, printable
+from rl_jax.data.source import Source
 from rl_jax.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -76,7 +77,14 @@ def usual_side(path: str | os.PathLike) -> int | None:
 
 def _first_images(path: str | os.PathLike) -> Iterator[str]:
     """Paths of images in a fixed order; nothing more is listed than is asked for."""
-    for where, folders, names in os.walk(path):
+    visited = set()
+    for where, folders, names in os.walk(path, followlinks=True):
+        # As `_files` goes: into what links lead to, and nowhere twice.
+        status = os.stat(where)
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = os.path.join(where, name)
@@ -227,23 +235,21 @@ def _load(root, names, size, problems: Problems, index: int) -> np.ndarray:
 def _files(root: str, suffixes: tuple[str, ...], nothing: str) -> list[str]:
     found, others, visited = [], [], set()
 
-    def visit(prefix: str) -> None:
-        where = os.path.join(root, prefix)
+    waiting = [("", True)]  # the next one last
+    while waiting:
+        relative, is_dir = waiting.pop()
+        if not is_dir:
+            wanted = relative.lower().endswith(suffixes)
+            (found if wanted else others).append(relative)
+            continue
+        where = os.path.join(root, relative)
         status = os.stat(where)
         # A link back up would otherwise be followed for ever.
         if (status.st_dev, status.st_ino) in visited:
-            return
+            continue
         visited.add((status.st_dev, status.st_ino))
-        for name, is_dir in _entries(where):
-            relative = os.path.join(prefix, name)
-            if is_dir:
-                visit(relative)
-            elif name.lower().endswith(suffixes):
-                found.append(relative)
-            else:
-                others.append(relative)
-
-    visit("")
+        inner = [(os.path.join(relative, name), kind) for name, kind in _entries(where)]
+        waiting += reversed(inner)
     if not found:
         also = f", found {len(others)} other files" if others else ""
         raise UsageError(

@@ -5,7 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rl_jax.data.arrays import checked_labels, digest, named_classes, of_kind
+from rl_jax.data.arrays import (
+    as_array,
+    checked_labels,
+    digest,
+    named_classes,
+    of_kind,
+)
 from rl_jax.data.source import Source
 from rl_jax.errors import UsageError
 
@@ -37,7 +43,8 @@ def records(
     Raises:
       UsageError: wrong type, shape or range.
     """
-    held = {key: _checked_field(np.asarray(v), key, name) for key, v in fields.items()}
+    given = {key: as_array(v, key, name) for key, v in fields.items()}
+    held = {key: _checked_field(v, key, name) for key, v in given.items()}
     reserved = {"index", "label", "views"} & set(held)
     sizes = {len(v) for v in held.values()}
     if reserved or len(sizes) != 1:
@@ -54,7 +61,7 @@ def records(
             f"{tokens.min()} .. {tokens.max()}"
         )
     if labels is not None:
-        labels = checked_labels(np.asarray(labels), size, name)
+        labels = checked_labels(as_array(labels, "labels", name), size, name)
     if held_out is not None:
         ours, theirs = ({k: v.shape[1:] for k, v in f.items()}
                         for f in (held, held_out.fields))  # fmt: skip
@@ -94,7 +101,8 @@ def _checked_field(rows: np.ndarray, key: str, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         held = np.ascontiguousarray(rows.astype(kind, copy=False)).view()
     if kind is np.int32 and not np.array_equal(held, rows):
-        raise UsageError(f"{name}: {key} must be in [-2^31, 2^31), got {rows.max()}")
+        ends = f"{rows.min()} .. {rows.max()}"
+        raise UsageError(f"{name}: {key} must be in [-2^31, 2^31), got {ends}")
     if not np.isfinite(held).all():
         raise UsageError(f"{name}: {key} must be finite in float32")
     held.flags.writeable = False

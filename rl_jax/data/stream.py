@@ -21,7 +21,8 @@ import numpy as np
 
 from rl_jax.data.arguments import at_least, whole
 from rl_jax.data.order import batch_indices
-from rl_jax.data.source import Problems, Source, examples, in_memory
+from rl_jax.data.problems import Problems
+from rl_jax.data.source import Source, examples, in_memory
 from rl_jax.errors import RunError, UsageError, WorkerError
 
 _END = object()

@@ -208,7 +208,8 @@ def sup_con(
     With P(i) the other rows of i's label: the mean over all i with a positive of
     log Σ_{j≠i} exp(s_ij) − 1/|P(i)| Σ_{p∈P(i)} s_ip, s_ij = ⟨z_i, z_j⟩/τ. The sum over
     positives stands outside the logarithm; it is ⟨z_i, sum of the class − z_i⟩, so the
-    pairs need no mask. Where each label occurs on two rows, this is NT-Xent.
+    pairs need no mask. Where each label occurs on two rows, this is NT-Xent. The
+    authors' code has τ/0.07 times it, and counts rows without a positive as 0.
 
     Args:
       z: [N, D], all views of all examples; normalised here, in float32.

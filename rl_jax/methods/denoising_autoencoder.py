@@ -72,7 +72,7 @@ def corrupted(
     def one(i, x):
         rng_noise, rng_mask = jax.random.split(jax.random.fold_in(rng, i))
         x = x + noise * jax.random.normal(rng_noise, x.shape, x.dtype)
-        kept = jax.random.bernoulli(rng_mask, 1 - masked, x.shape)
+        kept = jax.random.bernoulli(rng_mask, 1.0 - masked, x.shape)
         return jnp.where(kept, x, 0)
 
     return jax.vmap(one)(index, image)

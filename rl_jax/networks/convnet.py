@@ -8,7 +8,13 @@ from rl_jax.errors import UsageError
 from rl_jax.networks.convolution import convolve
 from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
-from rl_jax.networks.linen import OTHERWISE, check_input, check_sizes, from_linen
+from rl_jax.networks.linen import (
+    OTHERWISE,
+    as_sizes,
+    check_input,
+    check_sizes,
+    from_linen,
+)
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
 
@@ -63,7 +69,8 @@ def convnet(
     Raises:
       UsageError: for no widths, or sizes below 1; while tracing, for other than images.
     """
-    check_sizes("convnet", widths=tuple(widths), split=split)
+    widths = as_sizes("convnet", widths=widths)
+    check_sizes("convnet", split=split)
     if not widths:
         raise UsageError("convnet: widths must name at least one convolution, got ()")
-    return from_linen(ConvNet(widths=tuple(widths), batch_norm=batch_norm, split=split))
+    return from_linen(ConvNet(widths=widths, batch_norm=batch_norm, split=split))

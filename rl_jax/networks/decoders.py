@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from rl_jax.errors import UsageError
 from rl_jax.networks.kernels import scaled_normal
-from rl_jax.networks.linen import check_input, check_sizes, from_linen
+from rl_jax.networks.linen import as_sizes, check_input, from_linen
 from rl_jax.networks.mlp import MLP, Activation, check_activation
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
@@ -102,12 +102,12 @@ def mlp_decoder(
       UsageError: for sizes below 1, no shape or an unknown activation.
     """
     shape = _checked_shape("mlp_decoder", shape)
-    check_sizes("mlp_decoder", features=tuple(features))
+    features = as_sizes("mlp_decoder", features=features)
     check_activation("mlp_decoder", activation)
     return from_linen(
         MLPDecoder(
             shape=shape,
-            features=tuple(features),
+            features=features,
             activation=activation,
             batch_norm=batch_norm,
         )
@@ -140,8 +140,8 @@ def conv_decoder(
     Raises:
       UsageError: for no widths, sizes below 1, or a shape that n doublings do not make.
     """
-    shape, widths = _checked_shape("conv_decoder", shape), tuple(widths)
-    check_sizes("conv_decoder", widths=widths)
+    shape = _checked_shape("conv_decoder", shape)
+    widths = as_sizes("conv_decoder", widths=widths)
     if not widths:
         raise UsageError("conv_decoder: widths must name at least one layer, got ()")
     if len(shape) != 3:
@@ -164,8 +164,7 @@ def _checked_shape(factory: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     Raises:
       UsageError: for the shape of a number, or sizes below 1.
     """
-    shape = tuple(shape)
+    shape = as_sizes(factory, shape=shape)
     if not shape:
         raise UsageError(f"{factory}: shape must have at least one axis, got ()")
-    check_sizes(factory, shape=shape)
     return shape

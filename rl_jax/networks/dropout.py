@@ -26,7 +26,7 @@ def dropout(
       An array like x, in expectation x.
     """
     shape = (x.shape[0],) + (1,) * (x.ndim - 1) if rows else x.shape
-    kept = jax.random.bernoulli(rng, 1 - rate, shape)
+    kept = jax.random.bernoulli(rng, 1.0 - rate, shape)
     return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
 
 

@@ -2,13 +2,14 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.errors import InvalidRngError, ScopeParamShapeError
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, check_integer
 from rl_jax.networks.layers import layers_of, told
 from rl_jax.types import Network
 
@@ -140,14 +141,31 @@ def chain(**networks: Network) -> Network:
     return Network(init, apply, split, layers)
 
 
+def as_sizes(factory: str, **sizes: Sequence[int]) -> tuple[int, ...]:
+    """The only argument, sizes of several layers, as a tuple, checked.
+
+    Raises:
+      UsageError: as `check_sizes`, and for a single number.
+    """
+    ((name, size),) = sizes.items()
+    if not isinstance(size, Sequence) or isinstance(size, str):
+        raise UsageError(
+            f"{factory}: {name} must be a tuple of integers, as (64, 128), got {size!r}"
+        )
+    check_sizes(factory, **{name: tuple(size)})
+    return tuple(size)
+
+
 def check_sizes(factory: str, **sizes: int | tuple[int, ...]) -> None:
-    """Refuses sizes of layers that are not at least 1.
+    """Refuses sizes of layers that are no integers, or not at least 1.
 
     Raises:
       UsageError: naming the factory and the argument.
     """
     for name, size in sizes.items():
         each = size if isinstance(size, tuple) else (size,)
+        for n in each:
+            check_integer(f"{factory}: {name}", n)
         if any(n < 1 for n in each):
             raise UsageError(f"{factory}: {name} must be at least 1, got {size}")
 

@@ -1,5 +1,6 @@
 """Multi-layer perceptrons."""
 
+import functools
 from typing import Literal
 
 import jax
@@ -8,12 +9,17 @@ from flax import linen as nn
 from rl_jax.errors import UsageError
 from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
-from rl_jax.networks.linen import check_input, check_sizes, from_linen
+from rl_jax.networks.linen import as_sizes, check_input, check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
-ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": nn.tanh}
+ACTIVATIONS = {
+    "relu": nn.relu,
+    "gelu": functools.partial(nn.gelu, approximate=False),  # of erf, as in a vit
+    "silu": nn.silu,
+    "tanh": nn.tanh,
+}
 
 
 class MLP(nn.Module):
@@ -80,11 +86,12 @@ def mlp(
     Raises:
       UsageError: for sizes below 1 or an unknown activation.
     """
-    check_sizes("mlp", features=tuple(features), out=out, split=split)
+    features = as_sizes("mlp", features=features)
+    check_sizes("mlp", out=out, split=split)
     check_activation("mlp", activation)
     return from_linen(
         MLP(
-            features=tuple(features),
+            features=features,
             out=out,
             activation=activation,
             batch_norm=batch_norm,

@@ -81,7 +81,8 @@ def text_transformer(
     Learned positions and pre-norm blocks, as GPT-2 and CLIP have them; BERT itself
     normalises after each block. Token 0 is padding: no token attends to it, and it is
     left out of the mean; a text of nothing but padding gives a finite h, 0 for the
-    mean. Embeddings start truncated normal with deviation 0.02, kernels Glorot-uniform.
+    mean. Embeddings start normal with deviation 0.02, cut at two of them, kernels
+    Glorot-uniform.
 
     Args:
       vocab_size: number of different tokens, padding among them.

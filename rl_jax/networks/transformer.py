@@ -1,6 +1,7 @@
 """Transformer blocks, shared by text and image networks."""
 
 import functools
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -218,7 +219,7 @@ def check_transformer(
             f"{factory}: heads must divide the width, got heads={heads} and "
             f"width={width}"
         )
-    if not width * mlp_ratio >= 1:
+    if not 1 <= width * mlp_ratio < math.inf:
         raise UsageError(
             f"{factory}: mlp_ratio must leave a hidden layer of 1 or more, got "
             f"{mlp_ratio} at width={width}"

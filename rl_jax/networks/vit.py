@@ -134,7 +134,8 @@ def vit(
 
     Images [B, H, W, C], or `Patches` of them: patches already cut, any number of them,
     each with its row and column. There is a cls token only with pool="cls". Kernels
-    start Glorot-uniform, learned embeddings truncated normal with deviation 0.02.
+    start Glorot-uniform, learned embeddings normal with deviation 0.02, cut at two of
+    them.
 
     Args:
       size: width, depth and heads: Ti 192, 12, 3; S 384, 12, 6; B 768, 12, 12;

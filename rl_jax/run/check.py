@@ -62,6 +62,7 @@ def trace(
     method, augment = parts.method, parts.augment
     _check_range(recipe, parts)
     train.check_labels(method, parts.source)
+    train.check_range(augment, parts.source)
     _check_spread(method, parts.source)
     step = functools.partial(
         train.train_step, method=method, augment=augment, optimizer=parts.optimizer

@@ -39,10 +39,11 @@ def lines(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> list[
             scaling=recipe.optimizer.arguments["scaling"],
         )
         last = recipe.optimizer.arguments["total_steps"]
+        end = rate.value * recipe.optimizer.arguments.get("end_rate", 0.0)
         found.append(
             f"{recipe.optimizer.factory}: {rate.reason}; warm-up "
-            f"{recipe.optimizer.arguments['warmup_steps']} steps, then cosine to 0 at "
-            f"step {last}"
+            f"{recipe.optimizer.arguments['warmup_steps']} steps, then cosine to "
+            f"{end:g} at step {last}"
         )
         if last < recipe.steps:
             found.append(

@@ -1,6 +1,6 @@
 """Training: the step, the loop around it, optimizers, checkpoints, metrics."""
 
-from rl_jax.train.arguments import check_labels, check_seed
+from rl_jax.train.arguments import check_labels, check_range, check_seed
 from rl_jax.train.checkpoint import Checkpoints
 from rl_jax.train.digests import fingerprint, path_of, room_needed
 from rl_jax.train.flops import Flops, count_flops
@@ -46,6 +46,7 @@ __all__ = [
     "check_batch_size",
     "check_labels",
     "check_policy",
+    "check_range",
     "check_seed",
     "check_sinks",
     "count_flops",

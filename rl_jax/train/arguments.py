@@ -37,6 +37,24 @@ def check_labels(method: Method, source: data.Source) -> None:
         )
 
 
+def check_range(augment: Augment, source: data.Source) -> None:
+    """Refuses images of floating point that an augmentation would cut off.
+
+    Raises:
+      UsageError: naming their range.
+    """
+    image = source.fields.get("image")
+    if not augment.unit_range or image is None or image.dtype.kind != "f":
+        return
+    low, high = float(image.min()), float(image.max())
+    if low < 0 or high > 1:
+        raise UsageError(
+            f"{source.name}: images are in [{low:.9g}, {high:.9g}], of which this "
+            "augmentation keeps [0, 1]; scale them to that, or give one of your own: "
+            "augment.views(...)"
+        )
+
+
 def check_kinds(method: Any, source: Any, augment: Any, optimizer: Any) -> None:
     """Refuses pieces that are not what the library's factories make.
 

@@ -1,5 +1,6 @@
-"""LARS: a rate of its own for every kernel, in the three forms that are in use."""
+"""LARS: a rate of its own for every kernel, in the forms that are in use."""
 
+import typing
 from typing import Literal
 
 import chex
@@ -12,13 +13,15 @@ from rl_jax.train.optimizers import (
     Optimizer,
     Scaling,
     check_ranges,
+    clipped,
     matrices,
     scale_learning_rate,
     warmup_cosine,
     with_schedule,
 )
 
-Form = Literal["simclr", "paper", "bolts"]
+Form = Literal["simclr", "mae", "paper", "bolts"]
+FORMS = typing.get_args(Form)
 
 
 def lars(
@@ -33,19 +36,24 @@ def lars(
     trust_coefficient: float = 1e-3,
     form: Form = "simclr",
     clip_lr: bool = False,
+    end_rate: float = 0.0,
+    clip_norm: float | None = None,
 ) -> Optimizer:
-    """LARS (You et al. 2017, arXiv:1708.03888) in the form of SimCLR, BYOL and MAE.
+    """LARS (You et al. 2017, arXiv:1708.03888), by default as SimCLR has it.
 
-    Kernels: u = g + λw, v ← μ·v − γ_t·r·u, w ← w + v, where r is
+    Kernels: u = g + λw, and with the rate γ_t
 
-    - simclr: η‖w‖/‖g + λw‖, of SimCLR, BYOL and MAE, and of optax;
-    - paper: η‖w‖/(‖g‖ + λ‖w‖), of You et al.; far smaller where g opposes λw;
-    - bolts: that of the paper with the rate outside: v ← μ·v + r·u, w ← w − γ_t·v, of
-      Lightning Bolts, lightly and solo-learn. While the rate is constant it is the
-      paper's; where the rate falls, the old part of v falls with it.
+    - simclr: v ← μ·v + γ_t·r·u, w ← w − v, r = η‖w‖/‖g + λw‖, of SimCLR and optax;
+    - paper: the same with r = η‖w‖/(‖g‖ + λ‖w‖), of You et al.; far smaller where g
+      opposes λw;
+    - mae: simclr's r, the rate outside: v ← μ·v + r·u, w ← w − γ_t·v, of BYOL, Barlow
+      Twins, VICReg, MoCo v3 and MAE;
+    - bolts: the paper's r, the rate outside, of Lightning Bolts, lightly, solo-learn.
 
-    Where ‖w‖, or ‖g + λw‖ of simclr and ‖g‖ of the others, is 0, r is 1. Biases and
-    normalisation scales: plain SGD with momentum, no decay, no adaptation.
+    While the rate is constant, inside and outside are one; where it falls, outside the
+    old part of v falls with it. Where r would be 0/0 or 0 it is 1; bolts then takes g
+    without its decay. Biases and normalisation scales: plain SGD with momentum, no
+    decay, no adaptation.
 
     Args:
       total_steps: length of the schedule.
@@ -57,9 +65,12 @@ def lars(
         of rank > 1, embeddings, class and mask tokens among them.
       momentum: μ in [0, 1).
       trust_coefficient: η ≥ 0.
-      form: simclr, paper or bolts.
+      form: simclr, mae, paper or bolts.
       clip_lr: min(r/γ_t, 1) in place of r: a kernel's rate is then r, but at most γ_t
         (solo-learn's `clip_lr`, with η = 0.02); of bolts alone.
+      end_rate: share of the peak rate that the cosine ends with, in [0, 1).
+      clip_norm: the gradient, all parameters together, is scaled down to this norm
+        where it is longer (Pascanu et al. 2013, arXiv:1211.5063); None: never.
 
     Raises:
       UsageError: for values out of range, or `clip_lr` with another form than bolts.
@@ -71,17 +82,20 @@ def lars(
         weight_decay=weight_decay,
         momentum=momentum,
         trust_coefficient=trust_coefficient,
+        end_rate=end_rate,
     )
-    if form not in ("simclr", "paper", "bolts"):
-        raise UsageError(f"lars: form must be simclr, paper or bolts, got {form!r}")
+    if form not in FORMS:
+        raise UsageError(f"lars: form must be {', '.join(FORMS)}, got {form!r}")
     if clip_lr and form != "bolts":
         raise UsageError(
-            "lars: clip_lr is of form bolts, where the rate comes after the momentum, "
-            f"got form {form!r}"
+            f"lars: clip_lr is solo-learn's, of form bolts; got form {form!r}"
         )
     rate = scale_learning_rate(learning_rate, batch_size=batch_size, scaling=scaling)
     schedule = warmup_cosine(
-        rate.value, warmup_steps=warmup_steps, total_steps=total_steps
+        rate.value,
+        warmup_steps=warmup_steps,
+        total_steps=total_steps,
+        end_rate=end_rate,
     )
     if form == "simclr":
         optimizer = optax.lars(
@@ -92,21 +106,24 @@ def lars(
             trust_ratio_mask=matrices,
             momentum=momentum,
         )
-        return with_schedule(optimizer, schedule)
-    adapted = optax.masked(
-        _adapted(weight_decay, trust_coefficient, schedule if clip_lr else None),
-        matrices,
-    )
-    descend = optax.scale_by_learning_rate(schedule)
-    trace = optax.trace(decay=momentum)
-    order = (descend, trace) if form == "paper" else (trace, descend)
-    return with_schedule(optax.chain(adapted, *order), schedule)
+    else:
+        adapt = _adapted(
+            form, weight_decay, trust_coefficient, schedule if clip_lr else None
+        )
+        descend = optax.scale_by_learning_rate(schedule)
+        trace = optax.trace(decay=momentum)
+        order = (descend, trace) if form == "paper" else (trace, descend)
+        optimizer = optax.chain(optax.masked(adapt, matrices), *order)
+    return with_schedule(clipped("lars", optimizer, clip_norm), schedule)
 
 
 def _adapted(
-    weight_decay: float, trust_coefficient: float, limit: optax.Schedule | None
+    form: Form,
+    weight_decay: float,
+    trust_coefficient: float,
+    limit: optax.Schedule | None,
 ) -> optax.GradientTransformation:
-    """From g r·(g + λw), r = η‖w‖/(‖g‖ + λ‖w‖) or, with a limit γ_t, min(r/γ_t, 1)."""
+    """From g r·(g + λw), or with a limit γ_t min(r/γ_t, 1) in the place of r."""
 
     def init(params: chex.ArrayTree) -> optax.ScaleByScheduleState:
         del params
@@ -117,14 +134,20 @@ def _adapted(
         bound = None if limit is None else limit(state.count)
 
         def one(g, w):
+            u = g + weight_decay * w
             own, length = jnp.linalg.norm(w), jnp.linalg.norm(g)
-            moves = (own > 0) & (length > 0)
-            below = jnp.where(moves, length + weight_decay * own, 1.0)
-            ratio = trust_coefficient * own / below
+            if form == "mae":
+                below = jnp.linalg.norm(u)
+            else:
+                below = length + weight_decay * own
+            adapts = (own > 0) & (below > 0)
+            ratio = trust_coefficient * own / jnp.where(adapts, below, 1.0)
             if bound is not None:
                 # At the rate 0 of a warm-up's first step nothing moves whatever r is.
                 ratio = jnp.minimum(ratio / jnp.maximum(bound, 1e-30), 1.0)
-            return jnp.where(moves, ratio, 1.0) * (g + weight_decay * w)
+            if form == "bolts":
+                return jnp.where(adapts & (length > 0), ratio * u, g)
+            return jnp.where(adapts, ratio, 1.0) * u
 
         updates = jax.tree.map(one, updates, params)
         count = optax.safe_increment(state.count)

@@ -94,12 +94,12 @@ def fit(
       The state after `steps` steps, or after the step at which `stop` was true.
 
     Raises:
-      UsageError: for pieces of another kind, labels beyond the method's classes, a
-        batch that fits neither the data nor the devices, counts or a seed out of range,
-        a state beyond the last step, a start at step 0 with checkpoints of another run,
-        a mesh without an automatic axis `data`, or a method whose step changes the
-        shape or dtype of what it carries; of several processes, on one that is called
-        otherwise than the first (RunError on the others).
+      UsageError: for pieces of another kind, labels beyond the method's classes,
+        images beyond the augmentation's range, a batch that fits neither the data nor
+        the devices, counts or a seed out of range, a state beyond the last step, a
+        start at step 0 with checkpoints of another run, a mesh without an automatic
+        axis `data`, a method whose step changes the shape or dtype of what it carries,
+        or a process that is called otherwise than the first (RunError on the others).
       NonFiniteError: at the first log point or save after a loss, gradient or update
         was not finite, or with "skip" too many in a row; the state without those
         updates has been saved.
@@ -116,6 +116,7 @@ def fit(
     nonfinite.check_policy(on_nonfinite, nonfinite_limit)
     arguments.check_kinds(method, source, augment, optimizer)
     arguments.check_labels(method, source)
+    arguments.check_range(augment, source)
     mesh = sharding.data_mesh() if mesh is None else mesh
     arguments.check_seed(seed)
     sharding.check_mesh(mesh)

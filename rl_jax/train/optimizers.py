@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 import optax
 
 from rl_jax.errors import UsageError
@@ -21,6 +22,8 @@ RANGES = {
     "momentum": (0, 1),
     "b1": (0, 1),
     "b2": (0, 1),
+    "end_weight_decay": (0, math.inf),
+    "end_rate": (0, 1),
 }
 """Of the arguments of the optimizers: low ≤ value < high."""
 
@@ -68,13 +71,18 @@ def scale_learning_rate(
     )
 
 
-def warmup_cosine(peak: float, *, warmup_steps: int, total_steps: int):
-    """Linear from 0 to `peak` over `warmup_steps`, then half a cosine to 0.
+def warmup_cosine(
+    peak: float, *, warmup_steps: int, total_steps: int, end_rate: float = 0.0
+) -> optax.Schedule:
+    """Linear from 0 to `peak` over `warmup_steps`, then half a cosine to its end.
 
-    Counts optimizer steps; `warmup_steps` is cut to `total_steps` − 1.
+    Counts optimizer steps; `warmup_steps` is cut to `total_steps` − 1. The end is
+    `end_rate` times the peak.
     """
     warmup = max(0, min(warmup_steps, total_steps - 1))
-    cosine = optax.cosine_decay_schedule(peak, max(total_steps - warmup, 1))
+    cosine = optax.cosine_decay_schedule(
+        peak, max(total_steps - warmup, 1), alpha=end_rate
+    )
     if not warmup:
         return cosine
     ramp = optax.linear_schedule(0.0, peak, warmup)
@@ -142,6 +150,28 @@ def updates_made(ts: TrainState) -> chex.Array:
     return next((x.count for x in found), ts.step)
 
 
+def clipped(
+    factory: str, optimizer: optax.GradientTransformation, clip_norm: float | None
+) -> optax.GradientTransformation:
+    """The same optimizer on gradients whose norm over all parameters is bounded.
+
+    Args:
+      factory: for the message.
+      optimizer: any of optax.
+      clip_norm: the bound; None leaves gradients, and the optimizer's state, alone.
+
+    Raises:
+      UsageError: for a bound that is not positive and finite.
+    """
+    if clip_norm is None:
+        return optimizer
+    if not 0 < clip_norm < math.inf:
+        raise UsageError(
+            f"{factory}: clip_norm must be > 0 and finite, or None, got {clip_norm}"
+        )
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+
 def check_ranges(factory: str, **arguments: float) -> None:
     """Refuses arguments outside `RANGES`, NaN among them.
 
@@ -177,6 +207,9 @@ def adamw(
     weight_decay: float = 1e-4,
     b1: float = 0.9,
     b2: float = 0.999,
+    end_weight_decay: float | None = None,
+    end_rate: float = 0.0,
+    clip_norm: float | None = None,
 ) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); no decay of vectors.
 
@@ -190,6 +223,11 @@ def adamw(
         embeddings, class and mask tokens; not of biases and normalisation scales.
       b1: decay of the first moment, in [0, 1).
       b2: decay of the second moment, in [0, 1).
+      end_weight_decay: what the decay becomes along half a cosine of `total_steps`, as
+        DINO's from 0.04 to 0.4 (Caron et al. 2021, arXiv:2104.14294); None: it stays.
+      end_rate: share of the peak rate that the cosine ends with, in [0, 1).
+      clip_norm: the gradient, all parameters together, is scaled down to this norm
+        where it is longer (Pascanu et al. 2013, arXiv:1211.5063); None: never.
 
     Raises:
       UsageError: for values out of range.
@@ -201,15 +239,56 @@ def adamw(
         weight_decay=weight_decay,
         b1=b1,
         b2=b2,
+        end_weight_decay=end_weight_decay or 0.0,
+        end_rate=end_rate,
     )
     rate = scale_learning_rate(learning_rate, batch_size=batch_size, scaling=scaling)
     schedule = warmup_cosine(
-        rate.value, warmup_steps=warmup_steps, total_steps=total_steps
+        rate.value,
+        warmup_steps=warmup_steps,
+        total_steps=total_steps,
+        end_rate=end_rate,
     )
-    optimizer = optax.adamw(
-        schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=matrices
-    )
-    return with_schedule(optimizer, schedule)
+    if end_weight_decay is None:
+        optimizer = optax.adamw(
+            schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=matrices
+        )
+    else:
+        decay = half_cosine(weight_decay, end_weight_decay, total_steps)
+        optimizer = optax.chain(
+            optax.scale_by_adam(b1=b1, b2=b2),
+            optax.masked(_decayed(decay), matrices),
+            optax.scale_by_learning_rate(schedule),
+        )
+    return with_schedule(clipped("adamw", optimizer, clip_norm), schedule)
+
+
+def half_cosine(start: float, end: float, steps: int) -> optax.Schedule:
+    """From `start` at step 0 to `end` at `steps`, and there after it."""
+
+    def schedule(count):
+        share = jnp.minimum(jnp.asarray(count, jnp.float32) / steps, 1.0)
+        return end + (start - end) * (1 + jnp.cos(jnp.pi * share)) / 2
+
+    return schedule
+
+
+def _decayed(decay: optax.Schedule) -> optax.GradientTransformation:
+    """Adds λ_t w."""
+
+    def init(params: chex.ArrayTree) -> optax.ScaleByScheduleState:
+        del params
+        return optax.ScaleByScheduleState(count=jnp.zeros([], jnp.int32))
+
+    def update(updates, state, params=None):
+        now = decay(state.count)
+        updates = jax.tree.map(
+            lambda u, w: u + jnp.asarray(now, u.dtype) * w, updates, params
+        )
+        count = optax.safe_increment(state.count)
+        return updates, optax.ScaleByScheduleState(count=count)
+
+    return optax.GradientTransformation(init, update)
 
 
 def sgd(
@@ -221,6 +300,8 @@ def sgd(
     warmup_steps: int = 0,
     weight_decay: float = 1e-4,
     momentum: float = 0.9,
+    end_rate: float = 0.0,
+    clip_norm: float | None = None,
 ) -> Optimizer:
     """SGD with momentum; λ‖w‖²/2 of all but vectors, its gradient under the momentum.
 
@@ -233,6 +314,9 @@ def sgd(
       weight_decay: λ ≥ 0, of all parameters of rank > 1: kernels, embeddings, class
         and mask tokens; not of biases and normalisation scales.
       momentum: in [0, 1).
+      end_rate: share of the peak rate that the cosine ends with, in [0, 1).
+      clip_norm: the gradient, all parameters together, is scaled down to this norm
+        where it is longer (Pascanu et al. 2013, arXiv:1211.5063); None: never.
 
     Raises:
       UsageError: for values out of range.
@@ -243,13 +327,17 @@ def sgd(
         warmup_steps=warmup_steps,
         weight_decay=weight_decay,
         momentum=momentum,
+        end_rate=end_rate,
     )
     rate = scale_learning_rate(learning_rate, batch_size=batch_size, scaling=scaling)
     schedule = warmup_cosine(
-        rate.value, warmup_steps=warmup_steps, total_steps=total_steps
+        rate.value,
+        warmup_steps=warmup_steps,
+        total_steps=total_steps,
+        end_rate=end_rate,
     )
     optimizer = optax.chain(
         optax.add_decayed_weights(weight_decay, mask=matrices),
         optax.sgd(schedule, momentum=momentum),
     )
-    return with_schedule(optimizer, schedule)
+    return with_schedule(clipped("sgd", optimizer, clip_norm), schedule)

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from rl_jax.augment import presets, views
 from rl_jax.errors import UsageError
+from rl_jax.types import Augment
 
 FACTORIES = [getattr(presets, name) for name in presets.__all__]
 
@@ -148,3 +149,15 @@ def test_plain_standardises_as_views_do():
 def test_plain_needs_images():
     with pytest.raises(UsageError, match=r"must have `image`, got \['index'\]"):
         presets.plain().views(jax.random.key(0), {"index": np.arange(2)})
+
+
+@pytest.mark.parametrize("always", [0, 1])
+def test_probabilities_may_be_whole_numbers(always):
+    pair = (always, always)
+    for made in (
+        presets.cifar(flip=always, grey=always, jitter=always),
+        presets.imagenet(size=8, flip=always, grey=always, solarise=pair, blur=pair),
+        presets.multi_crop(size=8, local_size=4, flip=always, solarise=pair),
+        presets.digits(dropout=always),
+    ):
+        assert isinstance(made, Augment)

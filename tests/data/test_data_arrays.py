@@ -255,3 +255,36 @@ def test_damaged_files(tmp_path, refused):
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-1])
     with refused("promises 180 bytes", "holds 179"):
         npz(tmp_path / "cut.npy")
+
+
+def test_what_is_no_array(refused):
+    with refused("mine: images are no array"):
+        arrays([[1, 2], [3]], name="mine")
+    with refused("mine: labels are no array"):
+        arrays(IMAGES, [[1, 2], [3]], name="mine")
+    with refused("records: x are no array"):
+        records({"x": [[1, 2], [3]]})
+    days = np.zeros(len(IMAGES), "timedelta64[D]")
+    with refused(r"labels must be integers, got timedelta64"):
+        arrays(IMAGES, days)
+    with refused(r"x must be in \[-2\^31, 2\^31\), got -1099511627776 .. 5"):
+        records({"x": np.array([[-(2**40), 5]])})
+
+
+def test_floats_just_out_of_range_are_told_as_they_are(refused):
+    with refused(r"got \[0, 1.00000012\]"):
+        arrays(np.array([[[0, np.nextafter(np.float32(1), 2)]]], np.float32))
+
+
+@pytest.mark.fault
+def test_a_damaged_archive_of_another_compression(tmp_path, refused):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        held = io.BytesIO()
+        np.save(held, np.random.default_rng(0).integers(0, 256, (9, 8, 8), np.uint8))
+        archive.writestr("images.npy", held.getvalue())
+    content = bytearray(path.read_bytes())
+    content[120:160] = bytes(40)
+    path.write_bytes(content)
+    with refused("is a damaged .npz file|is damaged"):
+        npz(path)

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import unicodedata
 
 import numpy as np
 import pytest
@@ -405,3 +406,15 @@ def test_bad_arguments(tmp_path, refused):
         captioned(tmp_path, length=0)
     with refused("vocab_size must be"):
         captioned(tmp_path, vocab_size=2)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_may_be_written_in_two_ways(tmp_path, forms):
+    there, said_there = (unicodedata.normalize(form, "café.png") for form in forms)
+    for colour in COLOURS:
+        save(tmp_path / f"{colour}.png")
+    save(tmp_path / there)
+    lines = [f"{name},one" for name in (*(f"{c}.png" for c in COLOURS), said_there)]
+    (tmp_path / "captions.csv").write_text("\n".join(["filepath,title", *lines]))
+    source = captioned(tmp_path, size=8, vocab_size=300, length=8, held_out=0.0)
+    assert there in source.files

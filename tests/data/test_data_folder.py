@@ -3,13 +3,14 @@
 import logging
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from rl_jax.data import decode as decoder
-from rl_jax.data import examples, folder, resident, rows
+from rl_jax.data import examples, folder, resident, rows, usual_side
 from rl_jax.errors import UsageError
 
 
@@ -306,3 +307,30 @@ def test_errors_are_usage_errors(tmp_path):
     with pytest.raises(UsageError) as caught:
         folder(tmp_path / "missing")
     assert caught.value.exit_code == 2
+
+
+def test_the_usual_side_is_found_through_links(tmp_path):
+    save(tmp_path / "store" / "a" / "1.png")
+    side = usual_side(tmp_path / "store")
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "a").symlink_to(tmp_path / "store" / "a")
+    (tmp_path / "store" / "a" / "up").symlink_to(links)
+    assert side is not None
+    assert usual_side(links) == side
+
+
+def test_a_very_deep_folder(tmp_path):
+    where = tmp_path
+    for _ in range(sys.getrecursionlimit() + 50):
+        where /= "d"
+        try:
+            where.mkdir()
+        except OSError:  # the system's limit of a path
+            where = where.parent
+            break
+    save(tmp_path / "a.png")
+    save(tmp_path / "e.png")
+    Image.new("RGB", (4, 4)).save(where / "b.png")
+    found = folder(tmp_path, size=4).files
+    assert [name.rpartition("/")[2] for name in found] == ["a.png", "b.png", "e.png"]

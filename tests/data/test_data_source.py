@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from rl_jax.data import Problems, Source, arrays, labels_at, resident
-from rl_jax.data.source import printable
+from rl_jax.data.problems import printable
+from rl_jax.errors import UsageError
 
 
 def counting(size, *, shape=(2, 3, 1), labels=None):
@@ -112,29 +113,47 @@ def test_problems_count_each_file_once(caplog):
     assert len(problems()["names"]) == 20 < problems()["bad"] == 30
 
 
+def read(problems, count, bad=()):
+    for i in range(count):
+        problems.record(i, "broken" if i in bad else None)
+
+
 def test_problems_limit(refused):
     names = [f"{i:03}.png" for i in range(400)]
+    # 1 % of 400 are four, wherever they lie.
+    read(Problems("mine", names, 0.01), 400, bad={0, 1, 98, 99})
     problems = Problems("mine", names, 0.01)
-    problems.record(0, "broken")
-    for i in range(1, 99):
-        problems.record(i)
-    with refused("mine: 2 of the 100 files", "max_bad=0.01", "000.png, 099.png$"):
-        problems.record(99, "broken")
-    late = Problems("mine", names, 0.01)
-    for i in range(397):
-        late.record(i)
-    for i in (397, 398, 399):
-        late.record(i, "broken")
-    assert late()["bad"] == 3  # of 400: below 1 %
+    read(problems, 399, bad={0, 1, 98, 99})
+    with refused(
+        "mine: 5 of the 400 files read cannot be decoded, of 400 in all, more "
+        "than max_bad=0.01 allows",
+        "000.png, 001.png, 098.png, ...$",
+    ):
+        problems.record(399, "broken")  # fmt: skip
     few = Problems("mine", names[:5], 0.5)
-    for i in range(2):
-        few.record(i, "broken")
-    for i in range(2, 5):
-        few.record(i)
+    read(few, 5, bad={0, 1})
     with refused("2 of the 3"):
-        strict = Problems("mine", names[:3], 0.0)
-        for i in range(3):
-            strict.record(i, "broken" if i else None)
+        read(Problems("mine", names[:3], 0.0), 3, bad={1, 2})
+    # A single one never is an error.
+    read(Problems("mine", names[:3], 0.0), 3, bad={1})
+
+
+def test_too_many_problems_are_seen_before_all_was_read(refused):
+    names = [str(i) for i in range(100_000)]
+    with refused("100 of the 100 files read cannot be decoded, of 100000 in all"):
+        read(Problems("mine", names, 0.01), 101, bad=range(101))
+    # Fewer than allowed, of which the first hundred have more than their share.
+    read(Problems("mine", names, 0.01), 1000, bad={3, 40, 41, 77, 500})
+    rng = np.random.default_rng(0)
+    for share, refusals in ((0.007, 0), (0.02, 20)):
+        found = 0
+        for _ in range(20):
+            bad = np.flatnonzero(rng.random(len(names)) < share).tolist()
+            try:
+                read(Problems("mine", names[:10_000], 0.01), 10_000, bad=set(bad))
+            except UsageError:
+                found += 1
+        assert found == refusals
 
 
 def test_problems_travel_between_processes(caplog):

@@ -111,6 +111,17 @@ def test_split_reaches_every_batch_norm(factory, monkeypatch):
             {"features": (8, -1)},
             "features must be at least 1, got (8, -1)",
         ),
+        (
+            networks.mlp,
+            {"features": 64},
+            "features must be a tuple of integers, as (64, 128), got 64",
+        ),
+        (networks.mlp, {"features": "64"}, "must be a tuple of integers"),
+        (networks.conv_decoder, {"shape": (8, 8, 1), "widths": 4}, "widths must be a"),
+        (networks.resnet, {"width": 64.5}, "resnet: width must be an integer, got 64"),
+        (networks.vit, {"width": "a"}, "vit: width must be an integer, got 'a'"),
+        (networks.vit, {"patch": 16.0}, "vit: patch must be an integer, got 16.0"),
+        (networks.vit, {"mlp_ratio": np.inf}, "mlp_ratio must leave a hidden layer of"),
         (networks.mlp, {"split": 0}, "mlp: split must be at least 1"),
         (
             networks.mlp,

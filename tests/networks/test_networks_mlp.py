@@ -15,9 +15,7 @@ ACTIVATIONS = {
     "relu": lambda v: np.maximum(v, 0),
     "tanh": np.tanh,
     "silu": lambda v: v / (1 + np.exp(-v)),
-    "gelu": lambda v: (
-        v / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)))
-    ),
+    "gelu": np.vectorize(lambda v: v / 2 * (1 + math.erf(v / math.sqrt(2)))),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from rl_jax import augment, data, methods, networks, train
 from rl_jax.errors import NonFiniteError, UsageError
-from rl_jax.train import loop
+from rl_jax.train import arguments, loop
 from rl_jax.types import Aux, Method, TrainState
 
 pytestmark = pytest.mark.core
@@ -254,6 +254,17 @@ def test_refuses_labels_beyond_the_classes(monkeypatch):
     for method in (two, probed, methods.with_probe(seven, num_classes=2)):
         with pytest.raises(UsageError, match="go up to 2, but .* num_classes=2; give"):
             fit(method=method)
+
+
+@pytest.mark.parametrize("scale", [3.0, -0.1, 255.0])
+def test_images_that_an_augmentation_would_cut_off(scale):
+    rng = np.random.default_rng(0)
+    images = rng.random((50, 8, 8, 1)).astype(np.float32)
+    source = data.records({"image": images * scale}, rng.integers(0, 3, 50))
+    with pytest.raises(UsageError, match=r"records: images are in .* keeps \[0, 1\]"):
+        fit(source=source, augment=augment.digits())
+    arguments.check_range(augment.views(noisy), source)
+    arguments.check_range(augment.digits(), data.records({"image": images}))
 
 
 def test_counts_may_be_integers_of_any_kind():

@@ -56,6 +56,7 @@ def test_lars(decay):
 # In float64, with the kernel's gradient against its decay in the second step.
 LARS_FORMS = {
     "simclr": ({}, False),
+    "mae": ({"form": "mae"}, True),
     "paper": ({"form": "paper"}, False),
     "bolts": ({"form": "bolts"}, True),
     "clipped": ({"form": "bolts", "clip_lr": True, "trust_coefficient": 0.02}, True),
@@ -71,7 +72,7 @@ def lars_by_hand(form, *, decay, warmup, trust=1e-3, peak=0.3):
         now = peak * step / warmup if step < warmup else rate(step - warmup, peak, 8)
         w, kernel = params["kernel"], g["kernel"]
         u = kernel + decay * w
-        if form == "simclr":
+        if form in ("simclr", "mae"):
             below = np.linalg.norm(u)
         else:
             below = np.linalg.norm(kernel) + decay * np.linalg.norm(w)
@@ -117,8 +118,8 @@ def test_forms_of_lars(form, decay):
                 )
     for other in set(LARS_FORMS) - {form}:
         apart = lars_by_hand(other, decay=decay, warmup=2, trust=trust)[-1]["kernel"]
-        same = {form, other} == {"simclr", "paper"} and not decay
-        # Without decay the two are one formula; all others have gone apart.
+        same = {form, other} in ({"simclr", "paper"}, {"mae", "bolts"}) and not decay
+        # Without decay two are one formula each; all others have gone apart.
         assert np.allclose(params["kernel"], apart, rtol=1e-6) == same
 
 
@@ -135,10 +136,10 @@ def test_a_gradient_against_the_decay():
     assert moved["simclr"] / moved["paper"] == pytest.approx(17, rel=1e-4)
 
 
-@pytest.mark.parametrize("form", ["simclr", "paper", "bolts"])
+@pytest.mark.parametrize("form", ["simclr", "mae", "paper", "bolts"])
 def test_kernels_and_gradients_of_zeros_stay_finite(form):
-    """The factor is 1 where it would be 0/0 or 0; λw alone has one of SimCLR's form."""
-    adapted = 1e-3 * 0.5 if form == "simclr" else 1e-6 * 0.5
+    """The factor is 1 where it would be 0/0 or 0; λw alone has one, but of bolts."""
+    adapted = 0.0 if form == "bolts" else 1e-3 * 0.5
     for w, g, moved in ((0.0, 0.3, 0.3), (0.5, 0.0, adapted), (0.0, 0.0, 0.0)):
         params = {"kernel": jnp.full((3, 2), w)}
         optimizer = train.lars(total_steps=10, form=form)
@@ -168,6 +169,60 @@ def test_adamw_decays_kernels_only():
     without = run(train.adamw(total_steps=10, weight_decay=0.0))
     np.testing.assert_array_equal(with_decay["bias"], without["bias"])
     assert np.all(np.asarray(with_decay["kernel"]) < np.asarray(without["kernel"]))
+
+
+def test_the_decay_of_weights_may_grow():
+    """AdamW written out, with λ along half a cosine from 0.1 to 0.5."""
+    options = {"total_steps": 4, "learning_rate": 0.2, "weight_decay": 0.1}
+    found = run(train.adamw(**options, end_weight_decay=0.5))
+    params = {k: v.copy() for k, v in PARAMS.items()}
+    first, second = ({k: np.zeros_like(v) for k, v in PARAMS.items()} for _ in "12")
+    for step, g in enumerate(GRADS):
+        decay = 0.5 - 0.4 * (1 + np.cos(np.pi * step / 4)) / 2
+        for name in params:
+            first[name] = 0.9 * first[name] + 0.1 * g[name]
+            second[name] = 0.999 * second[name] + 0.001 * g[name] ** 2
+            m, v = (
+                first[name] / (1 - 0.9 ** (step + 1)),
+                second[name] / (1 - 0.999 ** (step + 1)),
+            )
+            u = m / (np.sqrt(v) + 1e-8) + decay * params[name] * (name == "kernel")
+            params[name] = params[name] - rate(step, 0.2, 4) * u
+    for name in params:
+        np.testing.assert_allclose(found[name], params[name], rtol=1e-5, err_msg=name)
+    stays = run(train.adamw(**options, end_weight_decay=0.1))
+    plain = run(train.adamw(**options))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), stays, plain)
+
+
+@pytest.mark.parametrize("make", [train.adamw, train.sgd, train.lars])
+def test_long_gradients_are_made_shorter(make):
+    """By one factor for all parameters; short ones, and the state, are left alone."""
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    g = jax.tree.map(jnp.asarray, GRADS[0])
+    norm = np.sqrt(sum(np.sum(x**2) for x in GRADS[0].values()))
+
+    def moved(scale, **options):
+        optimizer = make(total_steps=9, weight_decay=0.0, **options)
+        of = jax.tree.map(lambda x: scale * x, g)
+        return optimizer.update(of, optimizer.init(params), params)[0]
+
+    clipped = moved(10.0, clip_norm=0.5)
+    jax.tree.map(np.testing.assert_allclose, clipped, moved(0.5 / norm))
+    jax.tree.map(np.testing.assert_array_equal, moved(0.1, clip_norm=0.5), moved(0.1))
+    assert jax.tree.structure(make(total_steps=9).init(params)) == jax.tree.structure(
+        make(total_steps=9, end_rate=0.1).init(params)
+    )
+
+
+@pytest.mark.parametrize("make", [train.adamw, train.sgd, train.lars])
+def test_the_rate_may_end_above_nothing(make):
+    optimizer = make(
+        total_steps=110, learning_rate=2.0, scaling="none", warmup_steps=10,
+        end_rate=0.1,
+    )  # fmt: skip
+    found = [optimizer.learning_rate(t) for t in (0, 10, 60, 110, 200)]
+    np.testing.assert_allclose(found, [0, 2, 1.1, 0.2, 0.2], atol=1e-6)
 
 
 def test_warmup_then_cosine():
@@ -234,14 +289,23 @@ def test_refuses_bad_rates():
         (lambda: train.adamw(total_steps=0), "adamw: total_steps must be >= 1"),
         (lambda: train.sgd(total_steps=9, momentum=math.nan), r"in \[0, 1\), got nan"),
         (lambda: train.lars(total_steps=9, weight_decay=-1), "weight_decay must be >="),
-        (lambda: train.lars(total_steps=9, form="apex"), "simclr, paper or bolts, got"),
+        (
+            lambda: train.lars(total_steps=9, form="apex"),
+            "simclr, mae, paper, bolts, got",
+        ),
         (
             lambda: train.lars(total_steps=9, form="paper", clip_lr=True),
-            "clip_lr is of form bolts, .* got form 'paper'",
+            "clip_lr is solo-learn's, of form bolts; got form 'paper'",
         ),
         (
             lambda: train.lars(total_steps=9, trust_coefficient=math.inf),
             "trust_coefficient must be >= 0 and finite, got inf",
+        ),
+        (lambda: train.sgd(total_steps=9, end_rate=1.0), r"end_rate must be in \[0, 1"),
+        (lambda: train.lars(total_steps=9, clip_norm=0.0), "lars: clip_norm must be >"),
+        (
+            lambda: train.adamw(total_steps=9, end_weight_decay=-1),
+            "end_weight_decay must be >= 0 and finite, got -1",
         ),
     ],
 )
