@@ -239,7 +239,7 @@ CASES = (
     ),
     Case(
         "GELU of an MLP", mlp_gelu, normal(TWO), 1, {},
-        (Peer(TORCH, "gelu, tanh", "by tanh, as in GPT-2; a transformer's is by erf"),),
+        (Peer(TORCH, "gelu"),),
     ),
     Case(
         "votes of the nearest", votes, neighbours, 0, {"k": 20, "temperature": 0.07},

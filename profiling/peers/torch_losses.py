@@ -257,10 +257,6 @@ def torch_gelu(x):
     return F.gelu(x).sum()
 
 
-def torch_gelu_tanh(x):
-    return F.gelu(x, approximate="tanh").sum()
-
-
 def lightly_knn(features, label, queries, *, k, temperature):
     from lightly.utils.benchmarking.knn import knn_predict
 
@@ -335,7 +331,6 @@ FUNCTIONS = {
     "cross_entropy, label_smoothing": torch_smoothed_cross_entropy,
     "nn.BatchNorm1d": torch_batch_norm,
     "gelu": torch_gelu,
-    "gelu, tanh": torch_gelu_tanh,
     "lightly.utils.benchmarking.knn.knn_predict": lightly_knn,
     "distributions.kl_divergence of Normal": torch_kl,
     "gaussian_nll_loss": torch_gaussian,
