@@ -74,10 +74,11 @@ def info_nce(
 
     Args:
       query, key: [B, D], positives in the same row; normalised here, in float32.
-      negatives: [K, D] or None; normalised here. Nothing is stopped: stop the gradient
-        of keys and negatives where the method asks for it.
+      negatives: [K, D], of all queries, or [B, K, D], those of each query alone, as
+        hard ones that were chosen for it; or None. Normalised here. Nothing is stopped:
+        stop the gradient of keys and negatives where the method asks for it.
       temperature: τ > 0, a float or a scalar array; differentiable.
-      valid: count of leading rows of `negatives` that take part, None for all.
+      valid: count of leading negatives, of K, that take part, None for all.
       in_batch: whether the other keys of the batch are candidates; None: only where
         there are no `negatives`.
       precision, implementation: of the products, as in `nt_xent`.
@@ -106,18 +107,37 @@ def info_nce(
         own = pairwise.logsumexp(query, key, **options)
     if negatives is None:
         return jnp.mean(own - positive)
-    if negatives.ndim != 2 or negatives.shape[1] != query.shape[1]:
+    count, dim = query.shape
+    paired = negatives.ndim == 3 and len(negatives) == count
+    if negatives.shape[-1] != dim or not (negatives.ndim == 2 or paired):
         raise UsageError(
-            f"info_nce: expected negatives [K, {query.shape[1]}], got {negatives.shape}"
+            f"info_nce: expected negatives [K, {dim}] or [{count}, K, {dim}], got "
+            f"{negatives.shape}"
         )
+    filled = None
     if valid is not None:
         # Before normalising: what an unfilled slot holds must not reach a gradient.
-        filled = jnp.arange(len(negatives)) < valid
+        filled = jnp.arange(negatives.shape[-2]) < valid
         negatives = jnp.where(filled[:, None], negatives, 0)
-    others = pairwise.logsumexp(
-        query, normalize(negatives) * root, valid=valid, **options
-    )
-    return jnp.mean(jnp.logaddexp(own, others) - positive)
+    negatives = normalize(negatives) * root
+    if paired:
+        logits = _own_logits(query, negatives, filled, precision)
+        every = jax.nn.logsumexp(jnp.column_stack([own, logits]), axis=1)
+    else:
+        others = pairwise.logsumexp(query, negatives, valid=valid, **options)
+        every = jnp.logaddexp(own, others)
+    return jnp.mean(every - positive)
+
+
+def _own_logits(query, negatives, filled, precision) -> chex.Array:
+    """⟨q_i, c_ik⟩ of [B, D] and [B, K, D], −inf where k does not count: [B, K]."""
+    if precision == "bf16":
+        query, negatives = (x.astype(jnp.bfloat16) for x in (query, negatives))
+    logits = jnp.einsum(
+        "bd,bkd->bk", query, negatives,
+        precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32,
+    )  # fmt: skip
+    return logits if filled is None else jnp.where(filled, logits, -jnp.inf)
 
 
 @checked

@@ -175,6 +175,35 @@ def test_extra_negatives_join_the_keys_of_the_batch():
         losses.info_nce(a, b, temperature=0.3, in_batch=False)
 
 
+@pytest.mark.parametrize("valid", [None, 4, 0])
+def test_negatives_of_each_query_alone(valid):
+    """The mean over queries, each with its own: what InfoNCE of one is."""
+    a, b = views(0, 9, 8)
+    own = normals(2, 9, 6, 8)
+    own[:, 4:] *= np.nan if valid == 4 else 1  # slots that are not filled
+    found = jax.jit(jax.value_and_grad(queued, (0, 1, 2, 3)))(a, b, own, 0.3, valid)
+    count = 6 if valid is None else valid
+    each = [
+        reference.info_nce(*(x[i : i + 1].astype(np.float64) for x in (a, b)),
+                           own[i, :count].astype(np.float64), temperature=0.3)
+        for i in range(9)
+    ]  # fmt: skip
+    assert_close(found[0], np.mean([value for value, _ in each]), tolerance=VALUE)
+    rows = [np.stack([g[k] for _, g in each]) / 9 for k in range(3)]
+    negatives = np.zeros(own.shape)
+    negatives[:, :count] = rows[2]
+    expected = (rows[0][:, 0], rows[1][:, 0], negatives)
+    for of, right in zip(found[1], expected, strict=False):
+        assert_close(of, right, tolerance=GRADIENT, floor=1e-3)
+    temperature = np.mean([g[3] for _, g in each])
+    assert_close(found[1][3], temperature, tolerance=GRADIENT, floor=1e-3)
+    # Where all have the same it is the other form.
+    shared = np.broadcast_to(own[0, :4], (9, 4, 8))
+    one = losses.info_nce(a, b, shared, temperature=0.3, in_batch=True)
+    two = losses.info_nce(a, b, own[0, :4], temperature=0.3, in_batch=True)
+    assert_close(one, two, tolerance=VALUE)
+
+
 def test_equal_optax():
     a, b = views(0, 33, 8)
     labels = jnp.tile(jnp.arange(33), 2)
@@ -388,7 +417,7 @@ def test_sharded_gradient_holds_no_row_of_the_matrix():
     assert largest_array(executable) < size * size / 8
 
 
-@pytest.mark.parametrize("negatives", [(5, 2), (5,), (5, 3, 1)])
+@pytest.mark.parametrize("negatives", [(5, 2), (5,), (5, 3, 1), (5, 2, 3)])
 def test_negatives_must_match(negatives):
     a, b = views(0, 4, 3)
     with pytest.raises(ValueError, match="info_nce: "):
