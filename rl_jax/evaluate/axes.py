@@ -22,8 +22,14 @@ def to_axes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def deviation(x: np.ndarray) -> np.ndarray:
     """Standard deviation of the columns [D], 1 for constant ones."""
+    std = spread(x)
+    return np.where(std > 0, std, 1.0)
+
+
+def spread(x: np.ndarray) -> np.ndarray:
+    """Standard deviation of the columns [D], 0 for constant ones."""
     # Below this share of its mean a column is rounding noise around it.
     noise = 1e-14 if x.dtype == np.float64 else 1e-6
     x = x.astype(np.float64)
     std = x.std(0)
-    return np.where(std > noise * np.abs(x.mean(0)), std, 1.0)
+    return np.where(std > noise * np.abs(x.mean(0)), std, 0.0)

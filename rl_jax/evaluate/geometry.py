@@ -29,7 +29,7 @@ def rank_me(z: chex.Array) -> chex.Array:
       UsageError: not [n, D], or empty.
     """
     z = _over_largest(_matrix("rank_me", z))
-    s = jnp.linalg.svd(z, compute_uv=False)
+    s = _singular(z)
     p = s / jnp.maximum(s.sum(), jnp.finfo(jnp.float32).tiny)
     return jnp.exp(jax.scipy.special.entr(p).sum())
 
@@ -55,9 +55,14 @@ def effective_rank(z: chex.Array) -> chex.Array:
     """
     z = _over_largest(_matrix("effective_rank", z))
     z = _over_largest(z - z.mean(0, keepdims=True))
-    variance = jnp.square(jnp.linalg.svd(z, compute_uv=False))
+    variance = jnp.square(_singular(z))
     p = variance / jnp.maximum(variance.sum(), jnp.finfo(jnp.float32).tiny)
     return jnp.exp(jax.scipy.special.entr(p).sum())
+
+
+def _singular(z: chex.Array) -> chex.Array:
+    """Singular values; the sides are not wanted, and full ones would be n × n."""
+    return jnp.linalg.svd(z, full_matrices=False, compute_uv=False)
 
 
 @checked

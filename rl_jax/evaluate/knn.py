@@ -83,7 +83,7 @@ def knn_accuracy(
 
 
 def _knn(name, features, labels, queries, k, temperature, num_classes):
-    bank, rows = jnp.asarray(features), jnp.asarray(queries)
+    bank, rows = (_of_floats(jnp.asarray(x)) for x in (features, queries))
     n = arguments.features(name, features=bank)
     arguments.features(name, queries=rows)
     arguments.same_width(name, features=bank, queries=rows)
@@ -105,6 +105,10 @@ def _knn(name, features, labels, queries, k, temperature, num_classes):
         num_classes=len(classes),
     )
     return classes[np.asarray(found)]
+
+
+def _of_floats(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.integer) else x
 
 
 @functools.partial(jax.jit, static_argnames=("k", "num_classes"))

@@ -195,6 +195,19 @@ def fold_weights(labels: np.ndarray, folds: int) -> np.ndarray:
     return weights.astype(np.float32)
 
 
+def common(labels: np.ndarray, folds: int) -> np.ndarray:
+    """Bool [n], which labels occur often enough that every fold has the class.
+
+    None where that holds for fewer than half of the classes that occur: then folds tell
+    nothing.
+    """
+    counts = np.bincount(labels)
+    often = counts >= folds
+    if 2 * often.sum() < (counts > 0).sum():
+        return np.zeros(len(labels), bool)
+    return often[labels]
+
+
 def _place(labels: np.ndarray) -> np.ndarray:
     """How many equal labels stand before each, in sorted labels."""
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)

@@ -10,15 +10,15 @@ import optax
 
 from rl_jax.errors import checked
 from rl_jax.evaluate import arguments
-from rl_jax.evaluate.axes import deviation
-from rl_jax.evaluate.labels import chosen_labels, fold_weights
+from rl_jax.evaluate.axes import spread
+from rl_jax.evaluate.labels import chosen_labels, common, fold_weights
 from rl_jax.evaluate.parts import scoring_part, training_part
 from rl_jax.evaluate.probe import FOLDS, ProbeResult
 
 DECAYS = (10.0, 1.0, 0.1)
 DECAY_FEW_LABELS = 10.0
-"""Used below `FOLDS` labels per class. On digits with 1 label the accuracy of 10 is the
-highest of `DECAYS`, by 0.02 to 0.05."""
+"""Used where most classes have less than `FOLDS` labels. On digits with 1 label the
+accuracy of 10 is the highest of `DECAYS`, by 0.02 to 0.05."""
 _RATE, _BATCH = 3e-3, 128
 
 
@@ -40,13 +40,14 @@ def mlp_probe(
 
     AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with a cosine schedule, batches
     of 128. The weight decay of `DECAYS` is the one of least cross-entropy on a held-out
-    fifth of the draw, and the network that is scored is trained on all of it; below 5
-    labels per class `DECAY_FEW_LABELS`. All draws and decays are one compiled
+    fifth of the draw, counted over the classes with 5 labels or more, and the network
+    that is scored is trained on all of it; where fewer than half have as many,
+    `DECAY_FEW_LABELS`. All draws and decays are one compiled
     computation. The test part is only scored.
 
     Args:
       train_x, train_y: [n, D] features and int [n] labels ≥ 0; features are
-        standardised by the training part.
+        standardised by the training part; what is constant there has no part in it.
       test_x, test_y: [m, D] features and int [m] labels ≥ 0; a class that training does
         not have counts as wrong.
       hidden: units, ≥ 1.
@@ -69,18 +70,22 @@ def mlp_probe(
     arguments.counts(name, hidden=hidden, steps=steps)
     share = (labels_per_class, label_fraction)
     chosen = chosen_labels(name, labels, *share, draws, seed)
-    few = np.bincount(labels[chosen[0]]).min() < FOLDS
+    counted = np.stack([common(labels[i], FOLDS) for i in chosen])
+    few = not counted.any()
     decays = np.asarray([DECAY_FEW_LABELS] if few else DECAYS)
 
-    mean, std = x.mean(0, dtype=np.float64), deviation(x)
-    x, test_x = (((v - mean) / std).astype(np.float32) for v in (x, test_x))
+    mean, std = x.mean(0, dtype=np.float64), spread(x)
+    # What is constant in training teaches its weights nothing: it has no say.
+    scale = np.where(std > 0, 1 / np.where(std > 0, std, 1.0), 0.0)
+    x, test_x = (((v - mean) * scale).astype(np.float32) for v in (x, test_x))
     # The last of the weights are all ones, the first leave a fold out.
     weights = [fold_weights(labels[i], FOLDS)[[-1] if few else [0, -1]] for i in chosen]
     fitted, held_out = _fit(
-        jax.random.split(jax.random.key(seed), len(chosen)),
+        jax.random.split(jax.random.key(seed % 2**32), len(chosen)),
         x[chosen],
         labels[chosen].astype(np.int32),
         np.stack(weights),
+        counted.astype(np.float32),
         decays.astype(np.float32),
         _batches(chosen.shape[1], steps, seed),
         hidden=hidden,
@@ -117,15 +122,17 @@ def _batches(n: int, steps: int, seed: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames=("hidden", "classes"))
-def _fit(rng, x, labels, weights, decays, batches, *, hidden: int, classes: int):
-    """Networks and losses of the examples of weight zero.
+def _fit(
+    rng, x, labels, weights, counted, decays, batches, *, hidden: int, classes: int
+):
+    """Networks, and losses of the examples of weight zero that are counted.
 
-    From x [R, n, D], labels [R, n], weights [R, P, n] and decays [L]: each leaf [R, P,
-    L, ...] and [R, P, L].
+    From x [R, n, D], labels [R, n], weights [R, P, n], counted [R, n] and decays [L]:
+    each leaf [R, P, L, ...] and [R, P, L].
     """
     rate = optax.cosine_decay_schedule(_RATE, len(batches))
 
-    def one(rng, x, labels, weights, decay):
+    def one(rng, x, labels, weights, counted, decay):
         optimizer = optax.adamw(rate, weight_decay=decay, mask=_decayed)
 
         def step(carry, rows):
@@ -142,13 +149,14 @@ def _fit(rng, x, labels, weights, decays, batches, *, hidden: int, classes: int)
         params = _init(rng, x.shape[1], hidden, classes)
         carry = params, optimizer.init(params)
         (params, _), _ = jax.lax.scan(step, carry, batches)
-        held = (weights == 0).astype(jnp.float32)
+        held = (weights == 0) * counted
         losses = held * _cross_entropy(params, x, labels)
         return params, losses.sum() / jnp.maximum(held.sum(), 1.0)
 
-    many = jax.vmap(one, (None, None, None, None, 0))
-    many = jax.vmap(many, (None, None, None, 0, None))
-    return jax.vmap(many, (0, 0, 0, 0, None))(rng, x, labels, weights, decays)
+    many = jax.vmap(one, (None, None, None, None, None, 0))
+    many = jax.vmap(many, (None, None, None, 0, None, None))
+    many = jax.vmap(many, (0, 0, 0, 0, 0, None))
+    return many(rng, x, labels, weights, counted, decays)
 
 
 def _init(rng, dim, hidden, classes):

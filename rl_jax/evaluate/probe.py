@@ -6,15 +6,17 @@ import numpy as np
 
 from rl_jax.errors import checked
 from rl_jax.evaluate.axes import deviation, to_axes
-from rl_jax.evaluate.labels import chosen_labels, fold_weights
+from rl_jax.evaluate.labels import chosen_labels, common, fold_weights
 from rl_jax.evaluate.parts import scoring_part, training_part
 from rl_jax.evaluate.regression import logistic_path
 
 FOLDS = 5
 L2_GRID = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+L2_MANY_LABELS = (3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
+"""Beside them, as far as 1/2n: scikit-learn's C = 1/(n·l2) then goes up to 2."""
 L2_FEW_LABELS = 0.1
-"""Used below `FOLDS` labels per class, where no fold would hold every class. On digits
-with 1 to 4 labels, accuracy is the same within 0.01 from 0.003 to 0.3."""
+"""Used where most classes have less than `FOLDS` labels. On digits with 1 to 4 labels,
+accuracy is the same within 0.01 from 0.003 to 0.3."""
 
 
 class Probe(NamedTuple):
@@ -121,10 +123,10 @@ def fit_probe(
     """Logistic regression on draws of labels, its strength chosen inside each draw.
 
     Features are standardised by the standard deviation of the whole training part (the
-    free bias absorbs any mean). From 5 labels per class on, the l2 of `L2_GRID` with
-    the least cross-entropy in 5 stratified folds of the draw is taken; below,
-    `L2_FEW_LABELS`. All draws, folds and strengths are one compiled computation in
-    min(n, D) dimensions (`to_axes`).
+    free bias absorbs any mean). The l2 of `strengths` with the least cross-entropy in 5
+    stratified folds of the draw is taken, counted over the classes with 5 labels or
+    more; where fewer than half have as many, `L2_FEW_LABELS`. All draws, folds and
+    strengths are one compiled computation in min(n, D) dimensions (`to_axes`).
 
     Args:
       train_x, train_y: [n, D] features and int [n] labels >= 0.
@@ -141,10 +143,16 @@ def fit_probe(
     return _fit(name, *train, labels_per_class, label_fraction, draws, seed)
 
 
+def strengths(n: int) -> tuple[float, ...]:
+    """The l2 that are tried with n labels, from strong to weak."""
+    return L2_GRID + tuple(l2 for l2 in L2_MANY_LABELS if 2 * n * l2 >= 1)
+
+
 def _fit(name, x, classes, labels, per_class, fraction, draws, seed) -> Probe:
     chosen = chosen_labels(name, labels, per_class, fraction, draws, seed)
-    few = np.bincount(labels[chosen[0]]).min() < FOLDS
-    grid = np.asarray([L2_FEW_LABELS] if few else L2_GRID)
+    counted = np.stack([common(labels[i], FOLDS) for i in chosen])
+    few = not counted.any()
+    grid = np.asarray([L2_FEW_LABELS] if few else strengths(chosen.shape[1]))
 
     std = deviation(x)
     means = np.stack([x[i].mean(0, dtype=np.float64) for i in chosen])
@@ -158,6 +166,7 @@ def _fit(name, x, classes, labels, per_class, fraction, draws, seed) -> Probe:
         np.stack([fold_weights(labels[i], FOLDS)[-1 if few else 0 :] for i in chosen]),
         grid.astype(np.float32),
         num_classes=len(classes),
+        counted=counted.astype(np.float32),
     )
     # argmin takes the first of equals: the strongest.
     best = np.asarray(path.held_out)[:, :, :-1].sum(2).argmin(0)

@@ -96,6 +96,7 @@ def logistic_path(
     l2: chex.Array,
     *,
     num_classes: int,
+    counted: chex.Array | None = None,
     steps: int = 500,
 ) -> Path:
     """`logistic` for B sets of examples, P weightings of each, and a path of l2.
@@ -112,6 +113,7 @@ def logistic_path(
       weights: [B, P, n], >= 0, with a positive sum over n.
       l2: [L], > 0; from large to small is fastest.
       num_classes: C.
+      counted: [B, n], which examples `held_out` counts; None: all.
       steps: the most L-BFGS steps for each l2.
 
     Returns:
@@ -123,6 +125,8 @@ def logistic_path(
     target = jax.nn.one_hot(labels, num_classes)[:, :, None]  # [B, n, 1, C]
     w = weights.astype(jnp.float32).transpose(0, 2, 1)  # [B, n, P]
     held = (w == 0).astype(jnp.float32)
+    if counted is not None:
+        held = held * counted[:, :, None]
     w = w / w.sum(1, keepdims=True)
     groups, _, width = x.shape
     penalised = jnp.ones(width).at[-1].set(0.0).reshape(1, width, 1, 1)

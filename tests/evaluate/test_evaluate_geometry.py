@@ -1,9 +1,12 @@
 """Closed forms of rank and spread, and the sentence made of them."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import comparison
 from reference import evaluate as reference
+from reference.machine import temporary_bytes
 
 from rl_jax import evaluate
 from rl_jax.errors import UsageError
@@ -104,3 +107,10 @@ def test_verdict_of_broken_embeddings():
     assert evaluate.collapse_verdict(z).startswith("not finite: ")
     with pytest.raises(UsageError, match=r"n >= 2, got \(1, 3\)"):
         evaluate.collapse_verdict(z[:1])
+
+
+@pytest.mark.parametrize("measure", [evaluate.rank_me, evaluate.effective_rank])
+def test_ranks_of_many_rows_take_no_matrix_of_pairs(measure):
+    rows = jax.ShapeDtypeStruct((20_000, 4), jnp.float32)
+    compiled = jax.jit(measure).lower(rows).compile()
+    assert temporary_bytes(compiled) < 20_000**2

@@ -111,3 +111,13 @@ def test_labels_may_have_any_numbers():
     assert found[0] == found[1] == found[2]
     with pytest.raises(UsageError, match="labels must be below 2.31, got"):
         evaluate.knn(x[:40], y[:40] * 2**31, x[40:])
+
+
+def test_features_of_whole_numbers():
+    rng = np.random.default_rng(0)
+    bank, queries = (rng.integers(0, 255, (n, 6), np.uint8) for n in (40, 9))
+    labels = np.arange(40) % 3
+    found = evaluate.knn(bank, labels, queries, k=3)
+    as_floats = (x.astype(np.float32) for x in (bank, queries))
+    bank, queries = as_floats
+    np.testing.assert_array_equal(found, evaluate.knn(bank, labels, queries, k=3))

@@ -11,8 +11,9 @@ from sklearn.linear_model import LogisticRegression
 
 from rl_jax import evaluate
 from rl_jax.errors import UsageError
-from rl_jax.evaluate.labels import fold_weights
-from rl_jax.evaluate.probe import L2_FEW_LABELS, L2_GRID
+from rl_jax.evaluate.labels import common, fold_weights
+from rl_jax.evaluate.mlp_probe import DECAY_FEW_LABELS
+from rl_jax.evaluate.probe import L2_FEW_LABELS, L2_GRID, strengths
 
 
 def wide(x, dim=120):
@@ -126,6 +127,45 @@ def test_a_fraction_of_the_labels(digits):
         evaluate.fit_probe(x, y, labels_per_class=3, label_fraction=0.1)
     with pytest.raises(UsageError, match=r"label_fraction must be in \(0, 1\], got 2"):
         evaluate.fit_probe(x, y, label_fraction=2)
+
+
+@pytest.mark.parametrize("rare", [1, 4])
+@pytest.mark.parametrize("fit", [evaluate.fit_probe, evaluate.mlp_probe])
+def test_a_rare_class_does_not_decide_the_strength(digits, fit, rare):
+    """A class of a few labels is left out of the folds' losses, and is learned."""
+    x, y = digits.train_x, digits.train_y
+    keep = np.concatenate([np.flatnonzero(y != 9), np.flatnonzero(y == 9)[:rare]])
+    x, y = x[keep], y[keep]
+    if fit is evaluate.fit_probe:
+        probe, few = fit(x, y), L2_FEW_LABELS
+        assert 9 in probe.classes
+    else:
+        probe = fit(x, y, digits.test_x, digits.test_y, draws=1, steps=100)
+        few = DECAY_FEW_LABELS
+    without = y < 9
+    assert probe.l2[0] < few
+    if fit is evaluate.fit_probe:
+        alone = fit(x[without], y[without])
+        # One step of the grid at most: the weights of the others are hardly other.
+        assert 0.3 <= probe.l2[0] / alone.l2[0] <= 3.4
+
+
+def test_which_labels_occur_often_enough():
+    labels = np.repeat([0, 1, 2, 5], [7, 5, 4, 9])
+    np.testing.assert_array_equal(common(labels, 5), labels != 2)
+    assert not common(np.repeat([0, 1, 2], [9, 4, 4]), 5).any()
+    assert common(np.repeat([0, 1], [9, 4]), 5).sum() == 9
+
+
+def test_more_labels_have_weaker_strengths_too():
+    assert strengths(1297) == strengths(5) == L2_GRID
+    assert strengths(5000) == (*L2_GRID, 3e-4, 1e-4)
+    assert strengths(50_000)[-1] == 1e-5
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6000, 8))
+    y = (x @ rng.normal(size=(8, 3))).argmax(1)
+    probe = evaluate.fit_probe(x[:5000], y[:5000])
+    assert probe.l2[0] == 1e-4, "nothing is to be smoothed where lines part all"
 
 
 def test_below_five_labels_the_strength_is_a_constant(digits):

@@ -49,7 +49,11 @@ def test_training_equals_the_reference():
     batches = np.stack([np.random.default_rng(t).permutation(30)[:20]
                         for t in range(25)])  # fmt: skip
     rngs = jax.random.split(jax.random.key(3), 2)
-    found, losses = _fit(rngs, x, y, weights, decays, batches, hidden=5, classes=3)
+    counted = np.ones((2, 30), np.float32)
+    counted[1, ::8] = 0
+    found, losses = _fit(
+        rngs, x, y, weights, counted, decays, batches, hidden=5, classes=3
+    )
     for draw in range(2):
         start = _init(rngs[draw], 3, 5, 3)
         for fold in range(2):
@@ -60,10 +64,25 @@ def test_training_equals_the_reference():
                 )  # fmt: skip
                 one = {k: v[draw, fold, i] for k, v in found.items()}
                 assert_close(one, target, tolerance=1e-4)
-                held = weights[draw, fold] == 0
+                held = (weights[draw, fold] == 0) & (counted[draw] > 0)
                 loss = reference.cross_entropy(target, x[draw], y[draw])
                 mean = loss[held].mean() if held.any() else 0.0
                 assert losses[draw, fold, i] == pytest.approx(mean, rel=1e-4)
+
+
+def test_what_is_constant_in_training_has_no_say(lines):
+    x, y, unseen, right = lines
+    rng = np.random.default_rng(0)
+    x = np.column_stack([x, np.full((len(x), 2), 3.0)])
+    unseen = np.column_stack([unseen, 100 * rng.normal(size=(len(unseen), 2))])
+    found = evaluate.mlp_probe(x, y, unseen, right, **SMALL)
+    without = evaluate.mlp_probe(*lines, **SMALL)
+    assert abs(found.mean - without.mean) < 0.03
+
+
+def test_any_seed_of_64_bits(lines):
+    found = evaluate.mlp_probe(*lines, steps=2, draws=1, seed=2**64 - 1)
+    assert 0 <= found.mean <= 1
 
 
 def test_reads_what_no_line_can(xor):
