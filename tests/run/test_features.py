@@ -222,6 +222,20 @@ def test_the_command_evaluates_features(tmp_path, capsys):
     assert (tmp_path / "f.eval" / "report.html").exists()
 
 
+def test_more_classes_than_cosines_are_recorded_of_have_a_page(tmp_path, capsys):
+    labels = np.arange(390) % 130
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(130, DIM))[labels] + 0.1 * rng.normal(size=(390, DIM))
+    path = saved(tmp_path / "f.npz", h=x, label=labels)
+    rest = sorted(set(SECTIONS) - {"collapse"})
+    main(["evaluate", "--features", str(path), "--skip", *rest])
+    line = "no cosines of 130 class means: up to 128 are recorded"
+    assert line in capsys.readouterr().out
+    page = (tmp_path / "f.eval" / "report.html").read_text()
+    assert line in page
+    assert "NC1 within classes" in page
+
+
 def test_parts_of_the_labels_are_columns_of_the_table(tmp_path, capsys):
     """1 % of 32 labels is one of each class, 10 % are three; the page has both."""
     path = saved(tmp_path / "f.npz", **arrays(noise=1.5))
