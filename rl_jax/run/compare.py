@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rl_jax import evaluate, own
+from rl_jax.run.measures.comparison import varies
 from rl_jax.run.measures.section import number, plain, shown
 
 _FEWEST = 10
@@ -152,6 +153,6 @@ def _cka(a: _Scored, b: _Scored) -> float | None:
         a.arrays["h_index"], b.arrays["h_index"], return_indices=True
     )
     x, y = a.arrays["h"][at], b.arrays["h"][other]
-    if len(at) < 4 or min(np.ptp(v, axis=0).max() for v in (x, y)) <= 1e-6:
+    if len(at) < 4 or not (varies(x) and varies(y)):
         return None
     return float(np.clip(evaluate.linear_cka(x, y, debiased=True), -1, 1))

@@ -181,6 +181,15 @@ def test_two_are_compared_on_the_same_examples(two):
     assert same["cka"][0][1] == pytest.approx(1)
 
 
+def test_small_features_are_as_similar_as_large_ones(two, tmp_path):
+    content = arrays(noise=2.5)
+    content["h"] = 1e-9 * content["h"]
+    path = saved(tmp_path / "small.npz", **content)
+    evaluate_features(path, tmp_path / "small", skip=SECTIONS, say=lambda line: None)
+    found = compare.compare([two[1], tmp_path / "small"], ["a", "b"])
+    assert found["cka"][0][1] == pytest.approx(1, abs=1e-5)
+
+
 def test_other_examples_are_not_compared(two, tmp_path):
     content = arrays()
     content["label"] = content["label"][::-1].copy()

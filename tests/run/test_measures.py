@@ -113,6 +113,29 @@ def test_what_is_equal_is_similar_and_what_is_apart_is_not(whole):
     np.testing.assert_allclose(np.diag(matrix), 1, atol=1e-6)
 
 
+def test_how_large_features_are_does_not_matter_to_what_is_similar(whole):
+    study = made(labels=False, views=False, factors=False)
+    h, raw = study.representations["h"], study.representations["raw"]
+    small = Pair(*(np.float32(1e-9) * x for x in h))
+    # Around this constant neighbouring numbers of float32 are 0.06 apart.
+    still = Pair(*(np.float32(1e6) + 0.06 * (x > 0).astype("f4") for x in raw))
+    study = study._replace(
+        representations={"h": small, "raw": raw, "z": still},
+        titles={"h": "h", "raw": "raw", "z": "z"},
+    )
+    skip = set(measures.SECTIONS) - {"cka"}
+    result, _ = evaluation.measure(study, skip=skip, **QUIET)
+    found, before = result["sections"]["cka"], whole[0]["sections"]["cka"]
+    assert found["names"] == ["h", "raw"]
+    at = [before["names"].index(name) for name in found["names"]]
+    expected = np.array(before["matrix"])[np.ix_(at, at)]
+    np.testing.assert_allclose(found["matrix"], expected, atol=1e-5)
+    section = measures.drift({0: raw, 5: still, 9: small}, study.labels)
+    near, nothing, _ = section.values["cka"]
+    assert near["value"] == pytest.approx(expected[0, 1], abs=1e-5)
+    assert math.isnan(nothing["value"])
+
+
 def test_known_factors_are_found_in_the_code_that_holds_them(whole):
     h, raw = whole[0]["sections"]["factors"]["rows"]
     assert h["scores"]["r2"]["value"] == pytest.approx(1, abs=1e-3)
