@@ -1,6 +1,7 @@
 """Features of any framework from a file: what is understood and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -188,6 +189,33 @@ def test_small_features_are_as_similar_as_large_ones(two, tmp_path):
     evaluate_features(path, tmp_path / "small", skip=SECTIONS, say=lambda line: None)
     found = compare.compare([two[1], tmp_path / "small"], ["a", "b"])
     assert found["cka"][0][1] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda h: np.eye(len(h)), "all rows of y are equally far apart"),
+        (lambda h: np.full_like(h, np.nan), "y must be finite, got NaN or inf"),
+        (np.ones_like, "y is constant"),
+        (lambda h: 1e6 + 0.06 * (h > 0), "y is constant up to rounding"),
+    ],
+    ids=["one-hot", "NaN", "constant", "rounding"],
+)
+def test_a_pair_without_cka_keeps_its_differences(two, tmp_path, change, words):
+    folders = [two[0], tmp_path / "odd", two[1]]
+    shutil.copytree(two[1], folders[1])
+    with np.load(folders[1] / "predictions.npz") as file:
+        content = dict(file)
+    content["h"] = change(content["h"]).astype(np.float32)
+    np.savez(folders[1] / "predictions.npz", **content)
+    found = compare.compare(folders, ["good", "odd", "bad"])
+    assert len(found["rows"]) == 3 * 2
+    assert found["cka"][0][1] is None
+    assert found["cka"][0][2] is not None
+    first, second = found["notes"]
+    assert first.startswith("no CKA of good (x) and odd (y): ")
+    assert words in first
+    assert second.startswith("no CKA of odd (x) and bad (y): ")
 
 
 def test_other_examples_are_not_compared(two, tmp_path):
