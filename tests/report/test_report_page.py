@@ -209,6 +209,28 @@ def test_two_runs_are_overlaid_and_what_differs_comes_first(runs):
     assert probe.count('class="name base"') == 1
 
 
+@pytest.mark.parametrize(
+    ("shares", "shown", "best"),
+    [
+        # With 10 labels `a` has 85.3 %; with all it is better than `b` is.
+        ((["10", "all"], ["1", "all"]), "all labels", ["96.0"]),
+        ((["10"], ["all"], ["all"]), "10 labels per class", ["90.0", "90.0"]),
+        ((["10"], ["all"]), "10 labels per class", []),
+    ],
+)
+def test_the_best_run_is_that_with_the_same_labels(runs, shares, shown, best):
+    folders = []
+    for name, each in zip("abc", shares, strict=False):
+        content = runs.evaluation(labels_per_class=each)
+        if name != "a":
+            content["table"][0]["probe"]["all"]["mean"] = 0.9
+        folders.append(runs(name, evaluation=content))
+    text = page(*folders)
+    overview = text[: text.index("<nav")]
+    assert re.findall(r'<td class="best">([\d.]+)', overview) == best
+    assert shown in overview
+
+
 def test_runs_on_different_data_and_one_without_evaluation(runs):
     data = {"factory": "folder", "arguments": {"path": "/data/cats"}}
     first = runs("a", run={"recipe": runs.recipe(data=data)})
