@@ -52,6 +52,21 @@ def test_best_of_the_trained_is_bold_and_unbeaten_baselines_are_marked(runs):
     assert text.count("†</small>") == 1
 
 
+def test_parts_of_the_labels_are_no_numbers_per_class_and_stand_by_size(runs):
+    shares = ["10", "1%", "10%", "0.5%", "2", "all"]
+    content = runs.evaluation(labels_per_class=shares)
+    for row in content["table"]:
+        for kind in ("probe", "knn"):
+            row[kind] = {s: {"mean": 0.1 * i, "std": 0} for i, s in enumerate(shares)}
+    text = page(runs(evaluation=content))
+    heads = re.findall(r'<th scope="col">([^<]*)</th>', text)[:6]
+    assert heads == ["10/class", "1%", "10%", "0.5%", "2/class", "all"]
+    assert "labels of each class, or such a part of them, as the column" in plain(text)
+    said = re.search(r'aria-label="Linear probe accuracy against([^"]*)"', text).group()
+    # Numbers per class, parts of the labels, all: each from the least to the most.
+    assert "h 40.0, 0.0, 30.0, 10.0, 20.0, 50.0 %" in said
+
+
 def test_the_headline_says_below_and_within_the_noise(runs):
     content = runs.evaluation()
     content["table"][0]["probe"]["10"]["mean"] = 0.785
