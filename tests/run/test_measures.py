@@ -254,6 +254,22 @@ def test_one_scored_label_has_no_interval():
     assert (score["low"], score["high"]) == (None, None)
 
 
+@pytest.mark.parametrize("given", [(), ("cat", "dog", "eel")])
+def test_numbers_of_classes_are_names_while_they_are_few(given):
+    study = made(views=False, factors=False)._replace(layers={}, classes=given)
+    result, _ = evaluation.measure(study, skip=measures.SECTIONS, **QUIET)
+    assert result["classes"] == (list(given) or ["0", "1", "2"])
+    far = Pair(*(np.where(v == 2, 700_000, v) for v in study.labels))
+    study = study._replace(labels=far)
+    skip = set(measures.SECTIONS) - {"collapse", "sets"}
+    result, _ = evaluation.measure(study, skip=skip, **QUIET)
+    assert result["classes"] == list(given)
+    assert len(json.dumps(measures.plain(result))) < 20_000
+    names = [*(given[:2] or ("0", "1")), "700000"]
+    for section in ("collapse", "sets"):
+        assert result["sections"][section]["classes"] == names
+
+
 def test_of_six_examples_all_right_the_interval_has_a_width():
     found = accuracy.sampled(np.ones((1, 6), bool))
     assert found["value"] == found["high"] == 1.0
