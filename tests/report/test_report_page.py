@@ -270,6 +270,24 @@ def test_many_classes_many_runs_and_large_colour_images(runs):
     assert "<title>a class of cats number 4: " in text
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.full(20, -1), "no labels"),
+        (np.full(20, 3), "1 class"),
+        (np.arange(20) % 5 - 1, "4 classes"),
+        (np.arange(45), "45 classes"),
+    ],
+)
+def test_the_map_says_how_many_classes_it_has(runs, labels, said):
+    labels = labels.astype(np.int32)
+    places = np.random.default_rng(0).normal(size=(len(labels), 2))
+    text = page(runs(figures=runs.figures(map=places, map_labels=labels)))
+    assert f"map of {len(labels)} test images, {said}" in text
+    many = f"Its {len(labels)} classes are too many to tell apart by colour."
+    assert (many in text) == (len(labels) > 40)
+
+
 def test_accuracies_out_of_range_or_absent_do_not_break_the_page(runs):
     content = runs.evaluation(labels_per_class=["1"])
     content["table"][0]["probe"]["1"]["mean"] = 1e6
