@@ -39,7 +39,8 @@ def jackknife(
       confidence: of the interval, in (0, 1).
 
     Returns:
-      An `Interval` of the statistic's shape.
+      An `Interval` of the statistic's shape; its ends are NaN where the statistic of
+      all rows, or without one of the groups, is not finite.
 
     Raises:
       UsageError: too few rows or groups, or a confidence out of range.
@@ -64,6 +65,8 @@ def jackknife(
             for g in range(groups)
         ]
     )
+    known = np.isfinite(value) & np.isfinite(left).all(0)
+    left = np.where(known, left, np.nan)
     factor = (n - size) ** 2 / (n * size * (groups - 1))
     error = np.sqrt(factor * np.square(left - left.mean(0)).sum(0))
     half = stats.t.ppf((1 + confidence) / 2, groups - 1) * error

@@ -204,7 +204,7 @@ def drift(shown: Sequence[Shown]) -> list[Markup]:
 
 def collapse(shown: Sequence[Shown]) -> list[Markup]:
     """Neural collapse: the angles of the class means, and what is 0 at collapse."""
-    found = [each for each in shown if len(each.section.values["classes"]) > 1]
+    found = [each for each in shown if len(each.section.values["cosines"]) > 1]
     heads = ["0 at collapse", *(charts.shorten(e.name or "h", 14) for e in shown)]
     rows = [
         (

@@ -166,21 +166,26 @@ def _facts(run: Record) -> str:
 def _overview(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
     """A line for each run: what it is, how far it is, what came of it."""
     rows, numbers = [], []
+    tables = [r.evaluation for r in runs if r.evaluation and r.evaluation.table]
+    common = words.headline_share(*tables) if tables else ""
     for run in runs:
         evaluation = run.evaluation
         value = raw = None
         share = ""
-        if evaluation and evaluation.table and evaluation.shares:
-            share = words.headline_share(evaluation)
+        if evaluation and evaluation.table:
+            share = common or words.headline_share(evaluation)
             first = words.find(evaluation, "h") or evaluation.table[0]
             pixels = words.find(evaluation, "raw")
             value = first.probe[share]
             raw = pixels.probe[share] if pixels else None
         numbers.append((value, raw, share))
-    means = [v.mean for v, _, _ in numbers if v is not None and v.mean is not None]
-    top = max(means, default=None)
+    means: dict[str, list[float]] = {}  # of other labels they do not compare
+    for value, _, share in numbers:
+        if value is not None and value.mean is not None:
+            means.setdefault(share, []).append(value.mean)
     for run, colour, (value, raw, share) in zip(runs, colours, numbers, strict=True):
-        best = value is not None and value.mean == top and len(means) > 1
+        rivals = means.get(share, [])
+        best = value is not None and len(rivals) > 1 and value.mean == max(rivals)
         geometry = run.evaluation.geometry.get("h", {}) if run.evaluation else {}
         done, total = training.steps(run)
         name = [charts.swatch(colour), run.name]

@@ -79,15 +79,18 @@ def embedding_map(run: Record, *, several: bool) -> Markup | None:
     names = run.evaluation.classes if run.evaluation else []
     groups, styles = _groups(figures, names)
     named = 1 < len(groups) <= _MOST_NAMES
+    classes = len(np.unique(figures.map_labels[figures.map_labels >= 0]))
+    told = f"{classes} class{'' if classes == 1 else 'es'}" if classes else "no labels"
     figure = charts.scatter(
         groups,
-        label=f"map of {len(figures.map)} test images, "
-        + (f"{len(groups)} classes" if named else "no labels"),
+        label=f"map of {len(figures.map)} test images, {told}",
         styles=styles,
         named=named,
     )
     note = f"2-D embedding (t-SNE) of h of {len(figures.map):,} test images. "
     note += "Nearness within a group means something; axes and gaps do not."
+    if classes > 1 and not named:
+        note += f" Its {classes} classes are too many to tell apart by colour."
     legend = None
     if named:
         items = [

@@ -1,5 +1,6 @@
 """What the representations are worth: the tables, accuracy by number of labels."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from rl_jax.report import axes, charts, headline, words
@@ -45,7 +46,8 @@ def table(run: Record, *, several: bool) -> Markup:
         for name in ("linear probe", "k-NN")
     ]
     heads = [
-        tag("th", s if s == "all" else f"{s}/class", scope="col") for _, s in columns
+        tag("th", s if s == "all" or s.endswith("%") else f"{s}/class", scope="col")
+        for _, s in columns
     ]
     body = tag(
         "table",
@@ -142,7 +144,8 @@ def _caption(evaluation: Evaluation, beaten: bool, trained: bool) -> Markup:
         f"Measured: {evaluation.evaluated}.",
         "The probe is multinomial logistic regression, k-NN goes by cosine.",
         f"Classifiers learn from {evaluation.train_images:,} images (or as many labels "
-        f"per class as the column says, mean ± standard deviation over draws) and are "
+        "of each class, or such a part of them, as the column says, mean ± standard "
+        "deviation over draws) and are "
         f"scored on {evaluation.test_images:,} others; of so many, an accuracy of "
         f"{percent(top)} % is known to lie between {percent(low)} and {percent(high)} "
         "% (95 %, Wilson).",
@@ -180,5 +183,13 @@ def _baselines(found, name: str, text: str, kind: str, shares) -> list[Curve]:
 
 
 def _shares(several: Iterable[Sequence[str]]) -> list[str]:
-    every = {share for shares in several for share in shares}
-    return sorted(every, key=lambda s: (s == "all", not s.isdecimal(), len(s), s))
+    return sorted({share for shares in several for share in shares}, key=_place)
+
+
+def _place(share: str) -> tuple[bool, bool, float, str]:
+    """Numbers of labels, then parts of them, then all; what is neither, by its text."""
+    try:
+        size = float(share.removesuffix("%"))
+    except ValueError:
+        size = math.inf
+    return share == "all", share.endswith("%"), size, share

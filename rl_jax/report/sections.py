@@ -284,7 +284,8 @@ _FITS: dict[str, Callable[[dict[str, Any]], bool]] = {
         v["alpha"] is not None
         and all(len(r["class_coverage"]) == len(v["classes"]) for r in v["rows"])
     ),
-    "collapse": lambda v: _square(v["cosines"], len(v["classes"])),
+    # Of many classes there are no cosines.
+    "collapse": lambda v: not v["cosines"] or _square(v["cosines"], len(v["classes"])),
     "factors": lambda v: (
         v["r2"] is None or len(v["r2"]["factors"]) == len(v["r2"]["h"])
     ),

@@ -69,9 +69,10 @@ def factory(run: Record, part: str) -> str:
     return str(spec.get("factory", "?")) if isinstance(spec, dict) else "?"
 
 
-def headline_share(evaluation: Evaluation) -> str:
-    """10 labels per class where it was measured, else the most labels."""
-    return "10" if "10" in evaluation.shares else evaluation.shares[-1]
+def headline_share(first: Evaluation, *others: Evaluation) -> str:
+    """10 labels per class where all have it, else the most that all have; "": none."""
+    common = [s for s in first.shares if all(s in each.shares for each in others)]
+    return "10" if "10" in common else common[-1] if common else ""
 
 
 def find(evaluation: Evaluation, name: str) -> Entry | None:

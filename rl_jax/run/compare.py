@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rl_jax import evaluate, own
+from rl_jax.errors import UsageError
+from rl_jax.run.measures.comparison import varies
 from rl_jax.run.measures.section import number, plain, shown
 
 _FEWEST = 10
@@ -31,7 +33,8 @@ def compare(
     Accuracies are those of the headline representation, with all labels, and of the
     classifiers the runs themselves have trained, on the examples both of a pair have
     scored. Runs on other data are not compared, nor files
-    of features that have neither labels nor `raw` in common, and a note says so.
+    of features that have neither labels nor `raw` in common, and a note says so; one
+    says of which pair there is no CKA.
 
     Args:
       folders: of evaluated runs or features.
@@ -60,7 +63,10 @@ def compare(
         if not _same_examples(a, b):
             notes.append(f"{a.name} and {b.name} have scored different data")
             continue
-        matrix[i][j] = matrix[j][i] = _cka(a, b)
+        try:
+            matrix[i][j] = matrix[j][i] = _cka(a, b)
+        except UsageError as error:
+            notes.append(f"no CKA of {a.name} (x) and {b.name} (y): {error}")
         for measure, kind in KINDS.items():
             keys = [_key(s, measure) for s in (a, b)]
             row = _difference(a, b, keys)
@@ -147,11 +153,14 @@ def _difference(a: _Scored, b: _Scored, keys: Sequence[str]) -> dict[str, Any] |
     }
 
 
-def _cka(a: _Scored, b: _Scored) -> float | None:
+def _cka(a: _Scored, b: _Scored) -> float:
+    """Of the headlines; a UsageError says why there is none."""
     _, at, other = np.intersect1d(
         a.arrays["h_index"], b.arrays["h_index"], return_indices=True
     )
     x, y = a.arrays["h"][at], b.arrays["h"][other]
-    if len(at) < 4 or min(np.ptp(v, axis=0).max() for v in (x, y)) <= 1e-6:
-        return None
-    return float(np.clip(evaluate.linear_cka(x, y, debiased=True), -1, 1))
+    found = evaluate.linear_cka(x, y, debiased=True)
+    for name, h in (("x", x), ("y", y)):
+        if not varies(h):
+            raise UsageError(f"{name} is constant up to rounding: it has collapsed")
+    return float(np.clip(found, -1, 1))

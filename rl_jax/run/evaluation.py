@@ -27,6 +27,8 @@ FORMAT = 2
 LONG = ("probes", "factors", "drift", "guarantee", "corruptions", "attacks")
 """Left out of the evaluation that follows training: what takes most of the time."""
 KEPT_ROWS = 1000
+NUMBERED = 1000
+"""Labels without names: up to so many have their numbers as names in the record."""
 
 
 def evaluate_run(
@@ -194,7 +196,9 @@ def measure(
     shares, result["notes"], reason = found
     if shares:
         most = max(int(side.max(initial=-1)) for side in study.labels)
-        result["classes"] = list(study.classes) or [str(c) for c in range(most + 1)]
+        result["classes"] = list(study.classes)
+        if not study.classes and most < NUMBERED:
+            result["classes"] = [str(c) for c in range(most + 1)]
         result["labels_per_class"] = [measures.share_name(s) for s in shares]
         say("  table: linear probe and k-NN by labels per class")
         readings = measures.readings(study)

@@ -59,6 +59,24 @@ def test_a_constant_has_no_width():
 
 
 @pytest.mark.parametrize(
+    "odd",
+    [
+        lambda x: np.inf,
+        lambda x: np.inf if len(x) == 40 else 1.0,
+        lambda x: np.inf if x.min() > 0 else 1.0,
+        lambda x: (np.inf if x.min() > 0 else -np.inf) if len(x) < 40 else 1.0,
+        lambda x: np.nan,
+    ],
+    ids=["always", "of all rows", "without a group", "of both signs", "NaN"],
+)
+def test_what_is_not_finite_has_no_interval_and_warns_of_nothing(odd):
+    x = np.arange(40.0)
+    value, low, high = evaluate.jackknife(lambda x: np.array([x.mean(), odd(x)]), x)
+    np.testing.assert_array_equal(value, [x.mean(), odd(x)])
+    np.testing.assert_array_equal(np.isnan([low, high]), [[False, True]] * 2)
+
+
+@pytest.mark.parametrize(
     ("rows", "options", "words"),
     [
         ((np.zeros(19),), {}, "n >= 20 rows, got [19]"),

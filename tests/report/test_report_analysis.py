@@ -330,6 +330,19 @@ def test_a_hundred_classes_make_no_monstrous_figure(runs):
     assert coverage.count('class="dot') == 4 * 24
 
 
+def test_of_more_classes_the_angles_are_not_recorded_and_the_rest_is_shown(runs):
+    many = evaluation_sections.sections(classes=1000)
+    collapse = many["collapse"] | {"cosines": []}
+    content = runs.whole(classes=1000, collapse=collapse)
+    folder = runs("many", evaluation=content)
+    text = page(folder)
+    assert len(text) < 400_000
+    assert "NC1 within classes" in plain(card(text, "Neural collapse"))
+    assert "<h4>Angles of the class means" not in text
+    text = page(folder, runs("few", evaluation=runs.whole()))
+    assert "many" not in plain(card(text, "Angles of the class means"))
+
+
 def test_features_of_any_encoder_have_a_page(runs):
     seen = plain(text := page(runs.features()))
     assert "Features of F.npz" in seen

@@ -52,6 +52,21 @@ def test_best_of_the_trained_is_bold_and_unbeaten_baselines_are_marked(runs):
     assert text.count("†</small>") == 1
 
 
+def test_parts_of_the_labels_are_no_numbers_per_class_and_stand_by_size(runs):
+    shares = ["10", "1%", "10%", "0.5%", "2", "all"]
+    content = runs.evaluation(labels_per_class=shares)
+    for row in content["table"]:
+        for kind in ("probe", "knn"):
+            row[kind] = {s: {"mean": 0.1 * i, "std": 0} for i, s in enumerate(shares)}
+    text = page(runs(evaluation=content))
+    heads = re.findall(r'<th scope="col">([^<]*)</th>', text)[:6]
+    assert heads == ["10/class", "1%", "10%", "0.5%", "2/class", "all"]
+    assert "labels of each class, or such a part of them, as the column" in plain(text)
+    said = re.search(r'aria-label="Linear probe accuracy against([^"]*)"', text).group()
+    # Numbers per class, parts of the labels, all: each from the least to the most.
+    assert "h 40.0, 0.0, 30.0, 10.0, 20.0, 50.0 %" in said
+
+
 def test_the_headline_says_below_and_within_the_noise(runs):
     content = runs.evaluation()
     content["table"][0]["probe"]["10"]["mean"] = 0.785
@@ -209,6 +224,28 @@ def test_two_runs_are_overlaid_and_what_differs_comes_first(runs):
     assert probe.count('class="name base"') == 1
 
 
+@pytest.mark.parametrize(
+    ("shares", "shown", "best"),
+    [
+        # With 10 labels `a` has 85.3 %; with all it is better than `b` is.
+        ((["10", "all"], ["1", "all"]), "all labels", ["96.0"]),
+        ((["10"], ["all"], ["all"]), "10 labels per class", ["90.0", "90.0"]),
+        ((["10"], ["all"]), "10 labels per class", []),
+    ],
+)
+def test_the_best_run_is_that_with_the_same_labels(runs, shares, shown, best):
+    folders = []
+    for name, each in zip("abc", shares, strict=False):
+        content = runs.evaluation(labels_per_class=each)
+        if name != "a":
+            content["table"][0]["probe"]["all"]["mean"] = 0.9
+        folders.append(runs(name, evaluation=content))
+    text = page(*folders)
+    overview = text[: text.index("<nav")]
+    assert re.findall(r'<td class="best">([\d.]+)', overview) == best
+    assert shown in overview
+
+
 def test_runs_on_different_data_and_one_without_evaluation(runs):
     data = {"factory": "folder", "arguments": {"path": "/data/cats"}}
     first = runs("a", run={"recipe": runs.recipe(data=data)})
@@ -231,6 +268,24 @@ def test_many_classes_many_runs_and_large_colour_images(runs):
     text = page(*folders)
     assert len(text) < 3_000_000
     assert "<title>a class of cats number 4: " in text
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.full(20, -1), "no labels"),
+        (np.full(20, 3), "1 class"),
+        (np.arange(20) % 5 - 1, "4 classes"),
+        (np.arange(45), "45 classes"),
+    ],
+)
+def test_the_map_says_how_many_classes_it_has(runs, labels, said):
+    labels = labels.astype(np.int32)
+    places = np.random.default_rng(0).normal(size=(len(labels), 2))
+    text = page(runs(figures=runs.figures(map=places, map_labels=labels)))
+    assert f"map of {len(labels)} test images, {said}" in text
+    many = f"Its {len(labels)} classes are too many to tell apart by colour."
+    assert (many in text) == (len(labels) > 40)
 
 
 def test_accuracies_out_of_range_or_absent_do_not_break_the_page(runs):

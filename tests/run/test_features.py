@@ -1,6 +1,7 @@
 """Features of any framework from a file: what is understood and what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -181,6 +182,42 @@ def test_two_are_compared_on_the_same_examples(two):
     assert same["cka"][0][1] == pytest.approx(1)
 
 
+def test_small_features_are_as_similar_as_large_ones(two, tmp_path):
+    content = arrays(noise=2.5)
+    content["h"] = 1e-9 * content["h"]
+    path = saved(tmp_path / "small.npz", **content)
+    evaluate_features(path, tmp_path / "small", skip=SECTIONS, say=lambda line: None)
+    found = compare.compare([two[1], tmp_path / "small"], ["a", "b"])
+    assert found["cka"][0][1] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda h: np.eye(len(h)), "all rows of y are equally far apart"),
+        (lambda h: np.full_like(h, np.nan), "y must be finite, got NaN or inf"),
+        (np.ones_like, "y is constant"),
+        (lambda h: 1e6 + 0.06 * (h > 0), "y is constant up to rounding"),
+    ],
+    ids=["one-hot", "NaN", "constant", "rounding"],
+)
+def test_a_pair_without_cka_keeps_its_differences(two, tmp_path, change, words):
+    folders = [two[0], tmp_path / "odd", two[1]]
+    shutil.copytree(two[1], folders[1])
+    with np.load(folders[1] / "predictions.npz") as file:
+        content = dict(file)
+    content["h"] = change(content["h"]).astype(np.float32)
+    np.savez(folders[1] / "predictions.npz", **content)
+    found = compare.compare(folders, ["good", "odd", "bad"])
+    assert len(found["rows"]) == 3 * 2
+    assert found["cka"][0][1] is None
+    assert found["cka"][0][2] is not None
+    first, second = found["notes"]
+    assert first.startswith("no CKA of good (x) and odd (y): ")
+    assert words in first
+    assert second.startswith("no CKA of odd (x) and bad (y): ")
+
+
 def test_other_examples_are_not_compared(two, tmp_path):
     content = arrays()
     content["label"] = content["label"][::-1].copy()
@@ -220,6 +257,20 @@ def test_the_command_evaluates_features(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "Differences" in said
     assert (tmp_path / "f.eval" / "report.html").exists()
+
+
+def test_more_classes_than_cosines_are_recorded_of_have_a_page(tmp_path, capsys):
+    labels = np.arange(390) % 130
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(130, DIM))[labels] + 0.1 * rng.normal(size=(390, DIM))
+    path = saved(tmp_path / "f.npz", h=x, label=labels)
+    rest = sorted(set(SECTIONS) - {"collapse"})
+    main(["evaluate", "--features", str(path), "--skip", *rest])
+    line = "no cosines of 130 class means: up to 128 are recorded"
+    assert line in capsys.readouterr().out
+    page = (tmp_path / "f.eval" / "report.html").read_text()
+    assert line in page
+    assert "NC1 within classes" in page
 
 
 def test_parts_of_the_labels_are_columns_of_the_table(tmp_path, capsys):

@@ -113,6 +113,29 @@ def test_what_is_equal_is_similar_and_what_is_apart_is_not(whole):
     np.testing.assert_allclose(np.diag(matrix), 1, atol=1e-6)
 
 
+def test_how_large_features_are_does_not_matter_to_what_is_similar(whole):
+    study = made(labels=False, views=False, factors=False)
+    h, raw = study.representations["h"], study.representations["raw"]
+    small = Pair(*(np.float32(1e-9) * x for x in h))
+    # Around this constant neighbouring numbers of float32 are 0.06 apart.
+    still = Pair(*(np.float32(1e6) + 0.06 * (x > 0).astype("f4") for x in raw))
+    study = study._replace(
+        representations={"h": small, "raw": raw, "z": still},
+        titles={"h": "h", "raw": "raw", "z": "z"},
+    )
+    skip = set(measures.SECTIONS) - {"cka"}
+    result, _ = evaluation.measure(study, skip=skip, **QUIET)
+    found, before = result["sections"]["cka"], whole[0]["sections"]["cka"]
+    assert found["names"] == ["h", "raw"]
+    at = [before["names"].index(name) for name in found["names"]]
+    expected = np.array(before["matrix"])[np.ix_(at, at)]
+    np.testing.assert_allclose(found["matrix"], expected, atol=1e-5)
+    section = measures.drift({0: raw, 5: still, 9: small}, study.labels)
+    near, nothing, _ = section.values["cka"]
+    assert near["value"] == pytest.approx(expected[0, 1], abs=1e-5)
+    assert math.isnan(nothing["value"])
+
+
 def test_known_factors_are_found_in_the_code_that_holds_them(whole):
     h, raw = whole[0]["sections"]["factors"]["rows"]
     assert h["scores"]["r2"]["value"] == pytest.approx(1, abs=1e-3)
@@ -229,6 +252,22 @@ def test_one_scored_label_has_no_interval():
     score = result["table"][0]["probe"]["all"]
     assert score["mean"] in (0.0, 1.0)
     assert (score["low"], score["high"]) == (None, None)
+
+
+@pytest.mark.parametrize("given", [(), ("cat", "dog", "eel")])
+def test_numbers_of_classes_are_names_while_they_are_few(given):
+    study = made(views=False, factors=False)._replace(layers={}, classes=given)
+    result, _ = evaluation.measure(study, skip=measures.SECTIONS, **QUIET)
+    assert result["classes"] == (list(given) or ["0", "1", "2"])
+    far = Pair(*(np.where(v == 2, 700_000, v) for v in study.labels))
+    study = study._replace(labels=far)
+    skip = set(measures.SECTIONS) - {"collapse", "sets"}
+    result, _ = evaluation.measure(study, skip=skip, **QUIET)
+    assert result["classes"] == list(given)
+    assert len(json.dumps(measures.plain(result))) < 20_000
+    names = [*(given[:2] or ("0", "1")), "700000"]
+    for section in ("collapse", "sets"):
+        assert result["sections"][section]["classes"] == names
 
 
 def test_of_six_examples_all_right_the_interval_has_a_width():

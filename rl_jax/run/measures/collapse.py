@@ -43,6 +43,9 @@ def collapse(study: Study, reading: Reading) -> Section:
         f"{-1 / (classes - 1):.3f} to each other. The probe is fitted to frozen "
         "features: NC3 says how it relates to them, not that training collapsed"
     )
+    if classes > MOST:
+        found = f"no cosines of {classes:,} class means"
+        lines.append(f"{found}: up to {MOST} are recorded")
     means = np.stack([x[labels == c].mean(0, dtype=np.float64) for c in range(classes)])
     means -= means.mean(0)
     means /= np.linalg.norm(means, axis=1, keepdims=True)

@@ -12,6 +12,7 @@ from rl_jax.run.measures.study import Pair, Study, read, spread
 ROWS = 5000
 """Scored examples that are compared, evenly spread."""
 _VARIES = 1e-6
+"""Of the largest value; what varies less is constant up to rounding."""
 
 
 def layers(
@@ -67,7 +68,7 @@ def cka(study: Study) -> Section:
     shown_of = {
         name: pair.scored[few]
         for name, pair in pairs.items()
-        if np.ptp(pair.scored[few], axis=0).max() > _VARIES
+        if varies(pair.scored[few])
     }
     names = list(shown_of)
     matrix = evaluate.cka_map(list(shown_of.values()), debiased=True)
@@ -116,9 +117,14 @@ def drift(checkpoints: dict[int, Pair], labels: Pair) -> Section:
     return Section("Drift over checkpoints", lines, values)
 
 
+def varies(x: np.ndarray) -> bool:
+    """Whether rows [n, D] differ by more than rounding, at any scale."""
+    return bool(np.ptp(x, axis=0).max() > _VARIES * np.abs(x).max())
+
+
 def _compared(x: np.ndarray, y: np.ndarray) -> dict:
     """Debiased CKA as a `number`; null where one of them does not vary."""
-    if min(np.ptp(v, axis=0).max() for v in (x, y)) <= _VARIES or len(x) < 4:
+    if len(x) < 4 or not (varies(x) and varies(y)):
         return number(float("nan"))
 
     def statistic(a, b):
