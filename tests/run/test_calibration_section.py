@@ -74,3 +74,8 @@ def test_a_probe_that_is_always_wrong_has_no_temperature():
     section = calibration(reading(-8.0 * np.eye(CLASSES)[labels], labels))
     assert section.values["temperature"] is None
     assert section.lines[-1].startswith("no temperature: in 20 of 20")
+
+
+def test_twenty_examples_are_enough():
+    section = calibration(accurate(10, n=20))
+    assert section.values["after"]["ece"]["value"] > 0

@@ -125,7 +125,7 @@ def _temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[dict, str]:
             f"mistakes of the probe: {mistakes}, too few to fit a temperature, which "
             f"takes {LEAST_MISTAKES}"
         )
-    logits = logits.astype(np.float64)
+    logits, bins = logits.astype(np.float64), min(BINS, len(labels) // 2)
     temperatures, ece, nll = [], [], []
     for fit, held in _halves(len(labels)):
         best = evaluate.fit_temperature(logits[fit], labels[fit]).temperature
@@ -135,7 +135,7 @@ def _temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[dict, str]:
         own = special.log_softmax(scaled, axis=1)[np.arange(len(held)), labels[held]]
         p = probabilities(scaled)
         temperatures.append(best)
-        ece.append(evaluate.expected_calibration_error(p, labels[held], bins=BINS))
+        ece.append(evaluate.expected_calibration_error(p, labels[held], bins=bins))
         nll.append(-float(own.mean()))
     values["left_out"] = SPLITS - len(temperatures)
     if len(temperatures) < SPLITS / 2:
