@@ -7,8 +7,8 @@ import pytest
 
 from rl_jax import evaluate
 from rl_jax.run import measures
-from rl_jax.run.measures.calibration import calibration
-from rl_jax.run.measures.study import Labelled, Reading
+from rl_jax.run.measures.calibration import _gap, calibration
+from rl_jax.run.measures.study import Labelled, Reading, probabilities
 
 CLASSES = 10
 
@@ -79,3 +79,27 @@ def test_a_probe_that_is_always_wrong_has_no_temperature():
 def test_twenty_examples_are_enough():
     section = calibration(accurate(10, n=20))
     assert section.values["after"]["ece"]["value"] > 0
+
+
+def drawn(seed, sharper=1.0, n=200):
+    """Probabilities, calibrated where they are not made sharper, and their labels."""
+    rng = np.random.default_rng(seed)
+    z = 3 * rng.normal(size=(n, 5))
+    labels = (rng.random((n, 1)) > np.cumsum(probabilities(z), 1)).sum(1)
+    return probabilities(sharper * z), np.minimum(labels, 4)
+
+
+@pytest.mark.parametrize("equal_mass", [False, True])
+def test_the_interval_of_a_calibrated_probe_holds_no_error(equal_mass):
+    held = [_gap(*drawn(seed), equal_mass=equal_mass)["low"] == 0 for seed in range(20)]
+    assert np.mean(held) >= 0.9
+    sharp = [
+        _gap(*drawn(seed, 3.0), equal_mass=equal_mass)["low"] > 0 for seed in range(2)
+    ]
+    assert all(sharp)
+
+
+def test_the_largest_gap_has_no_interval():
+    section = calibration(accurate(20))
+    assert section.values["mce"]["value"] > 0
+    assert section.values["mce"]["low"] is section.values["mce"]["high"] is None

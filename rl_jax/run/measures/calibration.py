@@ -31,11 +31,10 @@ def calibration(reading: Reading) -> Section:
     diagram = evaluate.reliability(p, labels, bins=BINS)
     values: dict[str, Any] = {
         "reliability": diagram._asdict(),
-        "ece": _resampled(evaluate.expected_calibration_error, p, labels),
-        "ece_mass": _resampled(
-            evaluate.expected_calibration_error, p, labels, equal_mass=True
-        ),
-        "mce": _resampled(evaluate.maximum_calibration_error, p, labels),
+        "ece": _gap(p, labels),
+        "ece_mass": _gap(p, labels, equal_mass=True),
+        # No interval: chance alone makes the largest of many gaps far too large.
+        "mce": number(evaluate.maximum_calibration_error(p, labels)),
         "brier": _resampled(evaluate.brier_score, p, labels),
         "nll": _resampled(evaluate.negative_log_likelihood, p, labels),
     }
@@ -170,6 +169,26 @@ def _over_splits(values) -> dict:
     """The mean over splits, and where 90 % of them lie."""
     low, high = np.quantile(values, [0.05, 0.95])
     return number(float(np.mean(values)), float(low), float(high))
+
+
+def _gap(p: np.ndarray, labels: np.ndarray, **options) -> dict:
+    """ECE with its interval, from 0 on where calibrated probabilities give as much.
+
+    Binning makes it too large, the more the smaller it is, so that resampling alone
+    leaves out 0. Labels that are drawn from p show how large it is by chance.
+    """
+    measure = evaluate.expected_calibration_error
+    found = _resampled(measure, p, labels, **options)
+    rng = np.random.default_rng(0)
+    predicted, confidence = p.argmax(1), p.max(1)
+    chance = []
+    for _ in range(RESAMPLES):
+        wrong = rng.random(len(p)) >= confidence
+        drawn = (predicted + wrong) % p.shape[1]
+        chance.append(measure(p, drawn, **options))
+    if found["value"] <= np.quantile(chance, 0.975):
+        found["low"] = 0.0
+    return found
 
 
 def _resampled(measure, p: np.ndarray, labels: np.ndarray, **options) -> dict:
