@@ -9,6 +9,7 @@ from scipy.special import entr
 
 from rl_jax.run import evaluation, measures, summary
 from rl_jax.run.measures import Pair, Study, accuracy, geometry
+from rl_jax.run.measures.guarantee import guarantee
 from rl_jax.run.measures.section import number, shown
 
 CLASSES, DIM = 3, 6
@@ -217,6 +218,17 @@ def test_intervals_of_ranks_hold_those_of_all_examples(count, decay):
         hits += [f["low"] <= t <= f["high"] for f, t in zip(found, truth, strict=False)]
         assert all(f["high"] <= 10 for f in found)
     assert min(hits) >= 17
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1e-40])
+def test_unit_length_does_not_depend_on_the_scale(scale):
+    study = made()
+    x = study.representations["h"].scored
+    x[0] = 0
+    small = {"h": Pair(study.representations["h"].fit, scale * x)}
+    _, expected = guarantee(study).values["rows"]
+    _, found = guarantee(study._replace(representations=small)).values["rows"]
+    assert found["bound"] == pytest.approx(expected["bound"], rel=1e-3)
 
 
 def test_rows_are_spread_over_data_in_order_of_classes():
