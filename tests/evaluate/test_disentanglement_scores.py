@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import numpy as np
 import pytest
 from reference import disentanglement as reference
@@ -176,6 +177,19 @@ def test_the_lasso_is_at_its_minimum(n, apart, penalty):
     slope = correlation - gram @ w
     np.testing.assert_allclose(slope[w != 0], penalty * np.sign(w[w != 0]), atol=1e-11)
     assert np.abs(slope).max() <= penalty + 1e-11
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e160, 1e307])
+@pytest.mark.parametrize(
+    "measure",
+    [evaluate.mean_correlation, evaluate.separated_predictability, evaluate.dci],
+)
+def test_correlations_do_not_depend_on_the_scale(measure, scale):
+    s = factors()[:200]
+    z = turned(s) + s
+    expected = measure(z, s)
+    chex.assert_trees_all_close(measure(scale * z, s), expected, rtol=1e-9)
+    chex.assert_trees_all_close(measure(z, scale * s), expected, rtol=1e-9)
 
 
 def test_informativeness_is_no_error():
