@@ -173,7 +173,8 @@ def negative_log_likelihood(probabilities: chex.Array, labels: chex.Array) -> fl
     labels = checked_labels("negative_log_likelihood", labels, p.shape)
     own = p[np.arange(len(p)), labels]
     with np.errstate(divide="ignore"):
-        return float(-np.log(own).mean())
+        # Rounding may bring a probability above 1.
+        return float(np.abs(np.log(np.minimum(own, 1.0))).mean())
 
 
 @checked

@@ -9,9 +9,8 @@ from scipy.special import entr, ndtri
 
 from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate.factors import checked_factors, standard
-from rl_jax.theory import fista
+from rl_jax.evaluate.lasso import lasso
 
-_STEPS = 1000
 _FALSE_ALARM = 1e-3
 """D and C are relative to all importance: one weight of chance would make them 1."""
 _TREES, _DEPTH = 50, 12
@@ -123,9 +122,8 @@ def _lasso(z, s, held, penalty):
         penalty = -float(ndtri(tail)) / math.sqrt(len(z))
     mean, level = z.mean(0), s.mean(0)
     z, s, held = z - mean, s - level, held - mean
-    root = math.sqrt(len(z))
-    w = fista(s.T / root, z.T / root, penalty=2 * penalty, steps=_STEPS)
-    w = np.asarray(w, np.float64).T
+    gram, correlations = z.T @ z / len(z), z.T @ s / len(z)
+    w = np.stack([lasso(gram, c, penalty=penalty) for c in correlations.T], axis=1)
     # The penalty shrinks what it keeps; one number a factor undoes it.
     line, scores = z @ w, held @ w
     square = np.square(line).sum(0)

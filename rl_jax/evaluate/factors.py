@@ -46,6 +46,8 @@ def checked_factors(
 def standard(x: np.ndarray) -> np.ndarray:
     """Columns of mean 0 and variance 1; 0 where a column is constant."""
     constant = x.max(0) == x.min(0)
+    # By a power of two, which rounds nothing: squares must be in range.
+    x = np.ldexp(x, -np.frexp(np.abs(x).max(0))[1][None])
     spread = np.where(constant, 1.0, x.std(0))
     return np.where(constant[None], 0.0, (x - x.mean(0)[None]) / spread[None])
 

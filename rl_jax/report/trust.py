@@ -40,12 +40,11 @@ def calibration(shown: Sequence[Shown]) -> list[Markup]:
                 text = f"{name}, %" if unit else name
                 rows.append((text, *(words.interval(v, unit=unit) for v in values)))
     heads = ["", *(charts.shorten(each.name or "probe of h", 14) for each in shown)]
-    note = tag(
-        "p.note",
-        "On the diagonal it is as often right as it is sure; below it is over-confident"
-        ". Cross-entropy in nats. Scaled: after division of the logits by the "
-        "temperature.",
-    )
+    text = "On the diagonal it is as often right as it is sure; below it is over-"
+    text += "confident. Cross-entropy in nats."
+    if any(e.section.values["after"] for e in shown):
+        text += " Scaled: after division of the logits by the temperature."
+    note = tag("p.note", text)
     figure = reliability(diagrams)
     table = cards.table(heads, rows) if rows else None
     return [

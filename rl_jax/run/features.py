@@ -56,7 +56,8 @@ def evaluate_features(
     - `index` int [n], the number of each example in its part, as `rl-jax embed` writes
       it: examples of equal numbers are compared with those of runs and of other files.
       Without it rows are numbered as they stand in the file.
-    - `factors` float [n, F], the true factors, and `factor_names` str [F].
+    - `factors` [n, F], the true factors, and `factor_names` str [F]. Integers are taken
+      by their values, floating ones in bins where a score counts.
     - `class_names` str [C].
     - `NAME_view` float [n, D]: NAME of another view of the same examples, for
       alignment, uniformity and the cosines of pairs.
@@ -184,6 +185,8 @@ def _matrix(path, name: str, x: np.ndarray, n: int) -> np.ndarray:
         raise UsageError(
             f"{path}: {name} must be numbers [{n}, D], got {x.dtype} {x.shape}"
         )
+    if name == "factors" and x.dtype.kind in "iu":
+        return x.astype(np.int64)
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
     bad = ~np.isfinite(x).all(1)

@@ -97,6 +97,13 @@ def test_scores_equal_the_reference_and_scikit_learn():
     assert evaluate.brier_score(certain, np.array([0])) == 0
 
 
+def test_a_rounded_certainty_is_no_negative_likelihood():
+    p = np.array([[1.0005, 0.0], [0.5, 0.5]])
+    nll = evaluate.negative_log_likelihood
+    assert nll(p[:1], np.array([0])) == 0
+    assert nll(p, np.array([0, 1])) == pytest.approx(np.log(2) / 2, rel=1e-12)
+
+
 @pytest.mark.parametrize("scale", [0.2, 1.0, 3.0])
 def test_temperature_undoes_the_scale(scale):
     z, labels = drawn()

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import numpy as np
 import pytest
 from reference import disentanglement as reference
@@ -9,6 +10,7 @@ from sklearn.linear_model import Lasso
 
 from rl_jax import evaluate
 from rl_jax.errors import UsageError
+from rl_jax.evaluate.lasso import lasso
 
 N = 3000
 
@@ -148,6 +150,46 @@ def test_the_lasso_is_that_of_scikit_learn():
     ):
         assert score == pytest.approx(reference.concentration(table), abs=1e-9)
     assert found.informativeness == pytest.approx(found.r2.mean())
+
+
+def test_the_lasso_of_nearly_equal_dimensions_is_that_of_scikit_learn():
+    s = noise(0, 500, 3)
+    once = s @ noise(1, 3, 3) + noise(2, 500, 3)
+    z = np.concatenate([once, once + 0.01 * noise(3, 500, 3)], axis=1)
+    x, y = ((a - a.mean(0)) / a.std(0) for a in (z, s))
+    model = Lasso(alpha=0.05, tol=1e-12, max_iter=1_000_000).fit(x, y)
+    found = evaluate.dci(z, s, penalty=0.05)
+    np.testing.assert_allclose(found.importance, np.abs(model.coef_.T), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n", "apart", "penalty"),
+    [(500, 1e-3, 0.05), (500, 1e-6, 0.05), (500, 0, 1e-4), (20, 0.1, 1e-3)],
+)
+def test_the_lasso_is_at_its_minimum(n, apart, penalty):
+    """Also of equal dimensions, and of more dimensions than examples."""
+    once, s = noise(0, n, 20), noise(1, n)
+    z = np.concatenate([once, once + apart * noise(2, n, 20)], axis=1)
+    z, s = (z - z.mean(0)) / z.std(0), s / s.std() + once[:, 0]
+    gram, correlation = z.T @ z / n, z.T @ s / n
+    w = lasso(gram, correlation, penalty=penalty)
+    assert 2 < np.count_nonzero(w) < len(w)
+    slope = correlation - gram @ w
+    np.testing.assert_allclose(slope[w != 0], penalty * np.sign(w[w != 0]), atol=1e-11)
+    assert np.abs(slope).max() <= penalty + 1e-11
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e160, 1e307])
+@pytest.mark.parametrize(
+    "measure",
+    [evaluate.mean_correlation, evaluate.separated_predictability, evaluate.dci],
+)
+def test_correlations_do_not_depend_on_the_scale(measure, scale):
+    s = factors()[:200]
+    z = turned(s) + s
+    expected = measure(z, s)
+    chex.assert_trees_all_close(measure(scale * z, s), expected, rtol=1e-9)
+    chex.assert_trees_all_close(measure(z, scale * s), expected, rtol=1e-9)
 
 
 def test_informativeness_is_no_error():

@@ -42,6 +42,21 @@ def test_it_covers_the_truth_as_often_as_it_says(statistic):
     assert stats.binomtest(sum(hits), 300, 0.9).pvalue > 1e-3
 
 
+def test_corrected_it_covers_where_few_rows_make_the_value_too_small():
+    """The plain variance is (n − 1)/n of the truth: of 23 rows that has a bias."""
+    hits = {False: 0, True: 0}
+    for seed in range(300):
+        x = np.random.default_rng(seed).normal(size=(23, 30))
+        for corrected in hits:
+            found = evaluate.jackknife(
+                lambda x: x.var(0).mean(), x, corrected=corrected
+            )
+            hits[corrected] += found.low <= 1 <= found.high
+            assert found.low <= found.estimate <= found.high
+    assert stats.binomtest(hits[True], 300, 0.95).pvalue > 1e-3
+    assert hits[False] < 0.9 * 300
+
+
 @pytest.mark.parametrize("count", [20, 29, 39, 45])
 def test_rows_that_stay_in_always_do_not_narrow_it(count):
     """Coverage of the mean of normal rows, where groups do not divide their number."""

@@ -355,6 +355,17 @@ def test_features_of_any_encoder_have_a_page(runs):
     assert "<h4>Calibration</h4>" in text
 
 
+def test_a_probe_without_temperature_has_no_scaled_numbers(runs):
+    scaled = "temperature", "ECE, scaled", "Scaled: after division"
+    whole = runs.whole()
+    found = whole["sections"]["calibration"] | {"temperature": None, "after": None}
+    folders = [runs("fitted", evaluation=whole)]
+    folders.append(runs("none", evaluation=runs.whole(calibration=found)))
+    alone, both = (card(page(*f), "Calibration") for f in (folders[1:], folders))
+    assert not any(word in alone for word in scaled)
+    assert all(word in both for word in scaled)
+
+
 def test_features_beside_a_run(runs):
     text = page(runs("run", evaluation=runs.whole()), runs.features())
     seen = plain(text)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from rl_jax import report
+from rl_jax import evaluate, report
 from rl_jax.cli import main
 from rl_jax.errors import UsageError
 from rl_jax.run import compare
@@ -45,6 +45,22 @@ def test_names_parts_and_views_are_understood(tmp_path):
     np.testing.assert_array_equal(study.labels.scored, content["label"][index])
     np.testing.assert_allclose(study.views["h"][1], study.views["h"][0] + 0.1, 1e-5)
     assert "every fifth" in note
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_integer_factors_keep_their_values(tmp_path, kind):
+    """In 20 bins of equal width 40 values would be 20."""
+    rng = np.random.default_rng(0)
+    factors = rng.integers([40, 32], size=(3000, 2)).astype(kind)
+    h = np.stack([factors[:, 0] // 4, factors[:, 1] + 0.0], axis=1)
+    content = {"h": h + rng.normal(size=h.shape), "factors": factors}
+    path = saved(tmp_path / "f.npz", **content, split=np.arange(3000) % 2)
+    found = evaluate_features(path, tmp_path / "out", say=lambda line: None)
+    (row,) = found["sections"]["factors"]["rows"]
+    codes, true = read_features(path).study.representations["h"].scored, factors[1::2]
+    expected = evaluate.mutual_information_gap(codes, true)
+    assert row["scores"]["mig"]["value"] == pytest.approx(expected, abs=1e-9)
+    assert abs(evaluate.mutual_information_gap(codes, true * 1.0) - expected) > 0.05
 
 
 def test_a_split_is_followed(tmp_path):

@@ -5,9 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import entr
 
 from rl_jax.run import evaluation, measures, summary
 from rl_jax.run.measures import Pair, Study, accuracy, geometry
+from rl_jax.run.measures.guarantee import guarantee
 from rl_jax.run.measures.section import number, shown
 
 CLASSES, DIM = 3, 6
@@ -224,6 +226,32 @@ def test_a_collapsed_representation_leaves_the_others_their_geometry():
     assert collapsed["measures"]["std"]["value"] == pytest.approx(0, abs=1e-3)
     assert "hubness" not in collapsed["measures"]
     assert any(line.startswith("z: not measured: hubness") for line in section["lines"])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+@pytest.mark.parametrize("count", [50, 200])
+def test_intervals_of_ranks_hold_those_of_all_examples(count, decay):
+    scale = np.arange(1.0, 11.0) ** -decay
+    truth = [np.exp(entr(v / v.sum()).sum()) for v in (scale, scale**2)]
+    hits = np.zeros(2)
+    for seed in range(20):
+        x = scale * np.random.default_rng(seed).normal(size=(count, 10))
+        names = ("rank_me", "effective_rank", "std")
+        found = list(geometry._measured(geometry._rank, x, names=names).values())
+        hits += [f["low"] <= t <= f["high"] for f, t in zip(found, truth, strict=False)]
+        assert all(f["high"] <= 10 for f in found)
+    assert min(hits) >= 17
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1e-40])
+def test_unit_length_does_not_depend_on_the_scale(scale):
+    study = made()
+    x = study.representations["h"].scored
+    x[0] = 0
+    small = {"h": Pair(study.representations["h"].fit, scale * x)}
+    _, expected = guarantee(study).values["rows"]
+    _, found = guarantee(study._replace(representations=small)).values["rows"]
+    assert found["bound"] == pytest.approx(expected["bound"], rel=1e-3)
 
 
 def test_rows_are_spread_over_data_in_order_of_classes():

@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from rl_jax import evaluate
 from rl_jax.errors import UsageError
+from rl_jax.evaluate.calibration import HOTTEST
 from rl_jax.run.measures.section import Section, number, shown
 from rl_jax.run.measures.study import Reading, Study, class_names, probabilities
 
@@ -13,50 +15,38 @@ ALPHA = 0.1
 SPLITS = 20
 RESAMPLES = 200
 BINS = 15
+LEAST_MISTAKES = 10
+"""Of the probe, to fit a temperature: how large they are is all that bounds it."""
 
 
 def calibration(reading: Reading) -> Section:
     """ECE, MCE, Brier score and NLL of the probe, before and after temperature scaling.
 
     The temperature is fitted to one half of the scored examples and judged on the
-    other, over 20 random halves; all else is of all scored examples.
+    other, over 20 random halves, where there are mistakes enough; all else is of all
+    scored examples.
     """
     logits, labels = _scored(reading)
     p = probabilities(logits)
     diagram = evaluate.reliability(p, labels, bins=BINS)
     values: dict[str, Any] = {
         "reliability": diagram._asdict(),
-        "ece": _resampled(evaluate.expected_calibration_error, p, labels),
-        "ece_mass": _resampled(
-            evaluate.expected_calibration_error, p, labels, equal_mass=True
-        ),
-        "mce": _resampled(evaluate.maximum_calibration_error, p, labels),
+        "ece": _gap(p, labels),
+        "ece_mass": _gap(p, labels, equal_mass=True),
+        # No interval: chance alone makes the largest of many gaps far too large.
+        "mce": number(evaluate.maximum_calibration_error(p, labels)),
         "brier": _resampled(evaluate.brier_score, p, labels),
         "nll": _resampled(evaluate.negative_log_likelihood, p, labels),
     }
-    temperatures, ece, nll = [], [], []
-    for fit, held in _halves(len(labels)):
-        found = evaluate.fit_temperature(logits[fit], labels[fit])
-        scaled = probabilities(logits[held] / found.temperature)
-        temperatures.append(found.temperature)
-        ece.append(evaluate.expected_calibration_error(scaled, labels[held], bins=BINS))
-        nll.append(evaluate.negative_log_likelihood(scaled, labels[held]))
-    values["temperature"] = _over_splits(temperatures)
-    values["after"] = {"ece": _over_splits(ece), "nll": _over_splits(nll)}
-    best = values["temperature"]
-    word = "too sure" if best["value"] > 1 else "not sure enough"
-    if best["low"] <= 1 <= best["high"]:
-        word = "as sure as it should be, as far as this tells"
+    found, line = _temperature(logits, labels)
+    values |= found
     lines = [
         f"ECE {shown(values['ece'])} in {BINS} bins of equal width, "
         f"{shown(values['ece_mass'])} of equal mass (0: confidence is accuracy); the "
         f"worst bin is off by {values['mce']['value']:.3f}",
         f"Brier score {shown(values['brier'])}, NLL {shown(values['nll'])} nats (both: "
         "lower is better)",
-        f"best temperature {shown(values['temperature'], 2)}, which holds 90 % of "
-        f"{SPLITS} random halves: the probe is {word}; "
-        f"with it ECE {values['after']['ece']['value']:.3f}, NLL "
-        f"{values['after']['nll']['value']:.3f} on the other half",
+        line,
     ]
     return Section("Calibration of the linear probe", lines, values)
 
@@ -121,6 +111,52 @@ def _scored(reading: Reading) -> tuple[np.ndarray, np.ndarray]:
     return reading.logits[known], labels[known]
 
 
+def _temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[dict, str]:
+    """Temperature over halves and errors with it, None where none fits; in words.
+
+    Halves whose best is at an end of the search are left out: to one without a mistake
+    the coldest is best.
+    """
+    values: dict[str, Any] = {"temperature": None, "after": None, "left_out": None}
+    mistakes = int((logits.argmax(1) != labels).sum())
+    if mistakes < LEAST_MISTAKES:
+        return values, (
+            f"mistakes of the probe: {mistakes}, too few to fit a temperature, which "
+            f"takes {LEAST_MISTAKES}"
+        )
+    logits, bins = logits.astype(np.float64), min(BINS, len(labels) // 2)
+    temperatures, ece, nll = [], [], []
+    for fit, held in _halves(len(labels)):
+        best = evaluate.fit_temperature(logits[fit], labels[fit]).temperature
+        if abs(np.log(best)) > np.log(HOTTEST) - 1e-6:
+            continue
+        scaled = logits[held] / best
+        own = special.log_softmax(scaled, axis=1)[np.arange(len(held)), labels[held]]
+        p = probabilities(scaled)
+        temperatures.append(best)
+        ece.append(evaluate.expected_calibration_error(p, labels[held], bins=bins))
+        nll.append(-float(own.mean()))
+    values["left_out"] = SPLITS - len(temperatures)
+    if len(temperatures) < SPLITS / 2:
+        return values, (
+            f"no temperature: in {values['left_out']} of {SPLITS} random halves the "
+            "best is at an end of the search"
+        )
+    values["temperature"] = found = _over_splits(temperatures)
+    values["after"] = after = {"ece": _over_splits(ece), "nll": _over_splits(nll)}
+    word = "too sure" if found["value"] > 1 else "not sure enough"
+    if found["low"] <= 1 <= found["high"]:
+        word = "as sure as it should be, as far as this tells"
+    left_out = f" ({values['left_out']} left out, theirs is at an end of the search)"
+    left_out = left_out if values["left_out"] else ""
+    return values, (
+        f"best temperature {shown(found, 2)}, which holds 90 % of {len(temperatures)} "
+        f"random halves{left_out}: the probe is {word}; with it ECE "
+        f"{after['ece']['value']:.3f}, NLL {after['nll']['value']:.3f} on the other "
+        "half"
+    )
+
+
 def _halves(count: int):
     """Random halves: what is fitted to, and the rest."""
     rng = np.random.default_rng(0)
@@ -133,6 +169,26 @@ def _over_splits(values) -> dict:
     """The mean over splits, and where 90 % of them lie."""
     low, high = np.quantile(values, [0.05, 0.95])
     return number(float(np.mean(values)), float(low), float(high))
+
+
+def _gap(p: np.ndarray, labels: np.ndarray, **options) -> dict:
+    """ECE with its interval, from 0 on where calibrated probabilities give as much.
+
+    Binning makes it too large, the more the smaller it is, so that resampling alone
+    leaves out 0. Labels that are drawn from p show how large it is by chance.
+    """
+    measure = evaluate.expected_calibration_error
+    found = _resampled(measure, p, labels, **options)
+    rng = np.random.default_rng(0)
+    predicted, confidence = p.argmax(1), p.max(1)
+    chance = []
+    for _ in range(RESAMPLES):
+        wrong = rng.random(len(p)) >= confidence
+        drawn = (predicted + wrong) % p.shape[1]
+        chance.append(measure(p, drawn, **options))
+    if found["value"] <= np.quantile(chance, 0.975):
+        found["low"] = 0.0
+    return found
 
 
 def _resampled(measure, p: np.ndarray, labels: np.ndarray, **options) -> dict:

@@ -14,6 +14,7 @@ ROWS = 2000
 """Scored examples that are looked at, evenly spread; some cost grows as n²."""
 NEIGHBOURS = 10
 
+_RANKS = ("rank_me", "effective_rank")
 _SIGNED = ("hubness", "margin", "uniformity")
 _MEANING = {
     "rank_me": "dimensions in use, smoothly counted",
@@ -35,7 +36,7 @@ def geometry(study: Study) -> Section:
     known = labels >= 0
     for name, pair in study.representations.items():
         x, measures = pair.scored[few], {}
-        parts = [(_rank, (x,), ("rank_me", "effective_rank", "std"))]
+        parts = [(_rank, (x,), (*_RANKS, "std"))]
         if len(x) > NEIGHBOURS + 1:
             parts.append((_hubs, (x,), ("hubness", "orphans")))
         if len(np.unique(labels[known])) > 1:
@@ -133,10 +134,12 @@ def _measured(statistic: Callable, *rows: np.ndarray, names) -> dict[str, dict]:
             name: number(float(value))
             for name, value in zip(names, statistic(*rows), strict=True)
         }
-    found = evaluate.jackknife(statistic, *rows)
+    # Few rows fill few dimensions, which the interval makes up for.
+    found = evaluate.jackknife(statistic, *rows, corrected=names[0] in _RANKS)
     out = {}
     for name, value, low, high in zip(names, *found, strict=True):
         low = low if name in _SIGNED else max(low, 0.0)
+        high = min(high, max(value, rows[0].shape[1])) if name in _RANKS else high
         out[name] = number(float(value), float(low), float(high))
     return out
 

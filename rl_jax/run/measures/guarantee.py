@@ -13,8 +13,9 @@ def guarantee(study: Study) -> Section:
     found = labelled(study.representations[study.headline], study.labels)
     assert found is not None
     x, labels = _present(found)
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
-    unit = x / np.maximum(norms, np.finfo(np.float32).tiny)
+    # In float32 the squares of small features are 0.
+    norms = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+    unit = (x / np.where(norms > 0, norms, 1.0)).astype(np.float32)
     rows, lines = [], []
     for name, features in (
         (study.headline, x),
