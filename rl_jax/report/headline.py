@@ -93,7 +93,9 @@ def _comparison(evaluation: Evaluation, first: Entry, share: str) -> str:
         if value.std is None:
             low, high = words.sampling(value.mean, evaluation.test_images)
             noise = low <= other.mean <= high
-        side = f"{abs(100 * gap):.1f} points {'above' if gap > 0 else 'below'} {text}"
+        size = f"{abs(100 * gap):.1f}"
+        side = f"{size} points {'above' if gap > 0 else 'below'} {text}"
+        side = f"level with {text}" if size == "0.0" else side
         said.append(f"{side}{' (within the noise)' if noise else ''}")
     if not said:
         return ""

@@ -165,7 +165,7 @@ def _facts(run: Record) -> str:
 
 def _overview(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
     """A line for each run: what it is, how far it is, what came of it."""
-    rows, numbers = [], []
+    rows, numbers, one_data = [], [], not _differ(runs)
     tables = [r.evaluation for r in runs if r.evaluation and r.evaluation.table]
     common = words.headline_share(*tables) if tables else ""
     for run in runs:
@@ -185,6 +185,7 @@ def _overview(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
             means.setdefault(share, []).append(value.mean)
     for run, colour, (value, raw, share) in zip(runs, colours, numbers, strict=True):
         rivals = means.get(share, [])
+        rivals = rivals if one_data else []
         best = value is not None and len(rivals) > 1 and value.mean == max(rivals)
         geometry = run.evaluation.geometry.get("h", {}) if run.evaluation else {}
         done, total = training.steps(run)
@@ -215,10 +216,15 @@ def _overview(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
     return tag("div.card", tag("div.scroll", table))
 
 
+def _differ(runs: Sequence[Record]) -> bool:
+    """Whether runs have learned from different data, as far as is known."""
+    return len({setup.show(r.recipe.get("data")) for r in runs if not r.features}) > 1
+
+
 def _results(runs: Sequence[Record], colours: Sequence[str]) -> Markup:
     several = len(runs) > 1
     out = []
-    if len({setup.show(r.recipe.get("data")) for r in runs if not r.features}) > 1:
+    if _differ(runs):
         text = "The runs use different data: their accuracies do not compare."
         out.append(missing(text))
     measured = [run for run in runs if run.evaluation and run.evaluation.table]

@@ -74,6 +74,12 @@ def test_the_headline_says_below_and_within_the_noise(runs):
     assert "h is 0.5 points below raw pixels (within the noise) and 8.5 points" in seen
 
 
+def test_the_headline_says_level_where_nothing_is_between(runs):
+    content = runs.evaluation()
+    content["table"][0]["probe"]["10"]["mean"] = 0.79
+    assert "h is level with raw pixels" in plain(page(runs(evaluation=content)))
+
+
 def test_of_six_images_all_right_says_little(runs):
     """Wilson's interval, as the sections have it: not 100 ± 0."""
     content = runs.evaluation()
@@ -244,6 +250,18 @@ def test_the_best_run_is_that_with_the_same_labels(runs, shares, shown, best):
     overview = text[: text.index("<nav")]
     assert re.findall(r'<td class="best">([\d.]+)', overview) == best
     assert shown in overview
+
+
+def test_no_run_is_best_where_the_data_differ(runs):
+    cats = {"factory": "folder", "arguments": {"path": "/data/cats"}}
+    one = runs("a")
+    same = page(one, runs("b", run={"recipe": runs.recipe(seed=3)}))
+    other = page(one, runs("c", run={"recipe": runs.recipe(data=cats)}))
+    found = [
+        len(re.findall(r'<td class="best">', text[: text.index("<nav")]))
+        for text in (same, other)
+    ]
+    assert found == [2, 0]
 
 
 def test_runs_on_different_data_and_one_without_evaluation(runs):

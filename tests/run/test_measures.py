@@ -313,3 +313,11 @@ def test_rows_of_zeros_have_no_direction():
     assert kept_b.all()
     assert lines == ["2 of 5 examples left out: rows of zeros"]
     assert geometry._directions(kept_a, kept_b)[2] == []
+
+
+def test_classes_of_one_example_have_no_spread():
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    margin, separation, _ = geometry._classes(x, np.arange(6))
+    assert np.isnan([margin, separation]).all()
+    assert shown({"value": margin, "low": None, "high": None}) == "not defined"
+    assert shown({"value": 0.5, "low": np.nan, "high": np.nan}) == "0.500"

@@ -156,7 +156,8 @@ def _hubs(x):
 
 def _classes(x, labels):
     found = evaluate.class_geometry(x, labels)
-    spread = max(float(found.spread.mean()), np.finfo(np.float32).tiny)
+    # Of one example each, or equal ones, classes have no spread to be a unit.
+    spread = float(found.spread.mean()) or np.nan
     margin, separation = found.margin.mean() / spread, found.separation.min() / spread
     return np.array([margin, separation, found.fisher])
 

@@ -57,6 +57,6 @@ def shown(entry: dict, digits: int = 3) -> str:
     value, low, high = entry["value"], entry["low"], entry["high"]
     if not math.isfinite(value):
         return "not defined"
-    if low is None or high is None:
+    if low is None or high is None or not math.isfinite(high - low):
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
