@@ -15,6 +15,7 @@ OTHERWISE = {
     "gaussian": "the same",
     "gaussian_mean": "the same",
     "jackknife": "any number of arrays",
+    "settle": "a function",
 }
 PUBLIC = {
     f"{module.__name__}.{name}": getattr(module, name)

@@ -105,7 +105,7 @@ def test_broken_images(capsys, images, tmp_path):
         *("pretrain", "simclr", "--data", images, "--data.size", 32),
         *("--run-dir", tmp_path / "run", *TINY),
     )
-    assert "5 of the 25 files read cannot be decoded" in error
+    assert "files read cannot be decoded, of 25 in all, more than max_bad=0.01" in error
     assert "broken0.jpg" in error
     assert not (tmp_path / "run").exists()
 

@@ -37,9 +37,8 @@ def written(folder):
     return folder
 
 
-@pytest.mark.parametrize(
-    "method", ["simcse", pytest.param("bert", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["simcse", "bert"])
 def test_a_folder_and_a_file(method, tmp_path):
     folder = written(tmp_path / "texts")
     for i, data in enumerate((folder, folder / "one" / "0.txt")):

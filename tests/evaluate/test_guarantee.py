@@ -110,6 +110,7 @@ def trained():
     return np.asarray(f), jax.tree.map(np.asarray, found)
 
 
+@pytest.mark.slow
 def test_holds_at_every_step_of_training(trained):
     _, found = trained
     assert found.unsupervised[-1] < 0.6 * found.unsupervised[0]

@@ -9,6 +9,7 @@ from tests.experiments.running import failed, passes
 MISS = "rms of logit − log ratio"
 
 
+@pytest.mark.slow
 def test_it_holds():
     passes(experiment)
 

@@ -11,6 +11,7 @@ def test_it_holds():
     passes(experiment)
 
 
+@pytest.mark.slow
 def test_one_start_holds():
     passes(experiment, seeds=1)
 

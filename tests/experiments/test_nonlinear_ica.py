@@ -8,6 +8,7 @@ from tests.experiments.running import failed, passes
 QUICK = {"seeds": 1, "restarts": 3}
 
 
+@pytest.mark.slow
 def test_it_holds():
     passes(experiment, **QUICK)
 

@@ -8,6 +8,7 @@ from tests.experiments.running import failed, passes
 LOSS = "relative loss difference, bfloat16"
 
 
+@pytest.mark.slow
 def test_it_holds():
     passes(experiment, depth=3, depths=(1,))
 

@@ -8,6 +8,7 @@ from tests.experiments.running import failed, passes
 ROTATION = "CKA(X, cXR + b), R a rotation"
 
 
+@pytest.mark.slow
 def test_it_holds():
     passes(experiment)
 

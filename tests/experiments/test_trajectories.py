@@ -22,6 +22,7 @@ def test_it_holds():
     passes(experiment)
 
 
+@pytest.mark.slow
 def test_two_of_the_methods_hold(two):
     found = passes(experiment, seeds=1)
     starts = [path[0, 0] for path in found.data["path"].values()]

@@ -17,6 +17,7 @@ def test_it_holds():
     passes(experiment)
 
 
+@pytest.mark.slow
 def test_one_start_holds():
     passes(experiment, seeds=1)
 

@@ -74,6 +74,7 @@ def test_denoiser_is_the_score():
     assert cosine >= 0.99
 
 
+@pytest.mark.slow
 def test_noise_taken_for_another_gives_another_score():
     error, _ = compared(*trained(), taken_for=1.5 * SIGMA)
     print(f"relative error {error:.3f}")

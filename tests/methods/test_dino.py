@@ -143,6 +143,7 @@ def test_with_both_targets_are_neither_one_nor_uniform():
     assert usage > 0.85
 
 
+@pytest.mark.slow
 def test_without_centring_one_prototype_wins():
     _, usage = entropies(centre_momentum=1.0)
     assert usage < 0.25
