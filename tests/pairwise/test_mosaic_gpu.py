@@ -340,13 +340,7 @@ def rows_of(rows, dim, dtype=jnp.bfloat16):
 
 
 @pytest.mark.core
-@pytest.mark.parametrize(
-    "dim",
-    [
-        *(64, 256, 320, 512),
-        *(pytest.param(dim, marks=pytest.mark.slow) for dim in (128, 192, 384, 448)),
-    ],
-)
+@pytest.mark.parametrize("dim", range(64, 513, 64))
 def test_lowers_at_every_width(dim):
     x, y = rows_of(5000, dim), rows_of(700, dim)
     a, b = (jax.ShapeDtypeStruct((n,), jnp.float32) for n in (5000, 700))
