@@ -14,7 +14,7 @@ parts; the states of the others are made of the same."""
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
-        if getattr(item, "originalname", None) in HEAVY:
-            name = item.callspec.params.get("case")
-            if name is not None and name not in ONE_OF_A_KIND:
-                item.add_marker(pytest.mark.slow)
+        if item.path.name != "test_contract.py" or item.originalname not in HEAVY:
+            continue
+        if item.callspec.params["case"] not in ONE_OF_A_KIND:
+            item.add_marker(pytest.mark.slow)
