@@ -81,7 +81,8 @@ def info_nce(
       valid: count of leading negatives, of K, that take part, None for all.
       in_batch: whether the other keys of the batch are candidates; None: only where
         there are no `negatives`.
-      precision, implementation: of the products, as in `nt_xent`.
+      precision, implementation: of the products, as in `nt_xent`; those with negatives
+        of each query alone are rounded by "bf16" only.
 
     Returns:
       Scalar float32 ≥ 0; log(number of candidates) − it is a lower bound on the mutual

@@ -45,7 +45,7 @@ def lines(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> list[
             f"{recipe.optimizer.arguments['warmup_steps']} steps, then cosine to "
             f"{end:g} at step {last}"
         )
-        if last < recipe.steps:
+        if last < recipe.steps and not end:
             found.append(
                 f"warning: from step {last} on nothing is learned: the schedule ends "
                 "there; `rl-jax resume --steps` makes a run longer, and its schedules"

@@ -149,10 +149,6 @@ def resume(
         with train.together():
             if train.is_first():
                 stack.enter_context(locked(folder))
-                if rewritten:
-                    notes |= {"own": code, "steps_before": before}
-                    notes |= {"format": recipes.FORMAT}
-                    recipes.write(recipe, folder / "run.json", **notes)
             seen = data.resident(seen, limit_bytes=image_limit())
             parts = parts._replace(source=seen)
         sinks = tuple(notes.get("sinks", ()))
@@ -160,7 +156,13 @@ def resume(
         same = None
         if not allow_changes:
             same = functools.partial(_check_same, recipe, folder, before)
-        how = {"resumed": True, "same": same}
+        record = None
+        if rewritten:
+            # Once the checkpoint is accepted: what is refused changes nothing.
+            notes |= {"own": code, "steps_before": before, "format": recipes.FORMAT}
+            path = folder / "run.json"
+            record = functools.partial(recipes.write, recipe, path, **notes)
+        how = {"resumed": True, "same": same, "record": record}
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
 
 
@@ -218,6 +220,7 @@ def _train(
     dims: dict[str, int],
     resumed: bool = False,
     same: Callable[[int, dict[str, Any] | None], None] | None = None,
+    record: Callable[[], None] | None = None,
 ) -> TrainState:
     hint = own.again("resume", folder)
     metrics_path = folder / "metrics.jsonl"
@@ -238,6 +241,9 @@ def _train(
             if resumed:
                 target = train.restore_target(init, train.data_mesh())
                 found = checkpoints.restore(target)
+                with train.together():
+                    if record is not None and writes:
+                        record()
                 if found is None:
                     console.say("no checkpoint yet: starting from the seed at step 0")
                 else:

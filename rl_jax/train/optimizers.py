@@ -254,7 +254,7 @@ def adamw(
             schedule, b1=b1, b2=b2, weight_decay=weight_decay, mask=matrices
         )
     else:
-        decay = half_cosine(weight_decay, end_weight_decay, total_steps)
+        decay = _half_cosine(weight_decay, end_weight_decay, total_steps)
         optimizer = optax.chain(
             optax.scale_by_adam(b1=b1, b2=b2),
             optax.masked(_decayed(decay), matrices),
@@ -263,7 +263,7 @@ def adamw(
     return with_schedule(clipped("adamw", optimizer, clip_norm), schedule)
 
 
-def half_cosine(start: float, end: float, steps: int) -> optax.Schedule:
+def _half_cosine(start: float, end: float, steps: int) -> optax.Schedule:
     """From `start` at step 0 to `end` at `steps`, and there after it."""
 
     def schedule(count):

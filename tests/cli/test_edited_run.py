@@ -148,7 +148,9 @@ def test_a_run_is_made_longer_and_its_schedules_with_it(run, capsys, monkeypatch
 
 def test_a_run_that_is_longer_still_refuses_other_changes(run, capsys):
     edit(run, method__arguments__temperature=0.9)
+    edited = (run / "run.json").read_bytes()
     error = one_line(capsys, "resume", run, "--steps", "4")
+    assert (run / "run.json").read_bytes() == edited, "what is refused changes nothing"
     assert "checkpoint 2 was made with: method.arguments.temperature: 0.5" in error
     assert "steps" not in error.partition("with: ")[2].partition(";")[0]
 
@@ -168,6 +170,15 @@ def test_a_schedule_of_a_length_of_its_own_stays(run):
     own = recipe._replace(optimizer=recipe.optimizer.given(total_steps=9))
     assert recipes.with_steps(own, 4).optimizer.arguments["total_steps"] == 9
     assert recipes.with_steps(recipe, 4).optimizer.arguments["total_steps"] == 4
+
+
+def test_a_schedule_that_ends_above_nothing_is_no_end_of_learning(run, capsys):
+    edit(run, steps=3)
+    content = json.loads((run / "run.json").read_text())
+    content["recipe"]["optimizer"]["arguments"]["end_rate"] = 0.5
+    (run / "run.json").write_text(json.dumps(content))
+    main(["resume", str(run), "--no-evaluate", "--allow-changes"])
+    assert "nothing is learned" not in " ".join(capsys.readouterr().out.split())
 
 
 def test_how_often_it_says_and_saves_may_change(run, capsys):
