@@ -1,5 +1,6 @@
 """LARS: a rate of its own for every kernel, in the forms that are in use."""
 
+import math
 import typing
 from typing import Literal
 
@@ -38,6 +39,7 @@ def lars(
     clip_lr: bool = False,
     end_rate: float = 0.0,
     clip_norm: float | None = None,
+    vector_rate: float | None = None,
 ) -> Optimizer:
     """LARS (You et al. 2017, arXiv:1708.03888), by default as SimCLR has it.
 
@@ -71,6 +73,9 @@ def lars(
       end_rate: share of the peak rate that the cosine ends with, in [0, 1).
       clip_norm: the gradient, all parameters together, is scaled down to this norm
         where it is longer (Pascanu et al. 2013, arXiv:1211.5063); None: never.
+      vector_rate: base rate of biases and normalisation scales, > 0, scaled and moved
+        as the other, such as 0.0048 beside 0.2 for kernels (Barlow Twins, Zbontar et
+        al. 2021, arXiv:2103.03230); None: that of the kernels.
 
     Raises:
       UsageError: for values out of range, or `clip_lr` with another form than bolts.
@@ -89,6 +94,10 @@ def lars(
     if clip_lr and form != "bolts":
         raise UsageError(
             f"lars: clip_lr is solo-learn's, of form bolts; got form {form!r}"
+        )
+    if vector_rate is not None and not 0 < vector_rate < math.inf:
+        raise UsageError(
+            f"lars: vector_rate must be > 0 and finite, or None, got {vector_rate}"
         )
     rate = scale_learning_rate(learning_rate, batch_size=batch_size, scaling=scaling)
     schedule = warmup_cosine(
@@ -114,7 +123,15 @@ def lars(
         trace = optax.trace(decay=momentum)
         order = (descend, trace) if form == "paper" else (trace, descend)
         optimizer = optax.chain(optax.masked(adapt, matrices), *order)
+    if vector_rate is not None:
+        # All that follows is linear in these gradients.
+        share = optax.scale(vector_rate / learning_rate)
+        optimizer = optax.chain(optax.masked(share, _vectors), optimizer)
     return with_schedule(clipped("lars", optimizer, clip_norm), schedule)
+
+
+def _vectors(params: chex.ArrayTree) -> chex.ArrayTree:
+    return jax.tree.map(lambda kernel: not kernel, matrices(params))
 
 
 def _adapted(

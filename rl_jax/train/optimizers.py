@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from rl_jax.errors import UsageError
+from rl_jax.train.descent import descend
 from rl_jax.types import TrainState
 
 Scaling = Literal["none", "linear", "sqrt"]
@@ -302,6 +303,7 @@ def sgd(
     momentum: float = 0.9,
     end_rate: float = 0.0,
     clip_norm: float | None = None,
+    constant: tuple[str, ...] = (),
 ) -> Optimizer:
     """SGD with momentum; λ‖w‖²/2 of all but vectors, its gradient under the momentum.
 
@@ -317,9 +319,11 @@ def sgd(
       end_rate: share of the peak rate that the cosine ends with, in [0, 1).
       clip_norm: the gradient, all parameters together, is scaled down to this norm
         where it is longer (Pascanu et al. 2013, arXiv:1211.5063); None: never.
+      constant: networks whose rate stays at its peak, without warm-up or decay, such as
+        `predictor` of SimSiam (Chen & He 2021, arXiv:2011.10566, 4.2).
 
     Raises:
-      UsageError: for values out of range.
+      UsageError: for values out of range, or networks that are not there.
     """
     check_ranges(
         "sgd",
@@ -338,6 +342,9 @@ def sgd(
     )
     optimizer = optax.chain(
         optax.add_decayed_weights(weight_decay, mask=matrices),
-        optax.sgd(schedule, momentum=momentum),
+        optax.chain(
+            optax.trace(decay=momentum),
+            descend("sgd", schedule, peak=rate.value, constant=constant),
+        ),
     )
     return with_schedule(clipped("sgd", optimizer, clip_norm), schedule)

@@ -2,6 +2,7 @@
 
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -312,3 +313,69 @@ def test_refuses_bad_rates():
 def test_refuses_values_out_of_range(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def test_networks_that_are_named_keep_the_peak_rate():
+    """The others, and these beside an online probe, as the formula has it."""
+    params = {"encoder": PARAMS, "predictor": PARAMS}
+    optimizer = train.sgd(
+        total_steps=10,
+        batch_size=128,
+        learning_rate=0.2,
+        warmup_steps=2,
+        weight_decay=0.1,
+        constant=("predictor",),
+    )
+    beside = {"method": params, "probe": PARAMS}
+    as_ever = train.sgd(
+        total_steps=10,
+        batch_size=128,
+        learning_rate=0.2,
+        warmup_steps=2,
+        weight_decay=0.1,
+    )
+
+    def trained(optimizer, params):
+        params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
+        state = optimizer.init(params)
+        for g in GRADS:
+            whole = jax.tree_util.tree_map_with_path(
+                lambda path, p, g=g: jnp.asarray(g[path[-1].key], p.dtype), params
+            )
+            updates, state = optimizer.update(whole, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    found = trained(optimizer, params)
+    chex.assert_trees_all_equal(found["encoder"], trained(as_ever, PARAMS))
+    expected = {k: v.copy() for k, v in PARAMS.items()}
+    velocity = {k: np.zeros_like(v) for k, v in PARAMS.items()}
+    for g in GRADS:
+        for name in expected:
+            u = g[name] + (0.1 * expected[name] if name == "kernel" else 0.0)
+            velocity[name] = 0.9 * velocity[name] + u
+            expected[name] = expected[name] - 0.1 * velocity[name]
+    for name in expected:
+        np.testing.assert_allclose(found["predictor"][name], expected[name], rtol=1e-5)
+    with_probe = trained(optimizer, beside)
+    chex.assert_trees_all_equal(with_probe["method"], found)
+    chex.assert_trees_all_equal(with_probe["probe"], found["encoder"])
+
+
+def test_a_network_that_is_not_there_has_no_rate():
+    optimizer = train.sgd(total_steps=10, constant=("predicter",))
+    with pytest.raises(UsageError, match="'predicter', but the networks here are enc"):
+        optimizer.init({"encoder": PARAMS, "predictor": PARAMS})
+
+
+@pytest.mark.parametrize("form", ["simclr", "mae", "paper", "bolts"])
+def test_vectors_may_have_a_rate_of_their_own(form):
+    """Barlow Twins': kernels are as ever, biases as with that rate for all."""
+    common = {"total_steps": 10, "form": form, "warmup_steps": 2}
+    both = run(train.lars(learning_rate=0.2, vector_rate=0.0048, **common))
+    kernels = run(train.lars(learning_rate=0.2, **common))
+    vectors = run(train.lars(learning_rate=0.0048, **common))
+    np.testing.assert_array_equal(both["kernel"], kernels["kernel"])
+    np.testing.assert_allclose(both["bias"], vectors["bias"], rtol=1e-6)
+    with pytest.raises(UsageError, match="vector_rate must be > 0 and finite, or None"):
+        train.lars(total_steps=10, vector_rate=0.0)

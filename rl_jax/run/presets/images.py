@@ -3,6 +3,7 @@
 from typing import Any
 
 from rl_jax.run.presets.preset import Change, Preset
+from rl_jax.run.presets.published import multiple, of_photographs, of_small_images
 
 AS_SEEN = {"crop_scale": (0.9, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
 """Crops only, as CLIP has it: a caption may name a colour, or say left and right."""
@@ -62,11 +63,6 @@ def of_patches(
     )
 
 
-def multiple(side: int, of: int) -> int:
-    """The largest multiple that is no larger than `side`, at least one."""
-    return max(of, side // of * of)
-
-
 def small_images(size: int = 32) -> Preset:
     """For images up to 64 pixels (CIFAR): ResNet-18 with a CIFAR stem, LARS."""
     return Preset(
@@ -80,13 +76,14 @@ def small_images(size: int = 32) -> Preset:
             "projector": {"hidden": 512, "out": 128},
             "predictor": {"hidden": 512},
             "simclr": {"temperature": 0.5},
-            "moco": {"temperature": 0.1, "decay": 0.99, "queue_size": 4096},
+            "moco": {"decay": 0.99},
         },
         steps=20_000,
         batch_size=512,
         log_every=50,
         checkpoint_every=1000,
-        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM)
+        methods=of_small_images()
+        | dict.fromkeys(AUTOENCODERS, BY_ADAM)
         | {
             "mae": of_patches(
                 size,
@@ -124,7 +121,8 @@ def photographs(size: int = 256) -> Preset:
         batch_size=256,
         log_every=50,
         checkpoint_every=1000,
-        methods=dict.fromkeys(AUTOENCODERS, BY_ADAM)
+        methods=of_photographs(side)
+        | dict.fromkeys(AUTOENCODERS, BY_ADAM)
         | {
             "mae": of_patches(
                 side,

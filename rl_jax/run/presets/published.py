@@ -1,0 +1,304 @@
+"""What methods are trained with by those who published results of them.
+
+Rates are for a batch of 256 and grow with it. Steps, batch and warm-up are those of the
+preset; what is known to differ from the source stands beside it.
+"""
+
+from typing import Any
+
+from rl_jax.run.presets.preset import Change
+
+Arguments = dict[str, Any]
+
+COLOURS = ("brightness", "contrast", "saturation", "hue")
+STRONG = {
+    "brightness": 0.8,
+    "contrast": 0.8,
+    "saturation": 0.8,
+    "hue": 0.2,
+    "blur": (0.5, 0.5),
+    "solarise": (0.0, 0.0),
+}
+"""SimCLR's colours (Chen et al. 2020, arXiv:2002.05709, A) in place of BYOL's."""
+
+WEAK = {
+    "crop_scale": (0.2, 1.0),
+    "saturation": 0.4,
+    "blur": (0.5, 0.5),
+    "solarise": (0.0, 0.0),
+}
+"""Those of MoCo v2 (Chen et al. 2020, arXiv:2003.04297)."""
+
+
+def of_photographs(side: int) -> dict[str, Change]:
+    """For images of `side` pixels, as on ImageNet, by method."""
+    return {
+        # arXiv:2002.05709, B.1 and B.6: the rate of the preset, 0.3.
+        "simclr": Change(arguments={"augment": STRONG}),
+        "sup_con": Change(arguments={"augment": STRONG}),
+        # arXiv:1805.01978, the code's; crops and colours are those of MoCo v2.
+        "memory_bank": Change(
+            optimizer="sgd",
+            arguments={
+                "augment": WEAK | {"blur": (0.0, 0.0)},
+                "optimizer": {"learning_rate": 0.03, "weight_decay": 1e-4},
+                "projector": {"layers": 1},
+            },
+        ),
+        # arXiv:2003.04297: v2.
+        "moco": Change(
+            optimizer="sgd",
+            arguments={
+                "augment": WEAK,
+                "optimizer": {"learning_rate": 0.03, "weight_decay": 1e-4},
+                "projector": {"batch_norm": False},
+                "moco": {"temperature": 0.2},
+            },
+        ),
+        # arXiv:2104.02057 and its code, ResNet-50, 100 epochs.
+        "moco_v3": Change(
+            arguments={
+                "augment": {"crop_scale": (0.2, 1.0)},
+                "optimizer": {"learning_rate": 0.6, "form": "mae"},
+                "projector": {"hidden": 4096, "out": 256, "final_batch_norm": True},
+            }
+        ),
+        # arXiv:2006.07733, 3.3 and C.
+        "byol": Change(
+            arguments={
+                "optimizer": {
+                    "learning_rate": 0.2,
+                    "weight_decay": 1.5e-6,
+                    "form": "mae",
+                },
+                "projector": {"hidden": 4096, "out": 256},
+            }
+        ),
+        # arXiv:2011.10566, 3 and 4.2: the rate of the predictor stays.
+        "simsiam": Change(
+            optimizer="sgd",
+            arguments={
+                "augment": WEAK,
+                "optimizer": {
+                    "learning_rate": 0.05,
+                    "weight_decay": 1e-4,
+                    "constant": ("predictor",),
+                },
+                "projector": {"layers": 3, "out": 2048, "final_batch_norm": True},
+                "predictor": {"hidden": 512},
+            },
+        ),
+        # arXiv:2103.03230, 2.2, and the factor of its code.
+        "barlow_twins": Change(
+            arguments={
+                "optimizer": {
+                    "learning_rate": 0.2,
+                    "vector_rate": 0.0048,
+                    "form": "mae",
+                    "end_rate": 1e-3,
+                },
+                "projector": {"layers": 3, "hidden": 8192, "out": 8192},
+                "barlow_twins": {"scale": 0.024},
+            }
+        ),
+        # arXiv:2105.04906 and its code, 100 epochs.
+        "vicreg": Change(
+            arguments={
+                "optimizer": {"form": "mae", "end_rate": 1e-3},
+                "projector": {"layers": 3, "hidden": 8192, "out": 8192},
+            }
+        ),
+        # arXiv:2006.09882, A: without its queue, which small batches have.
+        "swav": Change(
+            augment="multi_crop",
+            arguments={
+                "augment": of_crops(side, multiple_of=1)
+                | STRONG
+                | {
+                    "num_local": 6,
+                    "crop_scale": (0.14, 1.0),
+                    "local_scale": (0.05, 0.14),
+                    "local_blur": 0.5,
+                },
+                "optimizer": {
+                    "learning_rate": 0.6,
+                    "form": "bolts",
+                    "end_rate": 1e-3,
+                },
+                "swav": {"frozen_steps": 5000},
+            },
+        ),
+        # arXiv:2104.14294 and its code, ViT-S/16; gradients are not clipped.
+        "dino": Change(
+            augment="multi_crop",
+            optimizer="adamw",
+            networks={"encoder": "vit"},
+            arguments={
+                "augment": of_crops(side, multiple_of=16)
+                | {"num_local": 8, "blur": (1.0, 0.1), "local_blur": 0.5},
+                "encoder": {"size": "S", "patch": 16, "pool": "cls"},
+                "optimizer": {
+                    "learning_rate": 5e-4,
+                    "scaling": "linear",
+                    "warmup_steps": 1000,
+                    "weight_decay": 0.04,
+                    "end_weight_decay": 0.4,
+                    "end_rate": 2e-3,
+                },
+                "projector": {
+                    "layers": 3,
+                    "out": 256,
+                    "activation": "gelu",
+                    "batch_norm": False,
+                },
+                "dino": {"frozen_steps": 1000},
+            },
+        ),
+        # He et al. 2015, arXiv:1512.03385, with the schedule of the preset.
+        "supervised": Change(
+            optimizer="sgd",
+            arguments={
+                "augment": {
+                    "jitter": 0.0,
+                    "grey": 0.0,
+                    "blur": (0.0, 0.0),
+                    "solarise": (0.0, 0.0),
+                },
+                "optimizer": {
+                    "learning_rate": 0.1,
+                    "weight_decay": 1e-4,
+                    "warmup_steps": 1000,
+                },
+            },
+        ),
+    }
+
+
+def of_small_images() -> dict[str, Change]:
+    """For CIFAR, by method: solo-learn's, 1,000 epochs with ResNet-18 in its README.
+
+    Where one view of two is solarised there, with probability 0.2, both are here, 0.1.
+    """
+    weak = {"blur": 0.5}
+    strong = weak | {k: v for k, v in STRONG.items() if k in COLOURS}
+    one_solarised = {"saturation": 0.2, "solarise": 0.1}
+
+    def adapted(rate: float, decay: float) -> Arguments:
+        return {
+            "learning_rate": rate,
+            "weight_decay": decay,
+            "form": "bolts",
+            "trust_coefficient": 0.02,
+            "clip_lr": True,
+        }
+
+    wide = {"hidden": 4096, "out": 256}
+    three = {"layers": 3, "hidden": 2048, "out": 2048}
+    return {
+        "moco": Change(
+            optimizer="sgd",
+            arguments={
+                "augment": weak,
+                "optimizer": {
+                    "learning_rate": 0.3,
+                    "weight_decay": 1e-4,
+                    "warmup_steps": 500,
+                },
+                "projector": {"hidden": 2048, "out": 256, "batch_norm": False},
+                "moco": {"temperature": 0.2, "queue_size": 32768},
+            },
+        ),
+        "moco_v3": Change(
+            arguments={
+                "augment": one_solarised,
+                "optimizer": adapted(0.3, 1e-6),
+                "projector": wide | {"final_batch_norm": True},
+                "predictor": {"hidden": 4096},
+                "moco_v3": {"temperature": 0.2},
+            }
+        ),
+        "byol": Change(
+            arguments={
+                "augment": one_solarised,
+                "optimizer": adapted(1.0, 1e-5),
+                "projector": wide,
+                "predictor": {"hidden": 4096},
+                "byol": {"decay": 0.99},
+            }
+        ),
+        "simsiam": Change(
+            optimizer="sgd",
+            arguments={
+                "augment": weak,
+                "optimizer": {
+                    "learning_rate": 0.5,
+                    "weight_decay": 1e-5,
+                    "warmup_steps": 500,
+                    "constant": ("predictor",),
+                },
+                "projector": three | {"final_batch_norm": True},
+            },
+        ),
+        "barlow_twins": Change(
+            arguments={
+                "augment": one_solarised,
+                "optimizer": adapted(0.3, 1e-4),
+                "projector": three,
+                "barlow_twins": {"scale": 0.1},
+            }
+        ),
+        "vicreg": Change(
+            arguments={
+                "augment": one_solarised | {"crop_scale": (0.2, 1.0)},
+                "optimizer": adapted(0.3, 1e-4),
+                "projector": three,
+            }
+        ),
+        "dino": Change(
+            arguments={
+                "augment": one_solarised,
+                "optimizer": adapted(0.3, 1e-6),
+                "projector": {
+                    "layers": 3,
+                    "hidden": 2048,
+                    "out": 256,
+                    "activation": "gelu",
+                },
+                "dino": {"prototypes": 4096, "decay": 0.9995},
+            }
+        ),
+        "swav": Change(
+            arguments={
+                "augment": strong,
+                "optimizer": adapted(0.6, 1e-6),
+                "projector": {"hidden": 2048},
+                "swav": {"frozen_steps": 200},
+            }
+        ),
+        "sup_con": Change(
+            optimizer="sgd",
+            arguments={
+                "augment": strong,
+                "optimizer": {
+                    "learning_rate": 0.4,
+                    "weight_decay": 1e-5,
+                    "warmup_steps": 500,
+                },
+                "projector": {"hidden": 2048, "out": 256},
+                "sup_con": {"temperature": 0.2},
+            },
+        ),
+    }
+
+
+def of_crops(side: int, *, multiple_of: int) -> Arguments:
+    """Sides of large views and of crops, whose share is 96 of 224 pixels."""
+    return {
+        "size": multiple(side, multiple_of),
+        "local_size": multiple(side * 96 // 224, multiple_of),
+    }
+
+
+def multiple(side: int, of: int) -> int:
+    """The largest multiple that is no larger than `side`, at least one."""
+    return max(of, side // of * of)
