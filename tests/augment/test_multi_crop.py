@@ -79,6 +79,7 @@ def test_crops_are_the_same_on_eight_devices():
     assert got.addressable_shards[0].data.shape[0] == 2
 
 
+@pytest.mark.slow
 def test_digits_crops_show_a_part_of_the_digit():
     """On a ramp, a crop without other changes has the mean of the place it is from."""
     ramp = np.tile(np.linspace(0, 1, 8, dtype=np.float32)[:, None, None], (1, 8, 1))

@@ -49,6 +49,7 @@ def test_micro_batches_are_an_option_of_the_method(tmp_path, capsys):
     assert [row["step"] for row in train.read_rows(run / "metrics.jsonl")] == [2, 4]
 
 
+@pytest.mark.slow
 def test_from_labelled_images_to_the_page(tmp_path, capsys):
     source = make_data(tmp_path / "small.npz", labels=True)
     run = tmp_path / "run"

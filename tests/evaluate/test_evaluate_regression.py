@@ -46,6 +46,7 @@ def test_many_weightings_equal_one_after_another(digits):
     assert error.max() <= 1e-3
 
 
+@pytest.mark.slow
 def test_no_uninitialised_memory_is_read():
     # glibc fills what it allocates with this byte; elsewhere the test is a plain call.
     code = """

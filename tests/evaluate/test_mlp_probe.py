@@ -101,6 +101,7 @@ def test_is_a_linear_probe_on_lines(lines):
     assert abs(found.mean - linear.mean) < 2 * np.sqrt(2 * 0.25 / 600)
 
 
+@pytest.mark.slow
 def test_draws_and_seeds(lines):
     options = {"labels_per_class": 20, "draws": 2, **SMALL}
     found = evaluate.mlp_probe(*lines, **options)

@@ -1,5 +1,7 @@
 """A circle in one number: below the linear floor, and never exact."""
 
+import pytest
+
 from experiments import circle as experiment
 from tests.experiments.running import failed, passes
 
@@ -17,6 +19,7 @@ def test_a_linear_autoencoder_stays_at_the_floor():
     assert abs(error.found - 0.5) < 1e-3
 
 
+@pytest.mark.slow
 def test_two_numbers_miss_no_point(monkeypatch):
     """An exact code, as two numbers allow, contradicts what one of them must miss."""
     encode = experiment.methods.autoencoder

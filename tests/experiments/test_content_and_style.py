@@ -19,6 +19,7 @@ def test_shared_style_is_content():
     assert "R² of style from z, every slope" in missed
 
 
+@pytest.mark.slow
 def test_too_few_steps_find_nothing():
     missed = failed(experiment, steps=10, **QUICK)
     assert "R² of content from z, slope 0.2" in missed

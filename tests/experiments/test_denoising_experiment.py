@@ -23,6 +23,7 @@ def test_noise_taken_for_another_gives_another_score():
     assert 0.5 < error.found < 0.6
 
 
+@pytest.mark.slow
 def test_too_few_steps():
     assert failed(experiment, seeds=1, steps=300) == [ERROR, COSINE]
 

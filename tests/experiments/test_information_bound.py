@@ -25,6 +25,7 @@ def test_it_holds():
     passes(experiment)
 
 
+@pytest.mark.slow
 def test_a_quicker_form_holds(few):
     found = passes(experiment, seeds=1, steps=400, correlations=(0.5, 0.99))
     assert np.all(np.diff(found.data["bound"]) > -0.01)  # grows with K

@@ -19,6 +19,7 @@ def test_without_the_penalty_it_does_not(monkeypatch):
     assert "NC1, spread within classes, with penalty" in missed
 
 
+@pytest.mark.slow
 def test_few_steps_are_too_few():
     missed = failed(experiment, steps=100, **QUICK)
     assert ANGLE in missed

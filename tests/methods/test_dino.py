@@ -103,6 +103,7 @@ def test_the_teacher_carries_no_gradient():
         )
 
 
+@pytest.mark.slow
 def test_frozen_prototypes_do_not_learn_yet():
     method = methods.dino(*PARTS, total_steps=9, prototypes=7, frozen_steps=2)
     params, state = method.init(jax.random.key(0), batch(0))
@@ -149,6 +150,7 @@ def test_without_centring_one_prototype_wins():
     assert usage < 0.25
 
 
+@pytest.mark.slow
 def test_without_sharpening_targets_become_uniform():
     target, _ = entropies(teacher_temperature=1.0, warmup_temperature=1.0)
     assert target > 0.999

@@ -121,6 +121,7 @@ def test_neighbours_lie_where_the_answer_says():
     assert len(np.unique(answer)) == 8
 
 
+@pytest.mark.slow
 def test_colour_does_not_tell_the_place():
     """Green displaced against red and blue: nothing of it is left in the patches."""
     grey = jax.random.uniform(jax.random.key(0), (32, 24, 24, 1))

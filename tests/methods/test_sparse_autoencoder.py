@@ -131,6 +131,7 @@ def trained(units=OVER, **options):
     return method, params, state, last, cosine
 
 
+@pytest.mark.slow
 def test_planted_atoms_are_found():
     *_, last, cosine = trained(weight=LAM)
     assert np.mean(cosine) >= 0.98

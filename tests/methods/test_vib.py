@@ -226,6 +226,7 @@ def test_rate_falls_with_its_price_and_accuracy_at_last():
     assert found["active_units"][-1] == 0
 
 
+@pytest.mark.slow
 def test_contrastive_rate_falls_with_its_price():
     train, _ = loop.digits()
     noisy = train["image"][:, None] + 0.2 * jax.random.normal(

@@ -59,6 +59,7 @@ def test_no_step_sees_the_future(trained):
     assert np.all(np.any(before[:, 4:] != after[:, 4:], axis=2))
 
 
+@pytest.mark.slow
 def test_every_step_sees_the_past(trained):
     slopes = jax.jacobian(lambda x: apply(trained, x[None])[0, -1])(X[0])
     assert np.all(np.any(slopes != 0, axis=(0, 2)))

@@ -14,6 +14,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 def test_result(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(evaluate, "QUICK", TINY)
     evaluate.main(["--quick", "--rounds", "1", "--out", str(tmp_path)])

@@ -70,6 +70,7 @@ def test_it_skips_until_there_are_too_many(tmp_path, capsys):
     assert [row["nonfinite"] for row in rows] == [1, 2, 2]
 
 
+@pytest.mark.slow
 def test_it_skips_to_the_end(tmp_path, capsys):
     code, out, error = diverge(tmp_path, capsys, "--on-nonfinite", "skip")
     assert (code, error) == (0, "")

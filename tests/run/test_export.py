@@ -297,6 +297,7 @@ def test_a_text_is_cut_into_the_pieces_of_the_run(tmp_path, monkeypatch):
     assert record(folder)["texts"]["lowercase"] is False
 
 
+@pytest.mark.slow
 def test_nothing_is_chosen_for_the_card_it_is_exported_on(monkeypatch):
     """A card that has fused attention, and a function for every platform."""
     network = networks.vit(

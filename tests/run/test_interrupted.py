@@ -101,6 +101,7 @@ def test_a_disk_without_room_is_refused_at_the_start(start, tmp_path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_refused_at_a_resume(
     start, tmp_path, monkeypatch, capsys
 ):

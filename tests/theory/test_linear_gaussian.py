@@ -106,6 +106,7 @@ def test_vae_with_linear_nets_is_the_bound(estimator):
     assert abs(elbo.mean() + gap - evidence) < 4 * error
 
 
+@pytest.mark.slow
 def test_trained_vae_closes_the_gap():
     """On data of the model: evidence of the truth, and a gap that has gone."""
     rng = np.random.default_rng(0)
