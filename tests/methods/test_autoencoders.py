@@ -9,8 +9,9 @@ import pytest
 import scanned
 from reference import reconstruction as reference
 from reference import variational
+from reference.compiled import methods
 
-from rl_jax import methods, networks, theory
+from rl_jax import networks, theory
 from rl_jax.errors import UsageError
 
 B = 6

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scanned
+from reference.compiled import methods
 from reference.sequences import cpc as reference
 
-from rl_jax import evaluate, methods, networks
+from rl_jax import evaluate, networks
 from rl_jax.errors import UsageError
 from rl_jax.types import Network
 

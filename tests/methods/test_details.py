@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from reference import losses as reference
+from reference.compiled import methods
 from reference.networks import linear
 
-from rl_jax import methods, train
+from rl_jax import train
 from rl_jax.errors import UsageError
 from rl_jax.methods import tower
 from rl_jax.types import Network

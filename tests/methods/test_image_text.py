@@ -9,10 +9,11 @@ import optax
 import pytest
 from reference import assert_close, loop
 from reference import losses as reference
+from reference.compiled import methods
 from reference.machine import make_mesh, share
 from reference.networks import linear
 
-from rl_jax import data, evaluate, methods, networks
+from rl_jax import data, evaluate, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods.clip import held_exp
 from rl_jax.methods.image_text import one_of

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import scanned
 from reference import losses as reference
+from reference.compiled import methods
 from reference.sequences import find
 
-from rl_jax import evaluate, methods, networks
+from rl_jax import evaluate, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods import windows
 from rl_jax.types import Network

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from reference import loop
 from reference import variational as reference
+from reference.compiled import methods
 
-from rl_jax import evaluate, methods, networks
+from rl_jax import evaluate, networks
 from rl_jax.errors import UsageError
 
 B, D, S, K = 6, 4, 3, 2

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import loop
+from reference.compiled import methods
 
-from rl_jax import losses, methods, networks
+from rl_jax import losses, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods.bert import numbers_chosen
 from rl_jax.methods.mae import patches_left_in, random_orders

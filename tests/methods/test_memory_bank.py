@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scanned
+from reference.compiled import methods
 from reference.memory import memory_bank as reference
 from reference.networks import linear
 
-from rl_jax import methods, networks
+from rl_jax import networks
 from rl_jax.errors import UsageError
 
 N, TAU = 12, 0.3

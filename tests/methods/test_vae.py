@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from reference import loop
 from reference import variational as reference
+from reference.compiled import methods
 
-from rl_jax import methods, networks
+from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.methods import elbo
 from rl_jax.types import Network

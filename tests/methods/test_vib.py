@@ -10,8 +10,9 @@ import pytest
 from reference import loop
 from reference import losses as contrastive
 from reference import variational as reference
+from reference.compiled import methods
 
-from rl_jax import methods, networks
+from rl_jax import networks
 from rl_jax.errors import UsageError
 
 B, D, C, K = 6, 5, 3, 4
