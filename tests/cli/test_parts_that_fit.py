@@ -21,7 +21,7 @@ TINY = {
     "resnet": "--encoder.width 2",
     "text_transformer": "--encoder.width 8 --encoder.depth 1 --encoder.heads 2",
 }
-QUICK = ("bert", "cpc", "ivae")
+QUICK = ("bert", "ivae")
 SLOW = pytest.mark.slow
 METHODS = [
     pytest.param(

@@ -196,6 +196,7 @@ def test_sigkill_of_a_large_state(tmp_path):
     check_kills(arguments, expected, tmp_path / "run", drawn(10))
 
 
+@pytest.mark.slow  # test_interrupted.py has the quick form
 def test_sigterm_saves_and_says_how_to_go_on(uninterrupted, tmp_path):
     arguments, expected = uninterrupted
     folder = tmp_path / "run"
