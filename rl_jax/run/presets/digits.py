@@ -21,6 +21,8 @@ def digits() -> Preset:
             "moco": {"temperature": 0.2, "decay": 0.95, "queue_size": 1024},
             "byol": {"decay": 0.95},
             "moco_v3": {"temperature": 0.2},
+            "nnclr": {"queue_size": 1024},
+            "lejepa": {"slices": 256},
         },
         steps=400,
         batch_size=256,

@@ -36,6 +36,18 @@ BY_ADAM = Change(
 """For losses in the units of the image, whose gradients LARS would make too large."""
 
 
+def for_lejepa(*, out: int, warmup_steps: int) -> Change:
+    """The optimizer of its authors for a ResNet, and their projector."""
+    adamw = {"learning_rate": 5e-4, "weight_decay": 5e-4, "end_rate": 1e-3}
+    return Change(
+        optimizer="adamw",
+        arguments={
+            "optimizer": adamw | {"warmup_steps": warmup_steps},
+            "projector": {"hidden": 2048, "out": out, "layers": 3},
+        },
+    )
+
+
 def of_patches(
     side: int,
     *,
@@ -81,6 +93,7 @@ def small_images(size: int = 32) -> Preset:
             "predictor": {"hidden": 512},
             "simclr": {"temperature": 0.5},
             "moco": {"temperature": 0.1, "decay": 0.99, "queue_size": 4096},
+            "nnclr": {"temperature": 0.2, "queue_size": 16384},
         },
         steps=20_000,
         batch_size=512,
@@ -96,6 +109,7 @@ def small_images(size: int = 32) -> Preset:
                 optimizer={"learning_rate": 5e-4, "warmup_steps": 500},
                 decoder={"width": 96, "depth": 2},
             ),
+            "lejepa": for_lejepa(out=64, warmup_steps=500),
             "jigsaw": Change(arguments={"augment": {"size": multiple(size, 3)}}),
         }
         | dict.fromkeys(
@@ -134,6 +148,8 @@ def photographs(size: int = 256) -> Preset:
                 optimizer={"learning_rate": 6e-4, "warmup_steps": 1000},
                 decoder={"width": 256, "depth": 4, "heads": 8},
             ),
+            "lejepa": for_lejepa(out=128, warmup_steps=1000),
+            "nnclr": Change(arguments={"projector": {"out": 256, "layers": 3}}),
             "jigsaw": Change(arguments={"augment": {"size": multiple(side, 3)}}),
         }
         | dict.fromkeys(
