@@ -12,6 +12,7 @@ from rl_jax.losses import info_nce, normalize
 from rl_jax.memory import Queue, empty_queue, enqueue
 from rl_jax.methods import arguments, noise, tower
 from rl_jax.methods.micro_batch import micro_batched
+from rl_jax.methods.sharpness import sharpness
 from rl_jax.pairwise import Precision
 from rl_jax.types import Aux, Method, Network, State
 
@@ -51,7 +52,7 @@ def nnclr(
     first step, where there are none, n(z) is z. Neighbours are searched tile by tile,
     without a matrix of batch and support set.
 
-    Batch statistics are those of both views; the authors pass each by itself.
+    Batch statistics are those of both views.
 
     Args:
       encoder: f, images to representations h.
@@ -67,7 +68,8 @@ def nnclr(
 
     Returns:
       A method with `encode` names `h` and `z`. Metrics: `queue_valid`, rows in the
-      support set; `neighbour_cosine`, of z and n(z), the mean.
+      support set; `neighbour_cosine`, of z and n(z), the mean; `softmax_entropy` and
+      `max_softmax`, see `sharpness`.
 
     Raises:
       UsageError: for values out of range, a support set smaller than the batch, or a
@@ -113,6 +115,7 @@ def nnclr(
         features = {name: tower.split_views(v, 2) for name, v in out.items()}
         queue = enqueue(state.queue, tower.split_views(z, 2)[:, 0])
         metrics = {"queue_valid": queue.valid, "neighbour_cosine": jnp.mean(cosine)}
+        metrics |= sharpness(near[:, 0], p[:, 1], scale=1 / temperature)
         state = NNCLRState(online | {"predictor": head_state}, queue)
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))
 
