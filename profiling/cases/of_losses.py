@@ -13,6 +13,7 @@ from rl_jax.networks.patches import sincos
 ROWS, DIM = 32, 16
 LIGHTLY, LEARNING = "lightly", "pytorch-metric-learning"
 SOLO, STABLE, TORCH = "solo-learn", "stable-pretraining", "torch"
+SKETCH = jax.random.key(0)
 UNKNOWN = 5
 """Rows of `labelled_and_not` that no other has the label of."""
 
@@ -61,6 +62,17 @@ def sup_con(z, label, *, temperature):
 
 def negative_cosine_of(p, z):
     return losses.negative_cosine(p, jax.lax.stop_gradient(z))
+
+
+def slices(rng):
+    """Three views of each row, and the directions in which ours looks at them."""
+    z = 1.5 * rng.standard_normal((ROWS, 3, DIM), np.float32) + 0.2
+    drawn = jax.random.normal(SKETCH, (64, DIM))
+    return z, np.asarray(losses.normalize(drawn))
+
+
+def sigreg(z, directions, **options):
+    return losses.sigreg(SKETCH, z, slices=len(directions), **options)
 
 
 def swav(scores, *, temperature):
@@ -161,6 +173,11 @@ CASES = (
         ),
     ),
     Case(
+        "NT-Xent, decoupled", losses.nt_xent, pairs(*RAW), 2,
+        {"temperature": 0.3, "decoupled": True},
+        (Peer(LIGHTLY, "lightly.loss.DCLLoss"),),
+    ),
+    Case(
         "InfoNCE, keys of the batch", losses.info_nce, pairs(*RAW), 2, WARM,
         (Peer("info-nce-pytorch", "InfoNCE"),),
     ),
@@ -247,6 +264,13 @@ CASES = (
                 "theirs adds the two variances, no half: halve=False",
                 ours={"halve": False},
             ),
+        ),
+    ),
+    Case(
+        "SIGReg of three views", sigreg, slices, 1, {"knots": 17, "t_max": 3.0},
+        (
+            Peer(LIGHTLY, "lightly.loss.SIGReg"),
+            Peer("lejepa", "EppsPulley.forward"),
         ),
     ),
     Case(

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from profiling.cases import Case, Peer, normal
-from rl_jax import evaluate, memory, methods, train
+from rl_jax import evaluate, losses, memory, methods, train
 from rl_jax.methods.byol import BYOLState
 from rl_jax.methods.dino import DINOState
 from rl_jax.methods.moco import MoCoState
 from rl_jax.methods.moco_v3 import MoCoV3State
+from rl_jax.methods.nnclr import NNCLRState
 from rl_jax.networks.mlp import ACTIVATIONS
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.networks.transformer import gelu
@@ -98,12 +99,44 @@ def dino_step(encoder, prototypes, target, target_prototypes, views, local, **op
     return value
 
 
+def nnclr_step(encoder, predictor, queue, views, *, temperature):
+    method = methods.nnclr(
+        MATRIX, SAME, MATRIX, temperature=temperature, queue_size=KEYS
+    )
+    params = {"encoder": encoder, "projector": {}, "predictor": predictor}
+    full = memory.Queue(queue, jnp.int32(0), jnp.int32(KEYS))
+    state = NNCLRState(NOTHING, full)
+    for x in views:
+        value, state = _value(method, params, state, {"views": x})
+    return value
+
+
+def lejepa_step(encoder, views, local, directions, *, weight):
+    method = methods.lejepa(MATRIX, SAME, weight=weight, slices=len(directions))
+    params = {"encoder": encoder, "projector": {}}
+    batch = {"views": views, "local_views": local}
+    return _value(method, params, NOTHING, batch)[0]
+
+
+def crops_and_directions(rng):
+    """An encoder, two large views and three, and the directions that ours draws."""
+    drawn = jax.random.normal(jax.random.key(0), (64, OUT))
+    shapes = (DIM, OUT), (ROWS, 2, DIM), (ROWS, 3, DIM)
+    return *normal(*shapes)(rng), np.asarray(losses.normalize(drawn))
+
+
 def queue_and_views(rng):
     """Two encoders, unit rows for a full queue, the views of two steps."""
     encoder, target, queue, views = normal(
         (DIM, OUT), (DIM, OUT), (KEYS, OUT), (2, ROWS, 2, DIM)
     )(rng)
     return encoder, target, queue / np.linalg.norm(queue, axis=1)[:, None], views
+
+
+def queue_and_predictor(rng):
+    """The same with a predictor in the place of the second encoder."""
+    encoder, _, queue, views = queue_and_views(rng)
+    return encoder, *normal((OUT, OUT))(rng), queue, views
 
 
 def batch_norm(x):
@@ -217,6 +250,22 @@ CASES = (
         normal(TWO, (OUT, OUT), TWO, (ROWS, 2, DIM)), 2,
         {"temperature": 0.2, "decay": 0.9, "total_steps": 10, "step": 3},
         (Peer("moco-v3", "MoCo.forward"),),
+    ),
+    Case(
+        "NNCLR, the second step", nnclr_step, queue_and_predictor, 2,
+        {"temperature": 0.2},
+        (
+            Peer(SOLO, "nnclr_loss_func, NNCLR.find_nn"),
+            Peer(
+                LIGHTLY, "NNMemoryBankModule",
+                "cross-entropy of PyTorch: theirs has both views as candidates",
+            ),
+        ),
+    ),
+    Case(
+        "LeJEPA, two large and three small views", lejepa_step, crops_and_directions,
+        1, {"weight": 0.1},
+        (Peer(LIGHTLY, "lightly.loss.LeJEPALoss"),),
     ),
     Case(
         "DINO, the second step", dino_step,

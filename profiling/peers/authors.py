@@ -5,6 +5,8 @@ read, and only the definitions named are run. `RL_JAX_AUTHORS` is the folder in 
 the repositories lie, each under its own name.
 """
 
+import __future__
+
 import ast
 import functools
 import math
@@ -18,6 +20,12 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn, optim
+
+
+class Alone(nn.Module):
+    """What `UnivariateTest` of LeJEPA's authors is to its own: one of one process."""
+
+    world_size = 1
 
 
 @functools.cache
@@ -41,10 +49,13 @@ def take(file: str, *names: str) -> types.SimpleNamespace:
         "math": math, "required": object(), "Optimizer": optim.Optimizer,
         # What they call to speak to other processes, of which there are none.
         "gather": lambda x: x, "all_gather": lambda x: [x], "all_reduce": lambda x: x,
-        "get_rank": lambda: 0, "get_world_size": lambda: 1,
+        "get_rank": lambda: 0, "get_world_size": lambda: 1, "UnivariateTest": Alone,
+        "BaseMethod": nn.Module,
     }  # fmt: skip
     space |= {"List": typing.List, "Optional": typing.Optional}  # noqa: UP006
-    exec(compile(ast.Module(defined, []), str(path), "exec"), space)
+    # Annotations name types of packages that are not here.
+    lazy = __future__.annotations.compiler_flag
+    exec(compile(ast.Module(defined, []), str(path), "exec", lazy), space)
     return types.SimpleNamespace(space=space, **{name: space[name] for name in names})
 
 

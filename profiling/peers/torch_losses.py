@@ -31,6 +31,13 @@ def lightly_nt_xent(a, b, *, temperature):
     return NTXentLoss(temperature)(a, b)
 
 
+def lightly_decoupled(a, b, *, temperature, decoupled):
+    from lightly.loss import DCLLoss
+
+    assert decoupled
+    return DCLLoss(temperature)(a, b)
+
+
 def lightly_nt_xent_bank(query, key, negatives, *, temperature):
     from lightly.loss import NTXentLoss
 
@@ -161,6 +168,21 @@ def vicreg(a, b):
 def solo_vicreg(a, b):
     names = ("invariance_loss", "variance_loss", "covariance_loss", "vicreg_loss_func")
     return take("solo-learn/solo/losses/vicreg.py", *names).vicreg_loss_func(a, b)
+
+
+def lightly_sigreg(z, directions, *, knots, t_max):
+    from lightly.loss import SIGReg
+
+    sketch = SIGReg(knots=knots, t_max=t_max, num_vectors=len(directions))
+    sketch._generate_unit_vectors = lambda *_: directions.T
+    return sketch.to(torch.float64)(z.transpose(0, 1))
+
+
+def epps_pulley(z, directions, *, knots, t_max):
+    code = take("lejepa/lejepa/univariate/epps_pulley.py", "EppsPulley")
+    test = code.EppsPulley(t_max, knots).to(torch.float64)
+    # What `SlicingUnivariateTest` does with its own directions.
+    return test(z.transpose(0, 1) @ directions.T).mean()
 
 
 def lightly_negative_cosine(p, z):
@@ -296,6 +318,7 @@ def torch_squared_error(x, y):
 
 FUNCTIONS = {
     "lightly.loss.NTXentLoss": lightly_nt_xent,
+    "lightly.loss.DCLLoss": lightly_decoupled,
     "lightly.loss.NTXentLoss, memory bank": lightly_nt_xent_bank,
     "losses.NTXentLoss": metric_learning_nt_xent,
     "SupConLoss, no labels": sup_contrast_nt_xent,
@@ -317,6 +340,8 @@ FUNCTIONS = {
     "lightly.loss.VICRegLoss": lightly_vicreg,
     "VICReg.forward": vicreg,
     "vicreg_loss_func": solo_vicreg,
+    "lightly.loss.SIGReg": lightly_sigreg,
+    "EppsPulley.forward": epps_pulley,
     "lightly.loss.NegativeCosineSimilarity": lightly_negative_cosine,
     "simsiam_loss_func": solo_simsiam,
     "lightly.loss.swav_loss.sinkhorn": lightly_sinkhorn,

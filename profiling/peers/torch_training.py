@@ -92,6 +92,51 @@ def moco_v3_step(encoder, predictor, target, views, *, step, **options):
     return model(views[:, 0], views[:, 1], m)
 
 
+def nnclr_step(encoder, predictor, queue, views, *, temperature):
+    """Two steps on a full queue, view 1 enqueued; the loss of the second."""
+    loss = take("solo-learn/solo/losses/nnclr.py", "nnclr_loss_func").nnclr_loss_func
+    code = take("solo-learn/solo/methods/nnclr.py", "NNCLR").NNCLR
+    model = bare(code, queue=queue.clone(), queue_ptr=torch.zeros(1, dtype=torch.long))
+    model.queue_size, model.queue_y = len(queue), torch.zeros(len(queue))
+    for x in views:
+        z = [F.normalize(v @ encoder, dim=1) for v in x.unbind(1)]
+        p = [v @ encoder @ predictor for v in x.unbind(1)]
+        near = [model.find_nn(v)[1] for v in z]
+        value = (
+            loss(near[0], p[1], temperature) + loss(near[1], p[0], temperature)
+        ) / 2
+        model.dequeue_and_enqueue(z[0], torch.zeros(len(x)))
+    return value
+
+
+def lightly_nnclr_step(encoder, predictor, queue, views, *, temperature):
+    """As `nnclr_step`, neighbours and queue by lightly's memory bank."""
+    from lightly.models.modules import NNMemoryBankModule
+
+    bank = NNMemoryBankModule(size=tuple(queue.shape))
+    bank.bank = queue.clone()
+    for x in views:
+        z = [F.normalize(v @ encoder, dim=1) for v in x.unbind(1)]
+        p = [F.normalize(v @ encoder @ predictor, dim=1) for v in x.unbind(1)]
+        near = [bank(z[1].detach(), update=False), bank(z[0].detach(), update=True)]
+        own = torch.arange(len(x))
+        value = sum(
+            F.cross_entropy(n @ q.T / temperature, own) / 2
+            for n, q in zip(near, p, strict=True)
+        )
+    return value
+
+
+def lightly_lejepa(encoder, views, local, directions, *, weight):
+    from lightly.loss import LeJEPALoss
+
+    criterion = LeJEPALoss(weight, sigreg_num_vectors=len(directions))
+    criterion = criterion.to(torch.float64)
+    criterion.sigreg._generate_unit_vectors = lambda *_: directions.T
+    large, small = ((x @ encoder).transpose(0, 1) for x in (views, local))
+    return criterion(global_proj=large, local_proj=small)
+
+
 def _dino_scores(encoder, prototypes, *views):
     """Cosines, [V·B, K], view after view: the authors' normalised last layer."""
     rows = torch.cat([x for v in views for x in v.unbind(1)])
@@ -298,6 +343,9 @@ FUNCTIONS = {
     "byol_loss_func, MomentumUpdater": byol_step,
     "lightly.loss.NTXentLoss, update_momentum": moco_step,
     "MoCo.forward": moco_v3_step,
+    "nnclr_loss_func, NNCLR.find_nn": nnclr_step,
+    "NNMemoryBankModule": lightly_nnclr_step,
+    "lightly.loss.LeJEPALoss": lightly_lejepa,
     "DINOLoss.forward": dino_step,
     "lightly.loss.DINOLoss": lightly_dino,
     "lightly.models.utils.update_momentum": lightly_ema,

@@ -94,8 +94,8 @@ def digits(
 ) -> Augment:
     """Views of scikit-learn's 8×8 digits: affine maps, gain and noise; no flips.
 
-    With `num_local` (multi-crop, for SwAV and DINO) there are `local_views` too, random
-    crops of such a view.
+    With `num_local` (multi-crop, for SwAV, DINO, LeJEPA) there are `local_views` too,
+    random crops of such a view.
 
     Args:
       shift: largest shift in pixels along each axis, >= 0.

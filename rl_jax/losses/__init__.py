@@ -25,6 +25,7 @@ from rl_jax.losses.redundancy import (
     vicreg,
     vicreg_terms,
 )
+from rl_jax.losses.sigreg import sigreg
 from rl_jax.losses.variational import (
     bernoulli_log_likelihood,
     free_bits,
@@ -53,6 +54,7 @@ __all__ = [
     "patch_statistics",
     "prototype_scores",
     "sigmoid",
+    "sigreg",
     "sinkhorn",
     "squared_distance",
     "squared_error",

@@ -20,6 +20,7 @@ def nt_xent(
     b: chex.Array,
     *,
     temperature: chex.Numeric,
+    decoupled: bool = False,
     precision: Precision | None = None,
     implementation: Implementation | None = None,
 ) -> chex.Array:
@@ -32,9 +33,11 @@ def nt_xent(
     Args:
       a, b: [B, D] embeddings of the two views; normalised here, in float32.
       temperature: τ > 0, a float or a scalar array; differentiable.
+      decoupled: leave p(i) out of the sum, of 2B − 2 terms then, as DCL does (Yeh et
+        al. 2022, arXiv:2110.06848). The loss has no lower bound of 0. B ≥ 2.
       precision, implementation: of the products, see `pairwise.logsumexp`. Positives
         are float32 products in any case, so that with "bf16" the loss of aligned views
-        can be below 0, by some 2⁻⁹/τ.
+        can be below 0, by some 2⁻⁹/τ. "mosaic_gpu" has no `decoupled`.
 
     Returns:
       Scalar float32 in [0, log(2B − 1) + 2/τ]; log(2B − 1) when all views are equal.
@@ -43,11 +46,16 @@ def nt_xent(
       UsageError: for a temperature ≤ 0 or shapes other than [B, D] twice.
     """
     _check_pair("nt_xent", a, b)
+    if decoupled and len(a) < 2:
+        raise UsageError("nt_xent: decoupled needs at least two pairs, got one")
     root = _root("nt_xent", temperature)
     rows_a, rows_b, positive = _pair(a, b, root)
     # Interleaved, so that a batch shared out over devices needs no exchange.
     views = jnp.stack([rows_a, rows_b], axis=1).reshape(-1, a.shape[1])
     options = {"precision": precision, "implementation": implementation}
+    if decoupled:
+        pair = jnp.arange(len(views)) // 2
+        options |= {"y": views, "exclude": pair, "group": pair}
     lse = pairwise.logsumexp(views, scale=1.0, max_norm=root, **options)
     # Row by row: the means of both are large, their difference is not.
     return jnp.mean(lse.reshape(-1, 2) - positive[:, None])

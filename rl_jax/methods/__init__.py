@@ -12,10 +12,12 @@ from rl_jax.methods.dino import dino
 from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
 from rl_jax.methods.jigsaw import jigsaw
+from rl_jax.methods.lejepa import lejepa
 from rl_jax.methods.mae import mae
 from rl_jax.methods.memory_bank import memory_bank
 from rl_jax.methods.moco import moco
 from rl_jax.methods.moco_v3 import moco_v3
+from rl_jax.methods.nnclr import nnclr
 from rl_jax.methods.probe import with_probe
 from rl_jax.methods.rotation import rotation
 from rl_jax.methods.siglip import siglip
@@ -44,11 +46,13 @@ __all__ = [
     "info_nce",
     "ivae",
     "jigsaw",
+    "lejepa",
     "linear_autoencoder",
     "mae",
     "memory_bank",
     "moco",
     "moco_v3",
+    "nnclr",
     "rotation",
     "siglip",
     "simclr",

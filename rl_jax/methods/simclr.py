@@ -17,6 +17,7 @@ def simclr(
     projector: Network,
     *,
     temperature: float = 0.5,
+    decoupled: bool = False,
     micro_batch: int | None = None,
     precision: Precision | None = None,
 ) -> Method:
@@ -30,6 +31,8 @@ def simclr(
       encoder: f, images to representations h.
       projector: g, h to the embeddings z the loss compares; discarded afterwards.
       temperature: softmax temperature τ > 0; 0.5 for small batches, 0.1 for thousands.
+      decoupled: leave the positive p(i) out of the sum over j, as DCL does (Yeh et al.
+        2022, arXiv:2110.06848): for small batches.
       micro_batch: examples whose activations of the encoder are held at a time, a
         divisor of the batch; None: all. The gradient stays that of the whole batch
         (GradCache), for one more forward pass. The encoder must be without BatchNorm or
@@ -50,7 +53,9 @@ def simclr(
         raise UsageError(
             f"simclr: temperature must be > 0 and finite, got {temperature}"
         )
-    criterion = functools.partial(nt_xent, temperature=temperature, precision=precision)
+    criterion = functools.partial(
+        nt_xent, temperature=temperature, decoupled=decoupled, precision=precision
+    )
 
     def measure(a, b):
         views = tower.interleave([a, b])

@@ -13,7 +13,9 @@ from rl_jax.run.measures import Images, Pair, Reading, Seen, Study
 from rl_jax.run.split import Part, as_read, rows_of
 from rl_jax.run.trained import Run
 
-PAIRWISE = ("simclr", "info_nce", "moco", "moco_v3", "memory_bank", "sup_con")
+PAIRWISE = (
+    *("simclr", "info_nce", "moco", "moco_v3", "nnclr", "memory_bank", "sup_con"),
+)
 """Methods whose temperature is that of a softmax over cosines of embeddings."""
 BASELINES = ("random", "raw")
 MAX_IMAGES = 1000

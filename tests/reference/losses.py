@@ -139,10 +139,11 @@ def _softmax(logits):
     return np.exp(logits - _logsumexp(logits, 1)[:, None])
 
 
-def nt_xent(a, b, *, temperature):
+def nt_xent(a, b, *, temperature, decoupled=False):
     """NT-Xent (Chen et al. 2020, arXiv:2002.05709, eq. 1), the mean over 2B views.
 
     l(i, p) = -log exp(s_ip / t) / sum_{k != i} exp(s_ik / t), s the cosine.
+    decoupled: the sum without p (Yeh et al. 2022, arXiv:2110.06848, eq. 6).
 
     Returns:
       value, (da, db, dtemperature).
@@ -153,6 +154,8 @@ def nt_xent(a, b, *, temperature):
     logits = z @ z.T / t
     np.fill_diagonal(logits, -np.inf)
     positive = logits[np.arange(2 * size), partner]
+    if decoupled:
+        logits[np.arange(2 * size), partner] = -np.inf
     value = np.mean(_logsumexp(logits, 1) - positive)
 
     ds = _softmax(logits)

@@ -74,6 +74,11 @@ def of_photographs(side: int) -> dict[str, Change]:
                 "projector": {"hidden": 4096, "out": 256},
             }
         ),
+        # arXiv:2104.14548, 4.1.
+        "nnclr": Change(
+            arguments={"projector": {"out": 256, "layers": 3, "final_batch_norm": True}}
+        ),
+        "lejepa": for_lejepa(out=128, warmup_steps=1000),
         # arXiv:2011.10566, 3 and 4.2: the rate of the predictor stays.
         "simsiam": Change(
             optimizer="sgd",
@@ -175,9 +180,9 @@ def of_photographs(side: int) -> dict[str, Change]:
 
 
 def of_small_images() -> dict[str, Change]:
-    """For CIFAR, by method: solo-learn's, 1,000 epochs with ResNet-18 in its README.
+    """For CIFAR, by method: solo-learn's, 1,000 epochs of ResNet-18; LeJEPA its authors'.
 
-    Where one view of two is solarised there, with probability 0.2, both are here, 0.1.
+    """For CIFAR: solo-learn's, 1,000 epochs of ResNet-18; of LeJEPA its authors'.
     """
     weak = {"blur": 0.5}
     strong = weak | {k: v for k, v in STRONG.items() if k in COLOURS}
@@ -224,6 +229,15 @@ def of_small_images() -> dict[str, Change]:
                 "projector": wide,
                 "predictor": {"hidden": 4096},
                 "byol": {"decay": 0.99},
+            }
+        ),
+        "nnclr": Change(
+            arguments={
+                "augment": one_solarised,
+                "optimizer": adapted(0.4, 1e-5),
+                "projector": {"hidden": 2048, "out": 256},
+                "predictor": {"hidden": 4096},
+                "nnclr": {"temperature": 0.2, "queue_size": 65536},
             }
         ),
         "simsiam": Change(
@@ -288,7 +302,20 @@ def of_small_images() -> dict[str, Change]:
                 "sup_con": {"temperature": 0.2},
             },
         ),
+        "lejepa": for_lejepa(out=64, warmup_steps=500),
     }
+
+
+def for_lejepa(*, out: int, warmup_steps: int) -> Change:
+    """For LeJEPA, the optimizer of its authors for a ResNet, and their projector."""
+    adamw = {"learning_rate": 5e-4, "weight_decay": 5e-4, "end_rate": 1e-3}
+    return Change(
+        optimizer="adamw",
+        arguments={
+            "optimizer": adamw | {"warmup_steps": warmup_steps},
+            "projector": {"hidden": 2048, "out": out, "layers": 3},
+        },
+    )
 
 
 def of_crops(side: int, *, multiple_of: int) -> Arguments:

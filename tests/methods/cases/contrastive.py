@@ -1,4 +1,4 @@
-"""InfoNCE on its three kinds of positives, CPC, SupCon and the memory methods."""
+"""InfoNCE on its three kinds of positives, CPC, SupCon, NNCLR, the memory bank."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -54,6 +54,13 @@ CASES = {
     ),
     "memory_bank of few": Case(
         lambda: methods.memory_bank(*nets(), num_examples=100), slow=True
+    ),
+    "nnclr": Case(lambda: methods.nnclr(*nets(True), queue_size=40, temperature=0.5)),
+    "nnclr in micro-batches": Case(
+        lambda: methods.nnclr(
+            *nets(True, batch_norm=False), queue_size=40, micro_batch=BATCH // 2
+        ),
+        slow=True,
     ),
     "sup_con": Case(lambda: methods.sup_con(*nets())),
 }

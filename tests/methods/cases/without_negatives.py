@@ -1,4 +1,4 @@
-"""SimSiam, Barlow Twins, VICReg, DINO and SwAV."""
+"""SimSiam, Barlow Twins, VICReg, LeJEPA, DINO and SwAV."""
 
 import functools
 
@@ -31,6 +31,13 @@ CASES = {
     "vicreg in micro-batches": Case(
         lambda: methods.vicreg(*nets(batch_norm=False), micro_batch=BATCH // 2),
         slow=True,
+    ),
+    "lejepa": Case(
+        lambda: methods.lejepa(*nets(), weight=0.2, slices=16, knots=5),
+        augment=crops(2),
+    ),
+    "lejepa of two views": Case(
+        lambda: methods.lejepa(*nets(), slices=16, knots=5), slow=True
     ),
     "dino": Case(lambda: methods.dino(*nets(), **DINO), augment=crops(3)),
     "dino with smaller crops": Case(
