@@ -33,7 +33,8 @@ def find(
     """
     with (
         contextlib.suppress(*_UNREADABLE, RuntimeError),
-        np.load(_file(shards)) as kept,
+        open(_file(shards), "rb") as file,
+        np.load(file) as kept,
     ):
         told = json.loads(bytes(kept["told"]))
         if told["stamp"] != _stamp(shards, sizes, modified):

@@ -102,14 +102,14 @@ def index_of(shards: Sequence[str], factory: str) -> Index:
     except tar.TarError as error:
         raise UsageError(f"{factory}: {error}") from None
     if not len(index[0]):
-        raise UsageError(_no_images(shards, factory, *index[2:]))
+        raise UsageError(_no_images(shards, factory, index[3]))
     return Index(tuple(shards), sizes, modified, *index)
 
 
-def _no_images(shards: Sequence[str], factory: str, without: int, first: str) -> str:
+def _no_images(shards: Sequence[str], factory: str, first: str) -> str:
     where = repr(shards[0])
     where += f" and {len(shards) - 1} more tars" if len(shards) > 1 else ""
-    also = f"; found {first!r}" if without else ""
+    also = f"; found {first!r}" if first else ""
     return (
         f"{factory}: no images in {where}: expected files NAME.jpg, .png, .jpeg or "
         f".webp, whose name ends at its first point{also}"

@@ -80,7 +80,7 @@ def _saved(root: str, factory: str) -> list[Table]:
             raise _unreadable(path, error, factory) from None
     found = []
     for name in _chosen(names, root, factory):
-        where = os.path.join(root, name)
+        where = os.path.join(root, name) if name else root
         with _library(where, factory) as library:
             rows = library.Dataset.load_from_disk(where)
         files = [file["filename"] for file in rows.cache_files]
@@ -123,10 +123,11 @@ def _library(where: str, factory: str) -> Iterator[Any]:
             f"{factory}: {where!r} needs the package datasets: "
             "pip install 'rl-jax[datasets]'"
         ) from None
-    config = library.config
+    config, said = library.config, library.logging.get_verbosity()
     offline = config.HF_HUB_OFFLINE
     silent = library.is_progress_bar_enabled() and not sys.stderr.isatty()
     config.HF_HUB_OFFLINE = True
+    library.logging.set_verbosity(library.logging.CRITICAL)
     if silent:
         library.disable_progress_bars()
     try:
@@ -137,6 +138,7 @@ def _library(where: str, factory: str) -> Iterator[Any]:
         raise _unreadable(where, error.__cause__ or error, factory) from None
     finally:
         config.HF_HUB_OFFLINE = offline
+        library.logging.set_verbosity(said)
         if silent:
             library.enable_progress_bars()
 

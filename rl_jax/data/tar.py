@@ -72,6 +72,8 @@ class Headers:
             raise TarError("is empty, 0 bytes")
         while at < self._size:
             header = self.content(at, _BLOCK)
+            if not at:
+                _check_start(header)
             if len(header) < _BLOCK:
                 raise self._cut_short()
             if not header.strip(b"\0"):
@@ -110,6 +112,10 @@ class Headers:
             if kind not in b"Kg":
                 long_name, extended = b"", {}
             at += _padded(stored)
+        # Within the padding, or after the name of a member that does not follow. The
+        # blocks of zeros at the end are not asked for, as no reader does.
+        if at > self._size or long_name or extended:
+            raise self._cut_short()
 
     def _cut_short(self, name: bytes = b"") -> TarError:
         inside = f", inside {os.fsdecode(name)!r}" if name else ""
@@ -121,8 +127,6 @@ def _padded(size: int) -> int:
 
 
 def _check(header: bytes, at: int) -> None:
-    if not at:
-        _check_start(header)
     told = _number(header[148:156], at)
     rest = header[:148] + b" " * 8 + header[156:]
     total = sum(rest)
