@@ -150,12 +150,16 @@ def _no_header(at: int) -> TarError:
 
 
 def _number(field: bytes, at: int) -> int:
-    if field[0] in (0x80, 0xFF):  # base 256, as GNU writes large ones
-        return int.from_bytes(field[1:], signed=field[0] == 0xFF)
+    if field[0] == 0x80:  # base 256, as GNU writes large ones
+        return int.from_bytes(field[1:])
+    digits = field.strip(b" \0") or b"0"
     try:
-        return int(field.strip(b" \0") or b"0", 8)
+        found = int(digits, 8) if digits.isdigit() else -1
     except ValueError:
-        raise _no_header(at) from None
+        found = -1
+    if found < 0:
+        raise _no_header(at)
+    return found
 
 
 def _name(header: bytes) -> bytes:
@@ -170,14 +174,14 @@ def _extended(content: bytes, at: int) -> dict[bytes, bytes]:
     found, start = {}, 0
     while start < len(content) and content[start]:
         length, _, _ = content[start : start + 20].partition(b" ")
-        if not length.isdigit() or not start + int(length) <= len(content):
-            raise TarError(f"is damaged: no extended header at byte {at}")
-        record = content[start + len(length) + 1 : start + int(length) - 1]
+        stop = start + int(length) if length.isdigit() else -1
+        record = content[start + len(length) + 1 : max(stop - 1, 0)]
         key, equals, value = record.partition(b"=")
-        if not equals or (key == b"size" and not value.isdigit()):
+        size = key != b"size" or (value.isdigit() and len(value) < 20)
+        if not equals or not start < stop <= len(content) or not size:
             raise TarError(f"is damaged: no extended header at byte {at}")
         found[key] = value
-        start += int(length)
+        start = stop
     return found
 
 

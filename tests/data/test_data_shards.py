@@ -393,6 +393,38 @@ def test_damaged_tars(tmp_path, refused):
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize(
+    "size", [b"\xff" * 12, b"-0000000010\0", b"0_0000000010", b"\x80" + b"\xff" * 11]
+)
+def test_sizes_that_are_none(tmp_path, refused, size):
+    """One that is negative would lead back to where the reader has been."""
+    path = pack(tmp_path / "a.tar", {"a.png": image(), "b.png": image()})
+    content = bytearray(path.read_bytes())
+    header = content[1024:1536]
+    header[124:136] = size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content[1024:1536] = header
+    path.write_bytes(content)
+    with refused("at byte 1024|cut short: .* inside 'b.png'"):
+        shards(tmp_path)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "records", [b"0 a=b\n", b"99 a=b\n", b"x=b\n", b"9 size=x\n", b"5 abcd"]
+)
+def test_extended_headers_that_are_none(tmp_path, refused, records):
+    entry = tarfile.TarInfo("x")
+    entry.size, entry.type = len(records), b"x"
+    padding = bytes(-len(records) % 512)
+    path = tmp_path / "a.tar"
+    path.write_bytes(entry.tobuf() + records + padding + bytes(1024))
+    with refused("a.tar' is damaged: no extended header at byte 512"):
+        shards(tmp_path)
+
+
+@pytest.mark.fault
 def test_compressed_tars(tmp_path, refused):
     path = pack(tmp_path / "a.tar", SOUND)
     (tmp_path / "a.tar.gz").touch()
