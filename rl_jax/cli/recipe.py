@@ -255,9 +255,10 @@ def _command(method, name, spec, preset, factories, more, doc):
 DOC = """{summary}
 
 Args:
-  data: a built-in data set, a folder of images, an .npz or .npy file, a folder with
-    captions.csv or a text file, as the method needs, or MODULE:FUNCTION of your own;
-    --data.NAME are its options.
+  data: a built-in data set, a folder of images, tar shards (a folder of them, a .tar,
+    or train-{{0000..0099}}.tar), a dataset of Hugging Face (of save_to_disk, or
+    Parquet), an .npz or .npy file, a folder with captions.csv or a text file, as the
+    method needs, or MODULE:FUNCTION of your own; --data.NAME are its options.
   run_dir: folder of the run; by default a new one below runs/.
   steps: optimizer steps of the whole run.
   batch_size: images of one step, over all devices.

@@ -243,8 +243,8 @@ def embed(argv: Sequence[str]) -> None:
 
         Args:
           run: folder of the run.
-          data: digits, a folder of images, an .npz or .npy file, or MODULE:FUNCTION of
-            your own.
+          data: digits, a folder of images, tar shards, a dataset of Hugging Face, an
+            .npz or .npy file, or MODULE:FUNCTION of your own.
           output: the .npz file; holds an array [n, D] for each representation
             (h, z, ..., and layer1, layer2, ... of the encoder, each the mean over
             positions; text, where a run that learned from captions finds some), and

@@ -1,17 +1,20 @@
 """Sources of images, and the batch of every step as a pure function of (seed, step)."""
 
 from rl_jax.data.arrays import arrays, npz
-from rl_jax.data.captions import captioned
+from rl_jax.data.captions import captioned, has_captions
 from rl_jax.data.check import check_source
 from rl_jax.data.decode import decode_speed
 from rl_jax.data.digit_captions import DigitPrompts, digit_prompts
 from rl_jax.data.digits import digits
 from rl_jax.data.fingerprint import difference, fingerprint
-from rl_jax.data.folder import folder, usual_side
+from rl_jax.data.folder import folder
+from rl_jax.data.hugging_face import hugging_face
+from rl_jax.data.layout import layout, usual_side
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
 from rl_jax.data.problems import Problems
 from rl_jax.data.records import records
 from rl_jax.data.sequences import oscillators, strokes
+from rl_jax.data.shards import shards
 from rl_jax.data.source import (
     Source,
     contents,
@@ -58,10 +61,13 @@ __all__ = [
     "fingerprint",
     "fits",
     "folder",
+    "has_captions",
+    "hugging_face",
     "ica",
     "in_memory",
     "labels_at",
     "latent_classes",
+    "layout",
     "npz",
     "oscillators",
     "padded",
@@ -70,6 +76,7 @@ __all__ = [
     "resident",
     "rows",
     "shapes",
+    "shards",
     "steps_per_epoch",
     "stream",
     "strokes",

@@ -17,7 +17,7 @@ MAX_PIXELS = 2**26
 MAX_BYTES = 2**28
 # Errors of the machine, not of the file: replacing the file would hide them, and
 # would make the stream depend on when they happened.
-_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE}
+MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE}
 _ORIENTATION = 0x0112
 
 
@@ -43,7 +43,7 @@ def read_image(path: str | os.PathLike, *, size: int) -> np.ndarray:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        if error.errno in _MACHINE:
+        if error.errno in MACHINE:
             message = f"cannot read {os.fspath(path)!r}: {error.strerror}"
             raise WorkerError(message) from error
         raise DecodeError(error.strerror or str(error)) from None
@@ -52,11 +52,10 @@ def read_image(path: str | os.PathLike, *, size: int) -> np.ndarray:
     return decode(data, size=size)
 
 
-def shorter_side(path: str | os.PathLike) -> int | None:
-    """In pixels, by the header of an image; None for a file that is none."""
+def shorter_side(data: bytes) -> int | None:
+    """In pixels, by the header of an image; None for bytes that are none."""
     try:
-        with open(path, "rb") as file:
-            return min(_open(file.read(MAX_BYTES)).size)
+        return min(_open(data).size)
     except Exception:  # as in `decode`
         return None
 

@@ -3,20 +3,19 @@
 import contextlib
 import functools
 import hashlib
-import itertools
 import os
 from collections.abc import Iterator
 
 import numpy as np
 
 from rl_jax.data.arguments import at_least, whole
-from rl_jax.data.decode import DecodeError, read_image, shorter_side
+from rl_jax.data.decode import MAX_BYTES, read_image
 from rl_jax.data.problems import Problems, printable
 from rl_jax.data.source import Source
+from rl_jax.data.stand_ins import loader
 from rl_jax.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_FEW = 16
 
 
 def folder(
@@ -61,21 +60,14 @@ def folder(
     return held_out._replace(name=os.path.basename(root))
 
 
-def usual_side(path: str | os.PathLike) -> int | None:
-    """The shorter side of the images below a directory, the median of the first few.
-
-    Args:
-      path: the directory.
-
-    Returns:
-      In pixels; None where no image can be read.
-    """
-    sides = map(shorter_side, itertools.islice(_first_images(path), _FEW))
-    known = sorted(side for side in sides if side)
-    return known[len(known) // 2] if known else None
+def first_images(path: str | os.PathLike) -> Iterator[bytes]:
+    """The bytes of images below a directory in a fixed order, read as asked for."""
+    for name in image_paths(path):
+        with contextlib.suppress(OSError), open(name, "rb") as file:
+            yield file.read(MAX_BYTES)
 
 
-def _first_images(path: str | os.PathLike) -> Iterator[str]:
+def image_paths(path: str | os.PathLike) -> Iterator[str]:
     """Paths of images in a fixed order; nothing more is listed than is asked for."""
     visited = set()
     for where, folders, names in os.walk(path, followlinks=True):
@@ -185,11 +177,12 @@ def images_of(
     """A source of the given images below a directory, as `folder` makes it."""
     labels = labels_of(names, classes)
     problems = Problems(f"folder {root!r}", names, max_bad)
+    read = functools.partial(_read, root, names, size)
     return Source(
         name=os.path.basename(root),
         size=len(names),
         image_shape=(size, size, 3),
-        load=functools.partial(_load, root, names, size, problems),
+        load=loader(read, names, problems, f"folder {root!r}"),
         labels=labels,
         class_names=tuple(printable(name) for name in classes),
         held_out=held_out,
@@ -214,22 +207,8 @@ def _size(path: str) -> int:
         return -1  # a dangling link
 
 
-def _load(root, names, size, problems: Problems, index: int) -> np.ndarray:
-    index = int(index)
-    for at in itertools.chain(range(index, len(names)), range(index)):
-        if problems.bad_at(at):
-            continue
-        try:
-            image = read_image(os.path.join(root, names[at]), size=size)
-        except DecodeError as error:
-            problems.record(at, str(error))
-            continue
-        problems.record(at)
-        return image
-    raise UsageError(
-        f"folder: none of the {len(names)} images in {root!r} can be decoded, "
-        f"the first is {printable(names[0])!r}"
-    )
+def _read(root: str, names: list[str], size: int, index: int) -> np.ndarray:
+    return read_image(os.path.join(root, names[index]), size=size)
 
 
 def _files(root: str, suffixes: tuple[str, ...], nothing: str) -> list[str]:

@@ -2,13 +2,14 @@
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rl_jax.data.arguments import at_least, whole
+from rl_jax.data.packed import Taken
 from rl_jax.data.problems import Problems
 from rl_jax.errors import UsageError
 
@@ -48,7 +49,8 @@ class Source(NamedTuple):
       unseen_prompts: int32 [C, T', L]: the same by templates that no caption has; or
         None.
       chosen: what `rows` chose, in whose numbers `problems` counts; or None.
-      files: the path of each example below its folder, where they are files.
+      files: the path of each example below its folder, where they are files or lie in
+        some.
     """
 
     name: str
@@ -66,7 +68,7 @@ class Source(NamedTuple):
     prompts: np.ndarray | None = None
     unseen_prompts: np.ndarray | None = None
     chosen: "Chosen | None" = None
-    files: tuple[str, ...] = ()
+    files: Sequence[str] = ()
 
 
 class Chosen(NamedTuple):
@@ -207,7 +209,7 @@ def rows(source: Source, index: np.ndarray) -> Source:
         fields=fields_at(source, index),
         held_out=None,
         chosen=Chosen(_numbers(source, index), _of_all(source)),
-        files=tuple(source.files[i] for i in index) if source.files else (),
+        files=Taken(source.files, index) if source.files else (),
     )
 
 

@@ -69,7 +69,7 @@ def _known(recipe: Recipe, source: data.Source) -> dict[str, Callable[[str], Any
         if not recipes.has_labels(source):
             raise UsageError(
                 f"{factory} learns from labels, and {source.name} has none of two "
-                "classes; name them by sub-folders, or `label` in an .npz"
+                "classes; name them by sub-folders, .cls in tars, or `label` in an .npz"
             )
         return recipes.num_classes(source)
 
@@ -85,7 +85,7 @@ def _known(recipe: Recipe, source: data.Source) -> dict[str, Callable[[str], Any
         if not source.vocabulary:
             raise UsageError(
                 f"{factory} reads text, and {source.name} has none; give a text file, "
-                "or a folder with captions.csv"
+                "or images with captions, as a folder with captions.csv"
             )
         return len(source.vocabulary)
 

@@ -21,7 +21,14 @@ BUILT_IN = (
     data.strokes,
 )
 OF_TEXTS = ("bert", "simcse")
-OF_A_PATH = (data.npz, data.folder, data.captioned, data.text)
+OF_A_PATH = (
+    data.npz,
+    data.folder,
+    data.shards,
+    data.hugging_face,
+    data.captioned,
+    data.text,
+)
 
 
 def kind(method: Callable) -> Kind:
@@ -66,16 +73,22 @@ def chosen(name: str, kind: Kind) -> tuple[Callable, dict[str, Any]]:
     where = {"path": str(path.absolute())}
     if kind == "text" and (path.is_dir() or path.suffix in (".txt", ".md")):
         return data.text, where
-    if path.is_dir():
-        return data.captioned if kind == "captions" else data.folder, where
+    readers = {
+        "folder": data.folder,
+        "shards": data.shards,
+        "hugging_face": data.hugging_face,
+    }
+    if layout := data.layout(path):
+        return data.captioned if kind == "captions" else readers[layout], where
     if path.suffix in (".npz", ".npy"):
         return data.npz, where
     problem = "cannot be read as data" if path.exists() else "does not exist"
     names = ", ".join(factory.__name__ for factory in BUILT_IN)
     raise UsageError(
-        f"--data {name}: {problem}; expected one of {names}, a folder of images, an "
-        ".npz or .npy file, a folder with captions.csv for image and text, a text "
-        "file, or MODULE:FUNCTION of your own"
+        f"--data {name}: {problem}; expected one of {names}, a folder of images, "
+        "tar shards (their folder, a .tar, {000..099}.tar), a dataset of Hugging Face "
+        "(of save_to_disk, or Parquet), an .npz or .npy file, a folder with "
+        "captions.csv for image and text, a text file, or MODULE:FUNCTION of your own"
     )
 
 

@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 
 from rl_jax import data, files
-from rl_jax.data.captions import FILES
 from rl_jax.errors import UsageError
 from rl_jax.run import check, datasets
 from rl_jax.run import recipe as recipes
@@ -21,7 +20,7 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
     they are files, also that of one that could not be decoded (label −1), whose row is
     another's.
     Among them are `layer1`, `layer2`, ... of the encoder, first block first. Where the
-    run learned from a folder of captioned images and `name` is one, its captions are
+    run learned from captioned images of the user's and `name` has captions, they are
     read by the run's vocabulary and there is `text`, too, the mean direction of an
     image's captions; images without a caption are then left out.
 
@@ -81,8 +80,9 @@ def _spec(run: Run, name: str) -> recipes.Spec:
     """The data set a name means, images decoded as the run's were."""
     source = run.parts.source
     method = recipes.find_method(run.recipe.method.factory)
-    if run.recipe.data.factory == "captioned" and _has_captions(name):
-        where = {"path": str(pathlib.Path(name).expanduser().absolute())}
+    path = pathlib.Path(name).expanduser().absolute()
+    if run.recipe.data.factory == "captioned" and data.has_captions(path):
+        where = {"path": str(path)}
         theirs = {"vocabulary": source.vocabulary, "held_out": 0.0}
         return recipes.resolve(
             data.captioned, **(run.recipe.data.arguments | theirs | where)
@@ -96,9 +96,3 @@ def _spec(run: Run, name: str) -> recipes.Spec:
     if "size" in known and source.image_shape:
         ours = ours | {"size": source.image_shape[0]}
     return recipes.resolve(factory, **(ours | arguments))
-
-
-def _has_captions(name: str) -> bool:
-    folder = pathlib.Path(name).expanduser()
-    parts = (folder, *(folder / part for part in ("train", "val", "test")))
-    return any((part / file).is_file() for part in parts for file in FILES)

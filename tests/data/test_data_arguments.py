@@ -9,6 +9,8 @@ from rl_jax.data.arguments import whole
 
 HALF = [
     (data.folder, "folder: size", {"size": 8.5}),
+    (data.shards, "shards: size", {"size": 8.5}),
+    (data.hugging_face, "hugging_face: size", {"size": 8.5}),
     (data.captioned, "captioned: size", {"size": 8.5}),
     (data.captioned, "tokens: length", {"length": 8.5}),
     (data.captioned, "captioned: limit_bytes", {"limit_bytes": 1e6}),

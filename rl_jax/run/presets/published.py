@@ -180,9 +180,9 @@ def of_photographs(side: int) -> dict[str, Change]:
 
 
 def of_small_images() -> dict[str, Change]:
-    """For CIFAR, by method: solo-learn's, 1,000 epochs of ResNet-18; LeJEPA its authors'.
-
     """For CIFAR: solo-learn's, 1,000 epochs of ResNet-18; of LeJEPA its authors'.
+
+    Where one view of two is solarised there, with probability 0.2, both are here, 0.1.
     """
     weak = {"blur": 0.5}
     strong = weak | {k: v for k, v in STRONG.items() if k in COLOURS}

@@ -1,0 +1,84 @@
+"""What `--data` takes for the forms in which images are kept, and what it says."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rl_jax import data
+from rl_jax.cli import main
+from rl_jax.errors import UsageError
+from rl_jax.run import datasets
+
+
+def shards(folder, *, captions=False):
+    """Two tars to learn from and one to score, of 8 x 8 pixels."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for name, count in (("train-0", 20), ("train-1", 20), ("val-0", 10)):
+        with tarfile.open(folder / f"{name}.tar", "w") as file:
+            for i in range(count):
+                pixels = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+                image = io.BytesIO()
+                Image.fromarray(pixels).save(image, "PNG")
+                members = {"png": image.getvalue(), "cls": b"%d" % (i % 2)}
+                if captions:
+                    members["txt"] = b"image number %d" % i
+                for suffix, content in members.items():
+                    entry = tarfile.TarInfo(f"{i:03}.{suffix}")
+                    entry.size = len(content)
+                    file.addfile(entry, io.BytesIO(content))
+    return folder
+
+
+SMALL = [
+    *("--steps", "2", "--batch-size", "8", "--encoder", "mlp", "--no-evaluate"),
+    *("--encoder.features", "8", "--encoder.out", "8", "--no-probe"),
+    *("--optimizer", "adamw", "--augment", "digits"),
+]
+
+
+def test_a_run_on_shards_and_what_reopens_them(tmp_path, capsys):
+    where, run = shards(tmp_path / "data"), str(tmp_path / "run")
+    main(["pretrain", "simclr", "--data", str(where), *SMALL, "--run-dir", run])
+    assert "simclr on data: 40 images 8x8x3" in capsys.readouterr().out
+    others, output = str(where / "{train,val}-0.tar"), tmp_path / "found.npz"
+    main(["embed", run, others, "-o", str(output)])
+    with np.load(output) as found:
+        assert found["h"].shape == (30, 8)
+        np.testing.assert_array_equal(np.bincount(found["split"]), [20, 10])
+        np.testing.assert_array_equal(found["label"], np.arange(30) % 2)
+        assert found["path"][29] == "val-0.tar/009.png"
+
+
+def test_the_source_of_each_path(tmp_path):
+    where = shards(tmp_path / "data", captions=True)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_dict.json").touch()
+    (tmp_path / "a.parquet").touch()
+    (tmp_path / "images").mkdir()
+    for name, expected in (
+        (where, data.shards),
+        (where / "val-0.tar", data.shards),
+        (where / "train-{0..1}.tar", data.shards),
+        (tmp_path / "saved", data.hugging_face),
+        (tmp_path / "a.parquet", data.hugging_face),
+        (tmp_path / "images", data.folder),
+    ):
+        decided = {"path": str(name)}
+        assert datasets.chosen(str(name), "images") == (expected, decided)
+        assert datasets.chosen(str(name), "captions") == (data.captioned, decided)
+        spec = datasets.spec_of(str(name))
+        assert datasets.factory(spec) is expected
+    factory, decided = datasets.chosen(str(where), "captions")
+    assert datasets.usual(factory, decided) == {"size": 8}
+    assert datasets.build(datasets.spec_of(str(where), size=8)).size == 40
+
+
+def test_a_path_that_is_none_of_them(tmp_path):
+    for name in ("none.tar", "none.parquet", "a.zip"):
+        (tmp_path / "a.zip").touch()
+        with pytest.raises(UsageError, match=r"tar shards \(.*Hugging Face"):
+            datasets.chosen(str(tmp_path / name), "images")
