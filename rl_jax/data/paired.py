@@ -17,7 +17,7 @@ from rl_jax.errors import UsageError
 
 TEMPLATES = ("a photo of a {}", "an image of a {}", "{}")
 _log = logging.getLogger("rl_jax.data")
-_MAX_TOKENS = 1 << 29
+_MAX_TOKENS = 1 << 28
 _AT_ONCE = 1 << 16
 
 

@@ -48,24 +48,33 @@ def tables(path: str | os.PathLike, factory: str) -> tuple[str, list[Table]]:
       factory: whose name errors bear.
 
     Raises:
-      UsageError: there is none, it cannot be read, several parts and none is `train`,
-        or `datasets` is not installed.
+      UsageError: there is none, it cannot be read, it has no rows, or several parts and
+        none is `train`; or `datasets` is not installed.
     """
     given = os.path.abspath(os.fspath(path))
-    name = os.path.basename(given)
+    found = _found(given, factory)
+    for table in found:
+        if not len(table.rows):
+            where = f" in its part {table.name}" if table.name else ""
+            raise UsageError(f"{factory}: {given!r} has no rows{where}")
+    return os.path.basename(given), found
+
+
+def _found(given: str, factory: str) -> list[Table]:
     if not os.path.exists(given):
         raise UsageError(f"{factory}: no such file or directory: {given!r}")
     if os.path.isdir(given) and is_saved(given):
-        return name, _saved(given, factory)
+        return _saved(given, factory)
     if os.path.isdir(given):
         files = listed(given, (PARQUET,), factory, "dataset of save_to_disk or Parquet")
         parts = parts_by_name(files, factory)
-        return name, [_parquet(given, part, factory) for part in parts]
+        return [_parquet(given, part, factory) for part in parts]
     if not given.lower().endswith(PARQUET):
         raise UsageError(
             f"{factory}: {given!r} is no .parquet file, nor a directory of save_to_disk"
         )
-    return name, [_parquet(os.path.dirname(given), [name], factory)]
+    root, name = os.path.split(given)
+    return [_parquet(root, [name], factory)]
 
 
 def _saved(root: str, factory: str) -> list[Table]:

@@ -253,6 +253,10 @@ def test_what_cannot_be_read(tmp_path, library, refused):
     (tmp_path / "a.parquet").write_bytes(b"no Parquet")
     with refused("hugging_face: '.*a.parquet' cannot be read: ArrowInvalid: "):
         hugging_face(tmp_path)
+    parquet(library, tmp_path / "c" / "train.parquet", [1])
+    parquet(library, tmp_path / "c" / "test.parquet", [])
+    with refused("test.parquet' cannot be read: |has no rows"):
+        hugging_face(tmp_path / "c")
     path = saved(library, tmp_path / "b", one=[1], two=[2])
     with refused("has the parts one, two, expected train; give the directory of one"):
         hugging_face(path)
