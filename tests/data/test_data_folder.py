@@ -334,3 +334,8 @@ def test_a_very_deep_folder(tmp_path):
     Image.new("RGB", (4, 4)).save(where / "b.png")
     found = folder(tmp_path, size=4).files
     assert [name.rpartition("/")[2] for name in found] == ["a.png", "b.png", "e.png"]
+    # What removes folders of tests goes down by recursion.
+    (where / "b.png").unlink()
+    while where != tmp_path:
+        where.rmdir()
+        where = where.parent
