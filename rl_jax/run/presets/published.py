@@ -93,7 +93,7 @@ def of_photographs(side: int) -> dict[str, Change]:
                 "predictor": {"hidden": 512},
             },
         ),
-        # arXiv:2103.03230, 2.2, and the factor of its code.
+        # arXiv:2103.03230, 2.2, and its code.
         "barlow_twins": Change(
             arguments={
                 "optimizer": {
@@ -103,7 +103,6 @@ def of_photographs(side: int) -> dict[str, Change]:
                     "end_rate": 1e-3,
                 },
                 "projector": {"layers": 3, "hidden": 8192, "out": 8192},
-                "barlow_twins": {"scale": 0.024},
             }
         ),
         # arXiv:2105.04906 and its code, 100 epochs.
@@ -113,7 +112,7 @@ def of_photographs(side: int) -> dict[str, Change]:
                 "projector": {"layers": 3, "hidden": 8192, "out": 8192},
             }
         ),
-        # arXiv:2006.09882, A: without its queue, which small batches have.
+        # arXiv:2006.09882 and its code for a batch of 256, whose queue is not here.
         "swav": Change(
             augment="multi_crop",
             arguments={
