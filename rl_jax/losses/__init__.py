@@ -14,6 +14,7 @@ from rl_jax.losses.contrastive import (
 from rl_jax.losses.masked import (
     normalise_patches,
     patch_statistics,
+    smooth_l1,
     squared_error,
     weighted_cross_entropy,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "prototype_scores",
     "sigmoid",
     "sinkhorn",
+    "smooth_l1",
     "squared_distance",
     "squared_error",
     "sup_con",

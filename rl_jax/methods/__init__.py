@@ -9,6 +9,7 @@ from rl_jax.methods.context import context
 from rl_jax.methods.cpc import cpc
 from rl_jax.methods.denoising_autoencoder import denoising_autoencoder
 from rl_jax.methods.dino import dino
+from rl_jax.methods.i_jepa import i_jepa
 from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
 from rl_jax.methods.jigsaw import jigsaw
@@ -41,6 +42,7 @@ __all__ = [
     "cpc",
     "denoising_autoencoder",
     "dino",
+    "i_jepa",
     "info_nce",
     "ivae",
     "jigsaw",

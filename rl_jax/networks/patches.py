@@ -103,3 +103,16 @@ def sincos(positions: chex.Array, width: int) -> chex.Array:
     angles = jnp.multiply.outer(positions[..., ::-1].astype(jnp.float32), rates)
     waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return waves.reshape(*positions.shape[:-1], width)
+
+
+def check_quarters(factory: str, width: int) -> None:
+    """Refuses widths that `sincos` cannot fill.
+
+    Raises:
+      UsageError: naming the factory.
+    """
+    if width % 4:
+        raise UsageError(
+            f"{factory}: width must be a multiple of 4 for sine-cosine positions, got "
+            f"{width}"
+        )

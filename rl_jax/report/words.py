@@ -16,6 +16,7 @@ _METHODS = {
     "clip": "CLIP",
     "cpc": "CPC",
     "dino": "DINO",
+    "i_jepa": "I-JEPA",
     "info_nce": "InfoNCE",
     "ivae": "iVAE",
     "mae": "MAE",

@@ -132,18 +132,3 @@ def test_refuses_other_images():
         network.init(RNG, patches)
     with pytest.raises(UsageError, match=r"unpatchify: patches \(1, 2, 8\) of patch=2"):
         networks.unpatchify(jnp.zeros((1, 2, 8)), 2, (6, 8, 2))
-
-
-def test_decoder_predicts_by_place():
-    """Another place, another output; the order of the visible does not matter."""
-    network = networks.mae_decoder(width=16)
-    places = jnp.broadcast_to(networks.patch_positions(3, 4)[None], (3, 12, 2))
-    tokens = jnp.asarray(np.random.default_rng(2).normal(size=(3, 5, 6)), jnp.float32)
-    x = networks.Masked(tokens, places[:, :5], places[:, 5:])
-    params, state = network.init(RNG, x)
-    y, _ = network.apply(params, state, x, train=False)
-    assert y.shape == (3, 7, 16)
-    turned = networks.Masked(tokens[:, ::-1], x.positions[:, ::-1], x.masked[:, ::-1])
-    z, _ = network.apply(params, state, turned, train=False)
-    assert_close(z[:, ::-1], y, tolerance=1e-5)
-    assert np.max(np.abs(y[:, 0] - y[:, 1])) > 1e-3

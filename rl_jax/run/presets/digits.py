@@ -131,6 +131,23 @@ DIGITS = {
         steps=2000,
         batch_size=128,
     ),
+    "i_jepa": Change(
+        augment="plain",
+        networks={"encoder": "vit", "predictor": "jepa_predictor"},
+        arguments={
+            "encoder": {
+                "patch": 2,
+                "width": 48,
+                "depth": 2,
+                "heads": 4,
+                "pool": "none",
+            },
+            "augment": STANDARD_DIGITS,
+            "optimizer": {"learning_rate": 2e-3, "warmup_steps": 100, "b2": 0.95},
+        },
+        steps=2000,
+        batch_size=128,
+    ),
     "supervised": Change(arguments={"augment": {"num_views": 1}}),
     "dino": Change(arguments={"dino": {"prototypes": 256, "decay": 0.95}}),
     "swav": Change(arguments={"swav": {"prototypes": 64}}),
