@@ -7,7 +7,6 @@ from rl_jax.run.presets.preset import Change, Preset
 AS_SEEN = {"crop_scale": (0.9, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
 """Crops only, as CLIP has it: a caption may name a colour, or say left and right."""
 
-
 PREDICTED = {"crop_scale": (0.3, 1.0), "flip": 0.0}
 """Crops alone, as I-JEPA's authors have it: nothing by hand that h should not tell."""
 
@@ -154,12 +153,7 @@ def photographs(size: int = 256) -> Preset:
                 side,
                 patch=16,
                 size="S",
-                augment=PREDICTED
-                | {
-                    "num_views": 1,
-                    "blur": (0.0, 0.0),
-                    "solarise": (0.0, 0.0),
-                },
+                augment={"blur": (0.0, 0.0), "solarise": (0.0, 0.0)} | PREDICTED,
                 optimizer={"learning_rate": 5e-4, "warmup_steps": 1000},
                 networks={"predictor": "jepa_predictor"},
                 predictor={"width": 192, "depth": 6, "heads": 6},
