@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from profiling.cases import Case, Peer, normal
+from profiling.cases.of_losses import masked_images
 from rl_jax import losses, methods, networks
 from rl_jax.methods import blocks, masking
 from rl_jax.methods.i_jepa import IJEPAState
@@ -25,6 +26,12 @@ KEPT = 4
 
 def smooth_l1(predicted, target, *, beta):
     return losses.smooth_l1(predicted, target, beta=beta)
+
+
+def simmim(predicted, image, masked):
+    target = networks.patchify(image, 4)
+    out = jnp.argsort(-masked, axis=1, stable=True)[:, :12]
+    return losses.absolute_error(*(masking.take(x, out) for x in (predicted, target)))
 
 
 def _masks():
@@ -140,6 +147,10 @@ CASES = (
             (Peer(TORCH, "smooth_l1_loss"),),
         )
         for beta in (1.0, 0.25)
+    ),
+    Case(
+        "SimMIM", simmim, masked_images, 1, {},
+        (Peer("SimMIM", "SimMIM.forward", "theirs has 1e-5 in the denominator"),),
     ),
     Case(
         "I-JEPA's predictor", predictor, predictor_inputs, 20, {},

@@ -4,7 +4,7 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from authors import take
+from authors import bare, take
 from torch import nn
 
 MODEL, UTILS = "ijepa/src/models/vision_transformer.py", "ijepa/src/utils/tensors.py"
@@ -12,6 +12,15 @@ MODEL, UTILS = "ijepa/src/models/vision_transformer.py", "ijepa/src/utils/tensor
 
 def torch_smooth_l1(predicted, target, *, beta):
     return F.smooth_l1_loss(predicted, target, beta=beta)
+
+
+def simmim(predicted, image, masked):
+    code = take("SimMIM/models/simmim.py", "SimMIM").SimMIM
+    rows = predicted.shape[0]
+    told = predicted.reshape(rows, 4, 4, 4, 4, 3).permute(0, 5, 1, 3, 2, 4)
+    parts = {"encoder": lambda x, mask: x, "decoder": lambda x: told.reshape(x.shape)}
+    model = bare(code, in_chans=3, patch_size=4, **parts)
+    return model(image.permute(0, 3, 1, 2), masked.reshape(rows, 4, 4))
 
 
 def _masks(context, targets):
@@ -85,6 +94,7 @@ def i_jepa_step(
 
 FUNCTIONS = {
     "smooth_l1_loss": torch_smooth_l1,
+    "SimMIM.forward": simmim,
     "VisionTransformerPredictor.forward": i_jepa_predictor,
     "apply_masks, repeat_interleave_batch": i_jepa_step,
 }

@@ -12,6 +12,7 @@ from rl_jax.losses.contrastive import (
     uniformity,
 )
 from rl_jax.losses.masked import (
+    absolute_error,
     normalise_patches,
     patch_statistics,
     smooth_l1,
@@ -35,6 +36,7 @@ from rl_jax.losses.variational import (
 )
 
 __all__ = [
+    "absolute_error",
     "alignment",
     "barlow_twins",
     "barlow_twins_terms",

@@ -73,6 +73,31 @@ def squared_error(predicted: chex.Array, target: chex.Array) -> chex.Array:
 
 
 @checked
+def absolute_error(predicted: chex.Array, target: chex.Array) -> chex.Array:
+    """Mean over all values of |predicted − target|, in float32.
+
+    Its derivative where both are equal is 0.
+
+    Args:
+      predicted, target: of one shape.
+
+    Returns:
+      Scalar >= 0.
+
+    Raises:
+      UsageError: for shapes that differ.
+    """
+    if predicted.shape != target.shape:
+        raise UsageError(
+            "absolute_error: expected two arrays of one shape, got "
+            f"{predicted.shape}, {target.shape}"
+        )
+    d = predicted.astype(jnp.float32) - target.astype(jnp.float32)
+    # The derivative of |d| is 1 at 0 to JAX.
+    return jnp.mean(jnp.where(d == 0, 0.0, jnp.abs(d)))
+
+
+@checked
 def smooth_l1(
     predicted: chex.Array,
     target: chex.Array,

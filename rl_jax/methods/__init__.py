@@ -22,6 +22,7 @@ from rl_jax.methods.rotation import rotation
 from rl_jax.methods.siglip import siglip
 from rl_jax.methods.simclr import simclr
 from rl_jax.methods.simcse import simcse
+from rl_jax.methods.simmim import simmim
 from rl_jax.methods.simsiam import simsiam
 from rl_jax.methods.sparse_autoencoder import sparse_autoencoder
 from rl_jax.methods.sup_con import sup_con
@@ -55,6 +56,7 @@ __all__ = [
     "siglip",
     "simclr",
     "simcse",
+    "simmim",
     "simsiam",
     "sparse_autoencoder",
     "sup_con",

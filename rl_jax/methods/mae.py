@@ -2,7 +2,6 @@
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -101,7 +100,7 @@ def mae(
 
     def loss(params, state, batch, rng):
         _, patches = cut(params, state, inputs.one_view("mae", batch))
-        order = random_orders(rng, batch["index"], patches.values.shape[1])
+        order = masking.random_orders(rng, batch["index"], patches.values.shape[1])
         tokens, pixels, state = forward(
             params, state, patches, order, train=True, rng=rng
         )
@@ -123,7 +122,7 @@ def mae(
         )
         patch, patches = cut(params, state, image)
         same = jnp.zeros(image.shape[:1], jnp.int32)
-        order = random_orders(jax.random.key(0), same, tokens.shape[1])
+        order = masking.random_orders(jax.random.key(0), same, tokens.shape[1])
         _, pixels, _ = forward(params, state, patches, order, train=False)
         removed = order[:, -pixels.shape[1] :]
         if normalise_patches:
@@ -154,12 +153,3 @@ def patches_left_in(count: int, mask_ratio: float) -> int:
             "smaller patches or another ratio"
         )
     return kept
-
-
-def random_orders(rng: chex.PRNGKey, index: chex.Array, count: int) -> chex.Array:
-    """An order of the patches for each example: int32 [B, L]; the first stay in."""
-
-    def one(i):
-        return jnp.argsort(jax.random.uniform(jax.random.fold_in(rng, i), (count,)))
-
-    return jax.vmap(one)(index)

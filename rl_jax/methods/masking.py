@@ -56,6 +56,15 @@ def _side_of_a_patch(
     return patch
 
 
+def random_orders(rng: chex.PRNGKey, index: chex.Array, count: int) -> chex.Array:
+    """An order of the patches for each example: int32 [B, L]; the first stay in."""
+
+    def one(i):
+        return jnp.argsort(jax.random.uniform(jax.random.fold_in(rng, i), (count,)))
+
+    return jax.vmap(one)(index)
+
+
 def take(x: chex.Array, places: chex.Array) -> chex.Array:
     """[B, L, n] at int32 [B, K] -> [B, K, n]."""
     return jnp.take_along_axis(x, places[..., None], axis=1)

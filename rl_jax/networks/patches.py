@@ -14,10 +14,14 @@ class Patches(NamedTuple):
     Attributes:
       values: [B, K, p·p·C], as `patchify` cuts them.
       positions: int32 [B, K, 2], row and column of each in the grid of patches.
+      hidden: bool [B, K], those in whose place `token` stands; None: none.
+      token: [D], as wide as the network's tokens; its place is added to it.
     """
 
     values: chex.Array
     positions: chex.Array
+    hidden: chex.Array | None = None
+    token: chex.Array | None = None
 
 
 def patchify(image: chex.Array, patch: int) -> chex.Array:

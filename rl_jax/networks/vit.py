@@ -50,6 +50,9 @@ class ViT(nn.Module):
             # Embedded once, for all images.
             x = Patches(patchify(x, self.patch), patch_positions(*size)[None])
         tokens = Dense(self.width, dtype=dtype, name="embed")(x.values)
+        if x.hidden is not None and x.token is not None:
+            token = x.token.astype(tokens.dtype)[None, None]
+            tokens = jnp.where(x.hidden[..., None], token, tokens)
         tokens += self._embedded(x.positions, size)
         if self.pool == "cls":
             cls = self.param("cls", embedding_init, (1, 1, self.width))
@@ -101,9 +104,9 @@ def vit(
     """A vision transformer, no classifier (Dosovitskiy et al. 2020, arXiv:2010.11929).
 
     Images [B, H, W, C], or `Patches` of them: patches already cut, any number of them,
-    each with its row and column. There is a cls token only with pool="cls". Kernels
-    start Glorot-uniform, learned embeddings normal with deviation 0.02, cut at two of
-    them.
+    each with its row and column, some of them hidden. There is a cls token only with
+    pool="cls". Kernels start Glorot-uniform, learned embeddings normal with deviation
+    0.02, cut at two of them.
 
     Args:
       size: width, depth and heads: Ti 192, 12, 3; S 384, 12, 6; B 768, 12, 12;

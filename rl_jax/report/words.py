@@ -25,6 +25,7 @@ _METHODS = {
     "siglip": "SigLIP",
     "simclr": "SimCLR",
     "simcse": "SimCSE",
+    "simmim": "SimMIM",
     "simsiam": "SimSiam",
     "sup_con": "SupCon",
     "swav": "SwAV",

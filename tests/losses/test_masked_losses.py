@@ -1,4 +1,4 @@
-"""Smooth L1 against NumPy float64: both sides of β, rows that do not count."""
+"""Smooth L1 and absolute error against NumPy float64."""
 
 import functools
 
@@ -153,3 +153,27 @@ def test_a_beta_that_is_not_positive(beta):
     one = jnp.ones((2, 3))
     with pytest.raises(UsageError, match="smooth_l1: beta must be > 0 and finite, got"):
         losses.smooth_l1(one, one, beta=beta)
+
+
+def test_absolute_error_equals_reference():
+    predicted, target, _ = arrays(8)
+    predicted[0] = target[0]
+    found = jax.jit(jax.value_and_grad(losses.absolute_error, (0, 1)))(
+        predicted, target
+    )
+    expected = masked.absolute_error(predicted, target)
+    assert found[0].dtype == jnp.float32
+    assert_close(found[0], expected[0], tolerance=1e-6)
+    # Its derivative where both are equal is 0.
+    assert_close(found[1], expected[1], tolerance=1e-6)
+
+
+def test_absolute_error_hand_computed():
+    predicted = jnp.asarray([[0.0, 0.5], [-1.0, 3.0]])
+    assert losses.absolute_error(predicted, jnp.zeros((2, 2))) == 4.5 / 4
+    assert losses.absolute_error(predicted, predicted) == 0
+    # The limit of smooth L1 for a small β.
+    close = losses.smooth_l1(predicted, jnp.zeros((2, 2)), beta=1e-6)
+    assert_close(close, 4.5 / 4, tolerance=1e-6)
+    with pytest.raises(UsageError, match=r"of one shape, got \(2, 2\), \(2,\)"):
+        losses.absolute_error(predicted, predicted[0])

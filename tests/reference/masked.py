@@ -1,4 +1,4 @@
-"""I-JEPA's loss, masks and loop in NumPy float64, from the paper and its formulas."""
+"""What methods of masked patches compute, in NumPy float64, from the papers."""
 
 import math
 
@@ -18,6 +18,13 @@ def smooth_l1(predicted, target, weight=None, *, beta=1.0):
         total += one * (d * d / (2 * beta) if near else abs(d) - beta / 2)
         slope[at] = one * (d / beta if near else math.copysign(1.0, d))
     return total, (slope, -slope)
+
+
+def absolute_error(predicted, target):
+    """Mean of |predicted − target|, and its gradient by both."""
+    d = np.asarray(predicted, np.float64) - np.asarray(target, np.float64)
+    slope = np.sign(d) / d.size
+    return np.abs(d).mean(), (slope, -slope)
 
 
 def standardised(x):

@@ -113,7 +113,7 @@ def test_a_batch_is_at_most_all_there_are():
 def test_images_are_cut_into_whole_tiles_and_patches(side):
     preset = presets.for_data("folder", (side, side, 3))
     assert presets.for_method(preset, "jigsaw").arguments["augment"]["size"] % 3 == 0
-    for method in ("mae", "i_jepa"):
+    for method in ("mae", "simmim", "i_jepa"):
         given = presets.for_method(preset, method).arguments
         assert given["augment"]["size"] % given["encoder"]["patch"] == 0
         assert given["augment"]["size"] // given["encoder"]["patch"] >= 3

@@ -128,6 +128,18 @@ DIGITS = {
         steps=2000,
         batch_size=128,
     ),
+    "simmim": Change(
+        augment="plain",
+        networks={"encoder": "vit"},
+        arguments={
+            "encoder": SMALL_VIT,
+            "augment": STANDARD_DIGITS,
+            "optimizer": {"learning_rate": 2e-3, "warmup_steps": 100, "b2": 0.95},
+            "simmim": {"mask_ratio": 0.5, "mask_side": 1},
+        },
+        steps=2000,
+        batch_size=128,
+    ),
     # Fixed positions outweigh here what patches show, and what all images have in
     # common is soon predicted; blocks of 4×4 patches would have one to four of them.
     "i_jepa": Change(

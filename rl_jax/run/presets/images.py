@@ -101,6 +101,15 @@ def small_images(size: int = 32) -> Preset:
                 networks={"decoder": "mae_decoder"},
                 decoder={"width": 96, "depth": 2},
             ),
+            "simmim": of_patches(
+                size,
+                patch=4 if size >= 16 else 2,
+                size="Ti",
+                augment={"num_views": 1, "crop_scale": (0.67, 1.0)},
+                optimizer={"learning_rate": 5e-4, "warmup_steps": 500},
+                networks={},
+                simmim={"mask_side": 1},
+            ),
             "i_jepa": of_patches(
                 size,
                 patch=4 if size >= 16 else 2,
@@ -148,6 +157,19 @@ def photographs(size: int = 256) -> Preset:
                 optimizer={"learning_rate": 6e-4, "warmup_steps": 1000},
                 networks={"decoder": "mae_decoder"},
                 decoder={"width": 256, "depth": 4, "heads": 8},
+            ),
+            "simmim": of_patches(
+                side,
+                patch=16,
+                size="S",
+                augment={
+                    "crop_scale": (0.67, 1.0),
+                    "blur": (0.0, 0.0),
+                    "solarise": (0.0, 0.0),
+                },
+                optimizer={"learning_rate": 8e-4, "warmup_steps": 1000},
+                networks={},
+                simmim={"mask_side": 2 if side // 16 % 2 == 0 else 1},
             ),
             "i_jepa": of_patches(
                 side,
