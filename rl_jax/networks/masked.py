@@ -70,7 +70,9 @@ class Predictor(nn.Module):
                 "them, got embeddings; use a prediction_head"
             )
         hidden = _told(self, x, train=train)
-        return Dense(x.tokens.shape[-1], name="out")(hidden)
+        dtype = DTYPES[self.transformer.dtype]
+        told = Dense(x.tokens.shape[-1], dtype=dtype, name="out")(hidden)
+        return told.astype(jnp.float32)
 
 
 def _told(module: Decoder | Predictor, x: Masked, *, train: bool) -> jax.Array:
