@@ -97,6 +97,8 @@ ROWS = (
     Row("reconstruction", "sparse_autoencoder", (), (), "linear, of 256 codes", 1000),
     Row("reconstruction", "vae"),
     Row("reconstruction", "mae", HALF, (), f"vision transformer of {PATCHES}", 2000),
+    Row("reconstruction", "simmim", (), (), "the same, half of them hidden", 2000),
+    Row("prediction", "i_jepa", (), (), "vision transformer of 36 patches", 1000),
     Row("pretext", "rotation"),
     Row("pretext", "jigsaw", (), (), "perceptron of a ninth of 12×12 pixels", 1000),
     Row("pretext", "context", (), (), "perceptron of patches of 24×24 pixels", 1000),

@@ -57,11 +57,36 @@ def cosine_decay(step: chex.Numeric, *, start: float, total_steps: int) -> chex.
     Raises:
       UsageError: for values out of range.
     """
-    _check("cosine_decay: start must be in [0, 1]", start, _is_share)
-    least = "cosine_decay: total_steps must be at least 1"
-    _check(least, total_steps, lambda value: value >= 1)
-    share = jnp.minimum(jnp.asarray(step, jnp.float32) / total_steps, 1.0)
+    share = _share_of_way("cosine_decay", step, start, total_steps)
     return 1.0 - (1.0 - start) * (jnp.cos(math.pi * share) + 1.0) / 2.0
+
+
+def linear_decay(step: chex.Numeric, *, start: float, total_steps: int) -> chex.Array:
+    """I-JEPA's decay τ₀ + (1 − τ₀)·t/T (Assran et al. 2023, arXiv:2301.08243).
+
+    Args:
+      step: t, counted in optimizer steps; held at T beyond T.
+      start: τ₀ in [0, 1].
+      total_steps: T ≥ 1.
+
+    Returns:
+      Scalar float32, from τ₀ at t = 0 to 1 at t = T.
+
+    Raises:
+      UsageError: for values out of range.
+    """
+    share = _share_of_way("linear_decay", step, start, total_steps)
+    return 1.0 - (1.0 - start) * (1.0 - share)
+
+
+def _share_of_way(
+    schedule: str, step: chex.Numeric, start: float, total_steps: int
+) -> chex.Array:
+    """t/T, at most 1."""
+    _check(f"{schedule}: start must be in [0, 1]", start, _is_share)
+    least = f"{schedule}: total_steps must be at least 1"
+    _check(least, total_steps, lambda value: value >= 1)
+    return jnp.minimum(jnp.asarray(step, jnp.float32) / total_steps, 1.0)
 
 
 class Queue(NamedTuple):

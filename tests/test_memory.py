@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rl_jax.errors import UsageError
-from rl_jax.memory import cosine_decay, ema, empty_queue, enqueue
+from rl_jax.memory import cosine_decay, ema, empty_queue, enqueue, linear_decay
 
 
 def test_ema_equals_the_loop():
@@ -37,6 +37,13 @@ def test_cosine_decay():
     assert at(50) == pytest.approx(0.995, abs=1e-6)
     values = [at(t) for t in range(0, 101, 5)]
     assert values == sorted(values)
+
+
+def test_linear_decay():
+    found = [float(linear_decay(t, start=0.9, total_steps=4)) for t in range(7)]
+    expected = [0.9, 0.925, 0.95, 0.975, 1.0, 1.0, 1.0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found[4:] == [1.0] * 3
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 7])
@@ -75,8 +82,14 @@ def test_shares_out_of_range_are_refused():
             ema(one, one, decay)
         with pytest.raises(UsageError, match=r"start must be in \[0, 1\], got"):
             cosine_decay(1, start=decay, total_steps=3)
+        with pytest.raises(
+            UsageError, match=r"linear_decay: start must be in \[0, 1\]"
+        ):
+            linear_decay(1, start=decay, total_steps=3)
     with pytest.raises(UsageError, match="total_steps must be at least 1, got 0"):
         cosine_decay(1, start=0.5, total_steps=0)
+    with pytest.raises(UsageError, match="total_steps must be at least 1, got 0"):
+        linear_decay(1, start=0.5, total_steps=0)
 
 
 def test_numbers_may_be_arrays_also_where_all_is_traced():

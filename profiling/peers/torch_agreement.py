@@ -15,10 +15,12 @@ import sys
 
 import torch
 import torch_losses
+import torch_masks
 import torch_training
 import worker
 
-FUNCTIONS = torch_losses.FUNCTIONS | torch_training.FUNCTIONS
+FUNCTIONS = torch_losses.FUNCTIONS | torch_masks.FUNCTIONS
+FUNCTIONS |= torch_training.FUNCTIONS
 PACKAGES = {
     "torch": "torch",
     "lightly": "lightly",

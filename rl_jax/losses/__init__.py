@@ -12,8 +12,10 @@ from rl_jax.losses.contrastive import (
     uniformity,
 )
 from rl_jax.losses.masked import (
+    absolute_error,
     normalise_patches,
     patch_statistics,
+    smooth_l1,
     squared_error,
     weighted_cross_entropy,
 )
@@ -35,6 +37,7 @@ from rl_jax.losses.variational import (
 )
 
 __all__ = [
+    "absolute_error",
     "alignment",
     "barlow_twins",
     "barlow_twins_terms",
@@ -56,6 +59,7 @@ __all__ = [
     "sigmoid",
     "sigreg",
     "sinkhorn",
+    "smooth_l1",
     "squared_distance",
     "squared_error",
     "sup_con",

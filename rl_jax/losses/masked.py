@@ -4,7 +4,7 @@ import chex
 import jax.numpy as jnp
 import optax
 
-from rl_jax.errors import UsageError, checked
+from rl_jax.errors import UsageError, checked, known
 
 
 @checked
@@ -70,6 +70,81 @@ def squared_error(predicted: chex.Array, target: chex.Array) -> chex.Array:
     return jnp.mean(
         jnp.square(predicted.astype(jnp.float32) - target.astype(jnp.float32))
     )
+
+
+@checked
+def absolute_error(predicted: chex.Array, target: chex.Array) -> chex.Array:
+    """Mean over all values of |predicted − target|, in float32.
+
+    Its derivative where both are equal is 0.
+
+    Args:
+      predicted, target: of one shape.
+
+    Returns:
+      Scalar >= 0.
+
+    Raises:
+      UsageError: for shapes that differ.
+    """
+    if predicted.shape != target.shape:
+        raise UsageError(
+            "absolute_error: expected two arrays of one shape, got "
+            f"{predicted.shape}, {target.shape}"
+        )
+    d = predicted.astype(jnp.float32) - target.astype(jnp.float32)
+    # The derivative of |d| is 1 at 0 to JAX.
+    return jnp.mean(jnp.where(d == 0, 0.0, jnp.abs(d)))
+
+
+@checked
+def smooth_l1(
+    predicted: chex.Array,
+    target: chex.Array,
+    weight: chex.Array | None = None,
+    *,
+    beta: float = 1.0,
+) -> chex.Array:
+    """Huber's loss over β (Girshick 2015, arXiv:1504.08083), of I-JEPA.
+
+    d²/2β where |d| < β, else |d| − β/2, with d = predicted − target: the weighted mean
+    over all values, in float32. As `smooth_l1_loss` of PyTorch has it.
+
+    Args:
+      predicted, target: [..., D].
+      weight: [...] >= 0, 1 where a row counts and 0 where it does not, which may hold
+        anything then; None: all count.
+      beta: β > 0, up to where the loss is a parabola.
+
+    Returns:
+      Scalar >= 0; 0 where no weight is positive.
+
+    Raises:
+      UsageError: for shapes that do not fit, or a β out of range.
+    """
+    if predicted.shape != target.shape or not predicted.ndim:
+        raise UsageError(
+            "smooth_l1: expected two arrays [..., D] of one shape, got "
+            f"{predicted.shape}, {target.shape}"
+        )
+    if weight is not None and weight.shape != predicted.shape[:-1]:
+        raise UsageError(
+            f"smooth_l1: expected a weight for each row, {predicted.shape[:-1]}, got "
+            f"{weight.shape}"
+        )
+    number = known(beta)
+    if number is not None and not 0 < number < jnp.inf:
+        raise UsageError(f"smooth_l1: beta must be > 0 and finite, got {beta}")
+    d = predicted.astype(jnp.float32) - target.astype(jnp.float32)
+    if weight is None:
+        return jnp.mean(optax.huber_loss(d, delta=beta)) / beta
+    counts = weight > 0
+    rows = jnp.mean(
+        optax.huber_loss(jnp.where(counts[..., None], d, 0.0), delta=beta), axis=-1
+    )
+    weight = weight.astype(jnp.float32)
+    total = jnp.sum(weight)
+    return jnp.sum(rows * weight) / jnp.where(total > 0, total, 1.0) / beta
 
 
 @checked

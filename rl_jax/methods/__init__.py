@@ -9,6 +9,7 @@ from rl_jax.methods.context import context
 from rl_jax.methods.cpc import cpc
 from rl_jax.methods.denoising_autoencoder import denoising_autoencoder
 from rl_jax.methods.dino import dino
+from rl_jax.methods.i_jepa import i_jepa
 from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
 from rl_jax.methods.jigsaw import jigsaw
@@ -23,6 +24,7 @@ from rl_jax.methods.rotation import rotation
 from rl_jax.methods.siglip import siglip
 from rl_jax.methods.simclr import simclr
 from rl_jax.methods.simcse import simcse
+from rl_jax.methods.simmim import simmim
 from rl_jax.methods.simsiam import simsiam
 from rl_jax.methods.sparse_autoencoder import sparse_autoencoder
 from rl_jax.methods.sup_con import sup_con
@@ -43,6 +45,7 @@ __all__ = [
     "cpc",
     "denoising_autoencoder",
     "dino",
+    "i_jepa",
     "info_nce",
     "ivae",
     "jigsaw",
@@ -57,6 +60,7 @@ __all__ = [
     "siglip",
     "simclr",
     "simcse",
+    "simmim",
     "simsiam",
     "sparse_autoencoder",
     "sup_con",

@@ -1,15 +1,13 @@
 """Masked autoencoder: the patches taken out of an image, from those left in."""
 
 import functools
-import math
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
-from rl_jax.methods import inputs, noise
+from rl_jax.methods import inputs, masking, noise
 from rl_jax.types import Aux, Method, Network
 
 
@@ -52,27 +50,17 @@ def mae(
     if not 0 < mask_ratio < 1:
         raise UsageError(f"mae: mask_ratio must be in (0, 1), got {mask_ratio}")
 
-    def cut(params, state, image):
-        """Side of the encoder's patches, and all patches of the images."""
-        run = functools.partial(encoder.apply, train=False)
-        tokens, _ = jax.eval_shape(run, params["encoder"], state["encoder"], image)
-        patch = _side_of_a_patch(tokens.shape, image.shape)
-        rows, columns = image.shape[1] // patch, image.shape[2] // patch
-        positions = jnp.broadcast_to(
-            networks.patch_positions(rows, columns)[None],
-            (image.shape[0], rows * columns, 2),
-        )
-        return patch, networks.Patches(networks.patchify(image, patch), positions)
+    cut = functools.partial(masking.cut, "mae", encoder)
 
     def forward(params, state, patches, order, *, train, rng=None):
         """Tokens of the first patches of `order`, and pixels of the others."""
         rng_encoder, rng_decoder = noise.keys(rng, 2)
         kept = patches_left_in(order.shape[1], mask_ratio)
-        seen = jax.tree.map(lambda x: _take(x, order[:, :kept]), patches)
+        seen = jax.tree.map(lambda x: masking.take(x, order[:, :kept]), patches)
         tokens, encoder_state = encoder.apply(
             params["encoder"], state["encoder"], seen, train=train, rng=rng_encoder
         )
-        masked = _take(patches.positions, order[:, kept:])
+        masked = masking.take(patches.positions, order[:, kept:])
         hidden, decoder_state = decoder.apply(
             params["decoder"],
             state["decoder"],
@@ -112,7 +100,7 @@ def mae(
 
     def loss(params, state, batch, rng):
         _, patches = cut(params, state, inputs.one_view("mae", batch))
-        order = random_orders(rng, batch["index"], patches.values.shape[1])
+        order = masking.random_orders(rng, batch["index"], patches.values.shape[1])
         tokens, pixels, state = forward(
             params, state, patches, order, train=True, rng=rng
         )
@@ -121,7 +109,7 @@ def mae(
             target = losses.normalise_patches(target)
         spread = jnp.mean(jnp.var(target.astype(jnp.float32), axis=0))
         value = losses.squared_error(
-            pixels, _take(target, order[:, -pixels.shape[1] :])
+            pixels, masking.take(target, order[:, -pixels.shape[1] :])
         )
         metrics = {"explained": 1 - value / jnp.maximum(spread, 1e-12)}
         features = {"h": jnp.mean(tokens, axis=1, keepdims=True)}
@@ -134,11 +122,11 @@ def mae(
         )
         patch, patches = cut(params, state, image)
         same = jnp.zeros(image.shape[:1], jnp.int32)
-        order = random_orders(jax.random.key(0), same, tokens.shape[1])
+        order = masking.random_orders(jax.random.key(0), same, tokens.shape[1])
         _, pixels, _ = forward(params, state, patches, order, train=False)
         removed = order[:, -pixels.shape[1] :]
         if normalise_patches:
-            own = _take(patches.values, removed)
+            own = masking.take(patches.values, removed)
             mean, deviation = losses.patch_statistics(own)
             pixels = pixels * deviation + mean
         rows = jnp.arange(image.shape[0])[:, None]
@@ -165,34 +153,3 @@ def patches_left_in(count: int, mask_ratio: float) -> int:
             "smaller patches or another ratio"
         )
     return kept
-
-
-def random_orders(rng: chex.PRNGKey, index: chex.Array, count: int) -> chex.Array:
-    """An order of the patches for each example: int32 [B, L]; the first stay in."""
-
-    def one(i):
-        return jnp.argsort(jax.random.uniform(jax.random.fold_in(rng, i), (count,)))
-
-    return jax.vmap(one)(index)
-
-
-def _side_of_a_patch(tokens: tuple[int, ...], image: tuple[int, ...]) -> int:
-    """In pixels, from the shapes of the encoder's output and of the images."""
-    if len(tokens) != 3:
-        raise UsageError(
-            "mae: encoder must give a token for each patch, [B, L, D], got "
-            f'{tokens}; use a vit with pool="none"'
-        )
-    _, height, width, _ = image
-    patch = math.isqrt(height * width // tokens[1])
-    if patch * patch * tokens[1] != height * width:
-        raise UsageError(
-            f"mae: encoder must give a token for each square patch, got {tokens[1]} "
-            f"tokens for {height}×{width} pixels"
-        )
-    return patch
-
-
-def _take(x: chex.Array, places: chex.Array) -> chex.Array:
-    """[B, L, n] at int32 [B, K] -> [B, K, n]."""
-    return jnp.take_along_axis(x, places[..., None], axis=1)

@@ -7,6 +7,7 @@ from rl_jax.networks.decoders import conv_decoder, mlp_decoder
 from rl_jax.networks.heads import linear, prediction_head, projection_head, task_head
 from rl_jax.networks.layers import in_order, layers_of, mean_of_tokens, tell
 from rl_jax.networks.linen import chain, from_linen
+from rl_jax.networks.masked import Masked, jepa_predictor, mae_decoder
 from rl_jax.networks.mlp import mlp
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.networks.patches import Patches, patch_positions, patchify, unpatchify
@@ -15,7 +16,7 @@ from rl_jax.networks.recurrent import gru
 from rl_jax.networks.resnet import resnet
 from rl_jax.networks.settings import settings
 from rl_jax.networks.text import text_transformer, token_embedding
-from rl_jax.networks.vit import Masked, mae_decoder, vit
+from rl_jax.networks.vit import vit
 
 if TYPE_CHECKING:
     from rl_jax.networks.nnx import from_nnx
@@ -31,6 +32,7 @@ __all__ = [
     "from_nnx",
     "gru",
     "in_order",
+    "jepa_predictor",
     "layers_of",
     "linear",
     "mae_decoder",

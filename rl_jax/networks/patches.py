@@ -14,10 +14,14 @@ class Patches(NamedTuple):
     Attributes:
       values: [B, K, p·p·C], as `patchify` cuts them.
       positions: int32 [B, K, 2], row and column of each in the grid of patches.
+      hidden: bool [B, K], those in whose place `token` stands; None: none.
+      token: [D], as wide as the network's tokens; its place is added to it.
     """
 
     values: chex.Array
     positions: chex.Array
+    hidden: chex.Array | None = None
+    token: chex.Array | None = None
 
 
 def patchify(image: chex.Array, patch: int) -> chex.Array:
@@ -103,3 +107,16 @@ def sincos(positions: chex.Array, width: int) -> chex.Array:
     angles = jnp.multiply.outer(positions[..., ::-1].astype(jnp.float32), rates)
     waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return waves.reshape(*positions.shape[:-1], width)
+
+
+def check_quarters(factory: str, width: int) -> None:
+    """Refuses widths that `sincos` cannot fill.
+
+    Raises:
+      UsageError: naming the factory.
+    """
+    if width % 4:
+        raise UsageError(
+            f"{factory}: width must be a multiple of 4 for sine-cosine positions, got "
+            f"{width}"
+        )

@@ -1,15 +1,21 @@
 """Vision transformers."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
 from rl_jax.networks.linen import check_sizes, from_linen
-from rl_jax.networks.patches import Patches, grid, patch_positions, patchify, sincos
+from rl_jax.networks.patches import (
+    Patches,
+    check_quarters,
+    grid,
+    patch_positions,
+    patchify,
+    sincos,
+)
 from rl_jax.networks.transformer import (
     DTYPES,
     Dense,
@@ -23,20 +29,6 @@ from rl_jax.types import Network
 
 SIZES = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}
 """Width, depth, heads; Ti and S are DeiT's (Touvron et al. 2020, arXiv:2012.12877)."""
-
-
-class Masked(NamedTuple):
-    """What is known of an image, and where something is to be told.
-
-    Attributes:
-      tokens: [B, K, D] of the visible patches.
-      positions: int32 [B, K, 2], row and column of these.
-      masked: int32 [B, M, 2], row and column of the patches to predict.
-    """
-
-    tokens: chex.Array
-    positions: chex.Array
-    masked: chex.Array
 
 
 class ViT(nn.Module):
@@ -58,6 +50,9 @@ class ViT(nn.Module):
             # Embedded once, for all images.
             x = Patches(patchify(x, self.patch), patch_positions(*size)[None])
         tokens = Dense(self.width, dtype=dtype, name="embed")(x.values)
+        if x.hidden is not None and x.token is not None:
+            token = x.token.astype(tokens.dtype)[None, None]
+            tokens = jnp.where(x.hidden[..., None], token, tokens)
         tokens += self._embedded(x.positions, size)
         if self.pool == "cls":
             cls = self.param("cls", embedding_init, (1, 1, self.width))
@@ -91,30 +86,6 @@ class ViT(nn.Module):
         return table[positions[..., 0], positions[..., 1]]
 
 
-class Decoder(nn.Module):
-    """Mask tokens among visible ones, transformer, the mask tokens' outputs."""
-
-    width: int
-    transformer: Transformer
-
-    @nn.compact
-    def __call__(self, x: Masked, *, train: bool) -> jax.Array:
-        """`Masked` to [B, M, width]."""
-        if not isinstance(x, Masked):
-            raise UsageError(
-                "mae_decoder: expected the tokens of masked patches, as mae has them, "
-                "got codes; use an mlp_decoder or a conv_decoder"
-            )
-        hidden = self.param("mask", embedding_init, (1, 1, self.width))
-        hidden += sincos(x.masked, self.width)
-        dtype = DTYPES[self.transformer.dtype]
-        seen = Dense(self.width, dtype=dtype, name="embed")(x.tokens)
-        seen += sincos(x.positions, self.width)
-        tokens = jnp.concatenate([seen, hidden], axis=1)
-        tokens = self.transformer(tokens, train=train)
-        return tokens[:, x.tokens.shape[1] :]
-
-
 def vit(
     *,
     size: Literal["Ti", "S", "B", "L"] = "S",
@@ -133,9 +104,9 @@ def vit(
     """A vision transformer, no classifier (Dosovitskiy et al. 2020, arXiv:2010.11929).
 
     Images [B, H, W, C], or `Patches` of them: patches already cut, any number of them,
-    each with its row and column. There is a cls token only with pool="cls". Kernels
-    start Glorot-uniform, learned embeddings normal with deviation 0.02, cut at two of
-    them.
+    each with its row and column, some of them hidden. There is a cls token only with
+    pool="cls". Kernels start Glorot-uniform, learned embeddings normal with deviation
+    0.02, cut at two of them.
 
     Args:
       size: width, depth and heads: Ti 192, 12, 3; S 384, 12, 6; B 768, 12, 12;
@@ -183,7 +154,7 @@ def vit(
         drop_path=drop_path,
     )
     if positions == "sincos":
-        _check_quarters("vit", width)
+        check_quarters("vit", width)
     transformer = Transformer(
         depth=depth,
         heads=heads,
@@ -202,55 +173,3 @@ def vit(
             transformer=transformer,
         )
     )
-
-
-def mae_decoder(
-    *,
-    width: int = 32,
-    depth: int = 1,
-    heads: int = 4,
-    mlp_ratio: float = 4.0,
-    dtype: Dtype = "float32",
-    remat: bool = False,
-) -> Network:
-    """The decoder of masked autoencoders, no output layer (He et al. 2022, 2111.06377).
-
-    Visible tokens are mapped to its width and stand beside one learned mask token for
-    each patch to predict; all get fixed sine-cosine positions. The authors' is 512
-    wide with 8 blocks of 16 heads.
-
-    Args:
-      width: of its tokens, a multiple of 4.
-      depth: number of blocks.
-      heads: of the attention; a divisor of the width.
-      mlp_ratio: hidden width of the MLPs over the width.
-      dtype: of products and activations, as in `vit`.
-      remat: compute each block again in the backward pass, to save memory.
-
-    Returns:
-      A network `Masked` -> [B, M, width] float32, of the masked patches.
-
-    Raises:
-      UsageError: for values out of range.
-    """
-    check_transformer(
-        "mae_decoder",
-        width=width,
-        depth=depth,
-        heads=heads,
-        mlp_ratio=mlp_ratio,
-        dtype=dtype,
-    )
-    _check_quarters("mae_decoder", width)
-    transformer = Transformer(
-        depth=depth, heads=heads, mlp_ratio=mlp_ratio, dtype=dtype, remat=remat
-    )
-    return from_linen(Decoder(width=width, transformer=transformer))
-
-
-def _check_quarters(factory: str, width: int) -> None:
-    if width % 4:
-        raise UsageError(
-            f"{factory}: width must be a multiple of 4 for sine-cosine positions, got "
-            f"{width}"
-        )

@@ -33,7 +33,7 @@ ROLES: dict[str, tuple[Callable, ...]] = {
         networks.text_transformer,
     ),
     "projector": (networks.projection_head,),
-    "predictor": (networks.prediction_head,),
+    "predictor": (networks.prediction_head, networks.jepa_predictor),
     "decoder": (networks.mlp_decoder, networks.conv_decoder, networks.mae_decoder),
     "head": (networks.task_head,),
     "text": (networks.text_transformer,),

@@ -175,6 +175,8 @@ VIEWS = "expected two views of each image, [B, 2, ...], got (8, {}, 8, 8, 1)"
             "autoencoder: error=cross_entropy is of images in [0, 1]",
         ),
         ("vae", ["--decoder", "mae_decoder"], "mae_decoder: expected the tokens of"),
+        ("byol", ["--predictor", "jepa_predictor"], "jepa_predictor: expected the"),
+        ("i_jepa", [], "i_jepa: encoder must give a token for each patch"),
         ("moco", ["--queue-size", "8", "--symmetric"], "16 rows do not fit"),
         ("moco", ["--queue-size", "100000000000"], "make the networks or the queue"),
         ("moco", ["--temperature", "nan"], "must be > 0 and finite, got nan"),

@@ -10,7 +10,8 @@ from reference.compiled import methods
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods.bert import numbers_chosen
-from rl_jax.methods.mae import patches_left_in, random_orders
+from rl_jax.methods.mae import patches_left_in
+from rl_jax.methods.masking import random_orders
 from rl_jax.types import MASK
 
 

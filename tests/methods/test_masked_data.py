@@ -1,4 +1,4 @@
-"""MAE on digits and BERT on English text, beside what they must beat."""
+"""MAE and I-JEPA on digits, BERT on English text, beside what they must beat."""
 
 import functools
 
@@ -75,6 +75,49 @@ def test_mae_on_digits():
     assert share > 0.2  # the loss is below 0.8 of the variance
     assert unrelated < 0.1
     assert found["trained"] > found["mixed"] + 0.03
+
+
+@pytest.mark.slow
+def test_i_jepa_on_digits():
+    """Mean-pooled probe above the untrained encoder; more predicted than a mean."""
+    encoder = networks.vit(
+        patch=2, width=48, depth=2, heads=4, pool="none", positions="learned"
+    )
+    method = methods.i_jepa(
+        encoder, networks.jepa_predictor(), total_steps=1000, context_share=0.4
+    )
+    train, held = loop.digits()
+    for side in (train, held):
+        image = jax.image.resize(
+            side["image"], (len(side["image"]), 12, 12, 1), "linear"
+        )
+        side["image"] = (image - DIGITS_MEAN) / DIGITS_STD
+
+    def probe(params, state):
+        encode = jax.jit(method.encode)
+        x, y = (np.asarray(encode(params, state, s)["h"]) for s in (train, held))
+        return evaluate.linear_probe(
+            x, train["label"], y, held["label"], labels_per_class=10
+        ).mean
+
+    @jax.jit
+    def run(rng):
+        rate = optax.warmup_cosine_decay_schedule(0.0, 5e-3, 100, 1000)
+        optimizer = optax.adam(rate, b2=0.95)
+        return loop.fit(
+            method, train, rng, optimizer=optimizer, steps=1000, batch_size=128
+        )
+
+    rng = jax.random.key(0)
+    params, state = run(rng)
+    found, before = probe(params, state), probe(*method.init(rng, train))
+    _, aux = jax.jit(method.loss)(params, state, held, jax.random.key(9))
+    spread, share = aux.metrics["target_spread"], aux.metrics["explained"]
+    print(f"probe {found:.3f}, untrained {before:.3f}; explained {share:.2f}")
+    print(f"of a spread of {spread:.2f}")
+    assert found > before + 0.05
+    assert share > 0.2
+    assert spread > 0.2
 
 
 def transformer(source, length):

@@ -134,16 +134,21 @@ def test_refuses_other_images():
         networks.unpatchify(jnp.zeros((1, 2, 8)), 2, (6, 8, 2))
 
 
-def test_decoder_predicts_by_place():
-    """Another place, another output; the order of the visible does not matter."""
-    network = networks.mae_decoder(width=16)
+def test_a_token_stands_for_what_is_hidden():
+    """As if its patch were embedded to it; what the patch holds is not seen."""
+    network = small(pool="none")
+    params, state = network.init(RNG, IMAGES)
     places = jnp.broadcast_to(networks.patch_positions(3, 4)[None], (3, 12, 2))
-    tokens = jnp.asarray(np.random.default_rng(2).normal(size=(3, 5, 6)), jnp.float32)
-    x = networks.Masked(tokens, places[:, :5], places[:, 5:])
-    params, state = network.init(RNG, x)
-    y, _ = network.apply(params, state, x, train=False)
-    assert y.shape == (3, 7, 16)
-    turned = networks.Masked(tokens[:, ::-1], x.positions[:, ::-1], x.masked[:, ::-1])
-    z, _ = network.apply(params, state, turned, train=False)
-    assert_close(z[:, ::-1], y, tolerance=1e-5)
-    assert np.max(np.abs(y[:, 0] - y[:, 1])) > 1e-3
+    hidden = jnp.asarray(np.random.default_rng(1).uniform(size=(3, 12)) < 0.5)
+    apply = jax.jit(functools.partial(network.apply, train=False))
+    cut = networks.patchify(IMAGES, 2)
+    kernel, bias = params["embed"]["kernel"], params["embed"]["bias"]
+    shown = np.random.default_rng(2).normal(size=8).astype(np.float32)
+    x = networks.Patches(cut, places, hidden, shown @ kernel + bias)
+    y, _ = apply(params, state, x)
+    put_in = jnp.where(hidden[..., None], shown[None, None], cut)
+    expected, _ = apply(params, state, networks.Patches(put_in, places))
+    assert_close(y, expected, tolerance=1e-5)
+    other = jnp.where(hidden[..., None], 7.0, cut)
+    z, _ = apply(params, state, x._replace(values=other))
+    np.testing.assert_array_equal(z, y)

@@ -19,7 +19,12 @@ from rl_jax.networks.dropout import dropout
 from rl_jax.networks.transformer import Block, Transformer, gelu
 
 RNG = jax.random.key(0)
-FACTORIES = [networks.text_transformer, networks.vit, networks.mae_decoder]
+FACTORIES = [
+    networks.text_transformer,
+    networks.vit,
+    networks.mae_decoder,
+    networks.jepa_predictor,
+]
 IMAGES = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
 TOKENS = np.random.default_rng(0).integers(1, 20, (4, 6)).astype(np.int32)
 
@@ -60,7 +65,8 @@ def test_contract(factory):
     gradient, y = step(params)
     assert y.dtype == jnp.float32
     assert y.shape[0] == 4
-    assert y.shape[-1] == 16
+    # The predictor is as wide as the tokens that it is given.
+    assert y.shape[-1] == (8 if factory is networks.jepa_predictor else 16)
     for path, leaf in jax.tree.leaves_with_path(gradient):
         assert np.all(np.isfinite(leaf))
         assert np.any(leaf), f"no gradient: {jax.tree_util.keystr(path)}"
@@ -274,6 +280,8 @@ def test_block_equals_the_formula():
         (networks.vit, {"positions": "none"}, "one of sincos, learned, got 'none'"),
         (networks.mae_decoder, {"width": 30, "heads": 3}, "a multiple of 4"),
         (networks.mae_decoder, {"depth": 0}, "mae_decoder: depth must be at least 1"),
+        (networks.jepa_predictor, {"width": 30, "heads": 3}, "a multiple of 4"),
+        (networks.jepa_predictor, {"heads": 3}, "jepa_predictor: heads must divide"),
     ],
 )
 def test_arguments_out_of_range(factory, arguments, message):

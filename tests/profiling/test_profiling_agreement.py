@@ -155,7 +155,7 @@ def test_every_peer_has_a_function():
     """Names of the cases are keys of the other side's tables, which need PyTorch."""
     folder = peers.WORKER.parent
     text = "".join(
-        (folder / f"torch_{n}.py").read_text() for n in ("losses", "training")
+        (folder / f"torch_{n}.py").read_text() for n in ("losses", "masks", "training")
     )
     for case in agreement.CASES:
         for peer in case.peers:

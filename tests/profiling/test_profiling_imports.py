@@ -18,11 +18,14 @@ THEIRS = {
         *("inf_cl", "cut_cross_entropy", "liger_kernel", "siglip_kernel"),
     },
     "torch_step.py": {"torch", "torchvision"},
-    "torch_agreement.py": {"torch", "torch_losses", "torch_training", "worker"},
+    "torch_agreement.py": {
+        *("torch", "torch_losses", "torch_masks", "torch_training", "worker"),
+    },
     "torch_losses.py": {
         *("torch", "authors", "lightly", "pytorch_metric_learning"),
         *("open_clip", "info_nce", "timm"),
     },
+    "torch_masks.py": {"torch", "authors"},
     "torch_training.py": {"torch", "authors", "lightly", "timm"},
     "authors.py": {"torch", "numpy"},
 }

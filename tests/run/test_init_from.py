@@ -125,8 +125,13 @@ def test_copies_that_a_method_makes_are_copies_of_the_weights(moco):
     assert same(state.state.target["projector"], state.params["method"]["projector"])
 
 
-@pytest.mark.parametrize("method", ["moco", "memory_bank", "vae", "sparse_autoencoder",
-                                    "mae", "bert", "cpc", "clip"])  # fmt: skip
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("moco", "memory_bank", "vae", "sparse_autoencoder", "mae", "simmim"),
+        *("i_jepa", "bert", "cpc", "clip"),
+    ],
+)
 def test_every_method_has_its_encoder_where_it_is_looked_for(method):
     asked = commands.read("pretrain", [method])
     parts = recipes.build(asked.recipe, asked.source)

@@ -113,9 +113,10 @@ def test_a_batch_is_at_most_all_there_are():
 def test_images_are_cut_into_whole_tiles_and_patches(side):
     preset = presets.for_data("folder", (side, side, 3))
     assert presets.for_method(preset, "jigsaw").arguments["augment"]["size"] % 3 == 0
-    mae = presets.for_method(preset, "mae").arguments
-    assert mae["augment"]["size"] % mae["encoder"]["patch"] == 0
-    assert mae["augment"]["size"] // mae["encoder"]["patch"] >= 3
+    for method in ("mae", "simmim", "i_jepa"):
+        given = presets.for_method(preset, method).arguments
+        assert given["augment"]["size"] % given["encoder"]["patch"] == 0
+        assert given["augment"]["size"] // given["encoder"]["patch"] >= 3
 
 
 def test_images_are_decoded_to_no_more_pixels_than_they_have(tmp_path):

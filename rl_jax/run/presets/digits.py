@@ -65,6 +65,9 @@ CAPTIONED_DIGITS = Change(
 )
 """One view: an image is compared with its text, not with itself."""
 
+SMALL_VIT = {"patch": 2, "width": 48, "depth": 2, "heads": 4, "pool": "none"}
+"""For methods of masked patches."""
+
 DIGITS = {
     "vae": NARROW._replace(
         arguments={
@@ -121,17 +124,37 @@ DIGITS = {
         augment="plain",
         networks={"encoder": "vit", "decoder": "mae_decoder"},
         arguments={
-            "encoder": {
-                "patch": 2,
-                "width": 48,
-                "depth": 2,
-                "heads": 4,
-                "pool": "none",
-            },
+            "encoder": SMALL_VIT,
             "augment": STANDARD_DIGITS,
             "optimizer": {"learning_rate": 2e-3, "warmup_steps": 100, "b2": 0.95},
         },
         steps=2000,
+        batch_size=128,
+    ),
+    "simmim": Change(
+        augment="plain",
+        networks={"encoder": "vit"},
+        arguments={
+            "encoder": SMALL_VIT,
+            "augment": STANDARD_DIGITS,
+            "optimizer": {"learning_rate": 2e-3, "warmup_steps": 100, "b2": 0.95},
+            "simmim": {"mask_ratio": 0.5, "mask_side": 1},
+        },
+        steps=2000,
+        batch_size=128,
+    ),
+    # Fixed positions outweigh here what patches show, and what all images have in
+    # common is soon predicted; blocks of 4×4 patches would have one to four of them.
+    "i_jepa": Change(
+        augment="plain",
+        networks={"encoder": "vit", "predictor": "jepa_predictor"},
+        arguments={
+            "encoder": SMALL_VIT | {"positions": "learned"},
+            "augment": {"size": 12, **STANDARD_DIGITS},
+            "optimizer": {"learning_rate": 5e-3, "warmup_steps": 100, "b2": 0.95},
+            "i_jepa": {"context_share": 0.4},
+        },
+        steps=1000,
         batch_size=128,
     ),
     "supervised": Change(arguments={"augment": {"num_views": 1}}),

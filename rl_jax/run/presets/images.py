@@ -8,6 +8,9 @@ from rl_jax.run.presets.published import multiple, of_photographs, of_small_imag
 AS_SEEN = {"crop_scale": (0.9, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
 """Crops only, as CLIP has it: a caption may name a colour, or say left and right."""
 
+PREDICTED = {"crop_scale": (0.3, 1.0), "flip": 0.0}
+"""Crops alone, as I-JEPA's authors have it: nothing by hand that h should not tell."""
+
 
 def captioned(augment: dict[str, Any], text: dict[str, Any], *, dim: int) -> Change:
     """For methods of images and texts, with the optimizer of CLIP."""
@@ -43,9 +46,10 @@ def of_patches(
     patch: int,
     size: str,
     augment: dict[str, Any],
+    networks: dict[str, str],
     **arguments: dict[str, Any],
 ) -> Change:
-    """For masked autoencoders: a vision transformer, and crops that patches divide.
+    """For methods of masked patches: a vision transformer, crops that patches divide.
 
     Crops and flips only, AdamW and its decay (He et al. 2022, arXiv:2111.06377, A.1).
     """
@@ -53,7 +57,7 @@ def of_patches(
     optimizer = {"weight_decay": 0.05, "b2": 0.95} | arguments.pop("optimizer")
     return Change(
         optimizer="adamw",
-        networks={"encoder": "vit", "decoder": "mae_decoder"},
+        networks={"encoder": "vit"} | networks,
         arguments={
             "encoder": {"size": size, "patch": patch, "pool": "none"},
             "augment": crops | {"size": multiple(side, patch)} | augment,
@@ -91,7 +95,26 @@ def small_images(size: int = 32) -> Preset:
                 size="Ti",
                 augment={"num_views": 1},
                 optimizer={"learning_rate": 5e-4, "warmup_steps": 500},
+                networks={"decoder": "mae_decoder"},
                 decoder={"width": 96, "depth": 2},
+            ),
+            "simmim": of_patches(
+                size,
+                patch=4 if size >= 16 else 2,
+                size="Ti",
+                augment={"num_views": 1, "crop_scale": (0.67, 1.0)},
+                optimizer={"learning_rate": 5e-4, "warmup_steps": 500},
+                networks={},
+                simmim={"mask_side": 1},
+            ),
+            "i_jepa": of_patches(
+                size,
+                patch=4 if size >= 16 else 2,
+                size="Ti",
+                augment={"num_views": 1} | PREDICTED,
+                optimizer={"learning_rate": 5e-4, "warmup_steps": 500},
+                networks={"predictor": "jepa_predictor"},
+                predictor={"width": 96, "depth": 4},
             ),
             "jigsaw": Change(arguments={"augment": {"size": multiple(size, 3)}}),
         }
@@ -130,7 +153,30 @@ def photographs(size: int = 256) -> Preset:
                 size="S",
                 augment={"blur": (0.0, 0.0), "solarise": (0.0, 0.0)},
                 optimizer={"learning_rate": 6e-4, "warmup_steps": 1000},
+                networks={"decoder": "mae_decoder"},
                 decoder={"width": 256, "depth": 4, "heads": 8},
+            ),
+            "simmim": of_patches(
+                side,
+                patch=16,
+                size="S",
+                augment={
+                    "crop_scale": (0.67, 1.0),
+                    "blur": (0.0, 0.0),
+                    "solarise": (0.0, 0.0),
+                },
+                optimizer={"learning_rate": 8e-4, "warmup_steps": 1000},
+                networks={},
+                simmim={"mask_side": 2 if side // 16 % 2 == 0 else 1},
+            ),
+            "i_jepa": of_patches(
+                side,
+                patch=16,
+                size="S",
+                augment={"blur": (0.0, 0.0), "solarise": (0.0, 0.0)} | PREDICTED,
+                optimizer={"learning_rate": 5e-4, "warmup_steps": 1000},
+                networks={"predictor": "jepa_predictor"},
+                predictor={"width": 192, "depth": 6, "heads": 6},
             ),
             "jigsaw": Change(arguments={"augment": {"size": multiple(side, 3)}}),
         }

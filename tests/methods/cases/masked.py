@@ -1,4 +1,4 @@
-"""MAE, BERT, and SimCSE for its texts."""
+"""MAE, SimMIM, I-JEPA, BERT, and SimCSE for its texts."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +25,17 @@ def mae(**arguments):
     return methods.mae(encoder, decoder, **arguments)
 
 
+def simmim(**arguments):
+    encoder = networks.vit(patch=2, width=16, depth=1, heads=2, pool="none")
+    return methods.simmim(encoder, **arguments)
+
+
+def i_jepa(**arguments):
+    encoder = networks.vit(patch=2, width=16, depth=1, heads=2, pool="none")
+    predictor = networks.jepa_predictor(width=16, depth=1, heads=2)
+    return methods.i_jepa(encoder, predictor, total_steps=10, decay=0.9, **arguments)
+
+
 def bert(**arguments):
     encoder = networks.text_transformer(
         vocab_size=20, length=12, width=16, depth=1, heads=2, pool="none"
@@ -43,6 +54,8 @@ def simcse(dropout=0.1, **arguments):
 CASES = {
     "mae": Case(mae),
     "mae normalised": Case(lambda: mae(normalise_patches=True), slow=True),
+    "simmim": Case(simmim),
+    "i_jepa": Case(i_jepa),
     "bert": Case(bert, texts, PLAIN),
     "simcse": Case(simcse, texts, PLAIN),
     "simcse in micro-batches": Case(
