@@ -8,13 +8,11 @@ from rl_jax.data.digit_captions import DigitPrompts, digit_prompts
 from rl_jax.data.digits import digits
 from rl_jax.data.fingerprint import difference, fingerprint
 from rl_jax.data.folder import folder
-from rl_jax.data.hugging_face import hugging_face
 from rl_jax.data.layout import layout, usual_side
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
 from rl_jax.data.problems import Problems
 from rl_jax.data.records import records
 from rl_jax.data.sequences import oscillators, strokes
-from rl_jax.data.shards import shards
 from rl_jax.data.source import (
     Source,
     contents,
@@ -28,6 +26,7 @@ from rl_jax.data.source import (
 )
 from rl_jax.data.stream import Stream, stream
 from rl_jax.data.synthetic import ica, latent_classes
+from rl_jax.data.tables.source import hugging_face
 from rl_jax.data.text import text, topics
 from rl_jax.data.tokens import (
     Tokenizer,
@@ -39,6 +38,7 @@ from rl_jax.data.tokens import (
     windows,
     words,
 )
+from rl_jax.data.webdataset.source import shards
 
 __all__ = [
     "DigitPrompts",

@@ -18,10 +18,10 @@ from rl_jax.data.folder import (
 )
 from rl_jax.data.layout import layout
 from rl_jax.data.paired import Found, Pairs, Reading, paired
-from rl_jax.data.shard_captions import captions_in_shards, pairs_in_shards
 from rl_jax.data.source import Source
 from rl_jax.data.split import check_share
-from rl_jax.data.table_captions import captions_in_tables, pairs_in_tables
+from rl_jax.data.tables.captions import captions_in_tables, pairs_in_tables
+from rl_jax.data.webdataset.captions import captions_in_shards, pairs_in_shards
 
 
 def captioned(

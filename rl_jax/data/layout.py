@@ -8,10 +8,10 @@ from typing import Literal
 
 from rl_jax.data.decode import shorter_side
 from rl_jax.data.folder import first_images, image_paths
-from rl_jax.data.hugging_face import first_images as images_in_tables
-from rl_jax.data.shard_files import COMPRESSED, SUFFIX, is_pattern
-from rl_jax.data.shards import first_images as images_in_shards
-from rl_jax.data.tables import PARQUET, is_saved
+from rl_jax.data.tables.opened import PARQUET, is_saved
+from rl_jax.data.tables.source import first_images as images_in_tables
+from rl_jax.data.webdataset.files import COMPRESSED, SUFFIX, is_pattern
+from rl_jax.data.webdataset.source import first_images as images_in_shards
 from rl_jax.errors import UsageError
 
 Layout = Literal["folder", "shards", "hugging_face"]

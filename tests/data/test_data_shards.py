@@ -28,8 +28,8 @@ from rl_jax.data import (
     usual_side,
 )
 
-cache = importlib.import_module("rl_jax.data.shard_cache")
-tars = importlib.import_module("rl_jax.data.tar")
+cache = importlib.import_module("rl_jax.data.webdataset.cache")
+tars = importlib.import_module("rl_jax.data.webdataset.tar")
 
 
 def image(value=0, *, size=(12, 10), form="PNG"):
@@ -232,7 +232,9 @@ def test_a_tar_of_no_part_beside_parts(tmp_path, refused):
 
 
 def test_patterns(tmp_path, refused, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("rl_jax.data.shard_files"), "_MOST", 99)
+    monkeypatch.setattr(
+        importlib.import_module("rl_jax.data.webdataset.files"), "_MOST", 99
+    )
     for k in range(12):
         pack(tmp_path / f"s-{k:03}.tar", samples([k]))
     assert values(shards(tmp_path / "s-{008..011}.tar", size=4)) == [8, 9, 10, 11]
@@ -489,7 +491,7 @@ def test_what_was_found_is_kept_where_it_took_long(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "WORTH_KEEPING", 0.0)
     shards(path.parent, size=4)
     (kept,) = (tmp_path / "cache" / "rl_jax" / "shards").iterdir()
-    index = importlib.import_module("rl_jax.data.shard_index")
+    index = importlib.import_module("rl_jax.data.webdataset.index")
     with monkeypatch.context() as patch:
         patch.setattr(index, "_scanned", None)
         two = shards(path.parent, size=4)
@@ -508,7 +510,7 @@ def test_what_was_found_is_kept_where_it_took_long(tmp_path, monkeypatch):
 
 def test_progress_of_a_long_search_is_told(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
-        importlib.import_module("rl_jax.data.shard_index"), "_EVERY", -1.0
+        importlib.import_module("rl_jax.data.webdataset.index"), "_EVERY", -1.0
     )
     caplog.set_level(logging.WARNING)
     for k in range(2):

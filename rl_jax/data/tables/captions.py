@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 
-from rl_jax.data.columns import caption_column, captions_in
-from rl_jax.data.hugging_face import Opened, Part, images_of, opened
 from rl_jax.data.paired import Found, Pairs, with_captions
 from rl_jax.data.source import Source
-from rl_jax.data.tables import tables
+from rl_jax.data.tables.columns import caption_column, captions_in
+from rl_jax.data.tables.opened import tables
+from rl_jax.data.tables.source import Opened, Part, images_of, opened
 from rl_jax.errors import UsageError
 
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rl_jax.data import shard_cache, tar
 from rl_jax.data.packed import Packed, Taken, joined, packed
 from rl_jax.data.problems import printable
+from rl_jax.data.webdataset import cache, tar
 from rl_jax.errors import UsageError
 
 # Of several images of a sample the first, as open_clip has it.
@@ -89,12 +89,12 @@ def index_of(shards: Sequence[str], factory: str) -> Index:
         found = [os.stat(shard) for shard in shards]
         sizes = np.array([status.st_size for status in found], np.int64)
         modified = np.array([status.st_mtime_ns for status in found], np.int64)
-        index = shard_cache.find(shards, sizes, modified, ROW)
+        index = cache.find(shards, sizes, modified, ROW)
         if index is None:
             started = time.monotonic()
             index = _all_scanned(shards, factory)
             took = time.monotonic() - started
-            shard_cache.keep(shards, sizes, modified, index, seconds=took)
+            cache.keep(shards, sizes, modified, index, seconds=took)
     except OSError as error:
         where = printable(str(error.filename))
         reason = error.strerror

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rl_jax.data.problems import printable
-from rl_jax.data.tables import Table
+from rl_jax.data.tables.opened import Table
 from rl_jax.errors import UsageError
 
 IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp")

@@ -9,9 +9,9 @@ import numpy as np
 
 from rl_jax.data.packed import Taken, packed
 from rl_jax.data.paired import Found, Pairs, with_captions
-from rl_jax.data.shard_index import TEXTS, Index
-from rl_jax.data.shards import Shards, first_files, images_of, opened
 from rl_jax.data.source import Source
+from rl_jax.data.webdataset.index import TEXTS, Index
+from rl_jax.data.webdataset.source import Shards, first_files, images_of, opened
 
 _FEW = 16
 _MAX_BYTES = 1 << 20

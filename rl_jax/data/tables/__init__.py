@@ -1,0 +1,1 @@
+"""Datasets of Hugging Face on this disk: rows of Arrow or Parquet."""

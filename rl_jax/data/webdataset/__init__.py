@@ -1,0 +1,1 @@
+"""Tar shards, as WebDataset and open_clip lay them out."""
