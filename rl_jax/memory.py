@@ -11,6 +11,8 @@ import numpy as np
 
 from rl_jax.errors import UsageError
 
+_MOST = 2**31 - 1
+
 
 def ema(old: chex.ArrayTree, new: chex.ArrayTree, decay: chex.Numeric):
     """Exponential moving average of a tree: decay·old + (1 − decay)·new.
@@ -104,7 +106,15 @@ class Queue(NamedTuple):
 
 
 def empty_queue(size: int, dim: int) -> Queue:
-    """A queue of `size` float32 rows of `dim` entries, none of them filled."""
+    """A queue of `size` float32 rows of `dim` entries, none of them filled.
+
+    Raises:
+      UsageError: for a size of 2³¹ or more, which int32 cannot count.
+    """
+    if size > _MOST:
+        raise UsageError(
+            f"empty_queue: size (queue_size) must be at most {_MOST:,}, got {size:,}"
+        )
     zero = jnp.zeros([], jnp.int32)
     return Queue(jnp.zeros((size, dim), jnp.float32), zero, zero)
 

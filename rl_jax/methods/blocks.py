@@ -38,8 +38,9 @@ def sizes(
     """Heights and widths of blocks, each as likely as the others: int [N, 2].
 
     Of k = int(s·L) patches, h = √(k·a) and w = √(k/a) rounded, as I-JEPA's authors have
-    it, for all pairs of `DRAWS` scales s and aspects a. The aspect is relative to that
-    of the image, so that a block of all patches is the image.
+    it, but for all pairs of `DRAWS` scales s and aspects a; theirs grow together. The
+    aspect is relative to that of the image, so that a block of all patches is the
+    image.
 
     Args:
       rows, columns: of the grid of patches; L is their product.
@@ -134,5 +135,6 @@ def check(factory: str, **ranges: tuple[float, float]) -> None:
         most = 1.0 if name.endswith("_scale") else math.inf
         expected = "least and largest, > 0" + (" and at most 1" if most == 1 else "")
         two = isinstance(value, tuple | list) and len(value) == 2
+        two = two and all(isinstance(x, int | float) for x in value)
         if not (two and 0 < value[0] <= value[1] <= most and value[1] < math.inf):
             raise UsageError(f"{factory}: {name} must be {expected}, got {value}")

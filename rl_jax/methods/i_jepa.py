@@ -52,15 +52,16 @@ def i_jepa(
     target encoder follows with τ_t = τ₀ + (1 − τ₀)·t/T, at the start of a step with
     the decay of the step before: the authors' update after that step.
 
-    Blocks are drawn as the authors' `MaskCollator` does, but for three things, of
-    which the second and third bring shapes that do not depend on the draw. Theirs never
-    reach the last row and column of patches; ours lie anywhere. Theirs cut the contexts
-    of a batch to the smallest of them, and leave out the last rows for it; ours keep
-    int(L·`context_share`) patches, drawn at random. Where a context has fewer, they
-    draw again, and in the end let it overlap with targets; ours first goes beyond the
-    context block, and patches of targets that it still has to see do not count. With
-    the authors' numbers the smallest of 128 contexts of 14×14 patches is a quarter of
-    them.
+    Blocks are drawn as the authors' `MaskCollator` does, but for four things, of which
+    the last two bring shapes that do not depend on the draw. Theirs have scale and
+    aspect by one number, so that large blocks are the tall ones; ours draw each by
+    itself. Theirs never reach the last row and column of patches; ours lie anywhere.
+    Theirs cut the contexts of a batch to the smallest of them, and leave out the last
+    rows for it; ours keep int(L·`context_share`) patches, drawn at random. Where a
+    context has fewer, they draw again, and in the end let it overlap with targets; ours
+    first goes beyond the context block, and patches of targets that it still has to see
+    do not count. With the authors' numbers the smallest of 128 contexts of 14×14
+    patches is a quarter of them.
 
     Args:
       encoder: images or `networks.Patches` to a token for each patch: `networks.vit`

@@ -51,11 +51,11 @@ def simmim(encoder: Network, *, mask_ratio: float = 0.6, mask_side: int = 2) -> 
         cuts = squares(image.shape[1] // patch, image.shape[2] // patch, mask_side)
         count = squares_hidden(len(cuts), mask_ratio)
         order = masking.random_orders(rng, index, len(cuts))
-        return jnp.asarray(cuts)[order[:, :count]].reshape(len(index), -1)
+        return jnp.asarray(cuts)[order[:, :count]].reshape(index.shape[0], -1)
 
     def forward(params, state, patches, drawn, *, train, rng=None):
         """All tokens, the pixels of the hidden patches, the encoder's state."""
-        rows = jnp.arange(len(drawn))[:, None]
+        rows = jnp.arange(drawn.shape[0])[:, None]
         hidden = jnp.zeros(patches.values.shape[:2], bool).at[rows, drawn].set(True)
         # An encoder that knows of no mask token sees nothing of them either.
         values = jnp.where(hidden[..., None], 0.0, patches.values)
@@ -76,7 +76,7 @@ def simmim(encoder: Network, *, mask_ratio: float = 0.6, mask_side: int = 2) -> 
         params, state = {}, {}
         params["encoder"], state["encoder"] = encoder.init(rng_encoder, image)
         patch, patches = cut(params, state, image)
-        draw(rng, jnp.zeros(len(image), jnp.int32), image, patch)
+        draw(rng, jnp.zeros(image.shape[:1], jnp.int32), image, patch)
         run = functools.partial(encoder.apply, train=False)
         tokens, _ = jax.eval_shape(run, params["encoder"], state["encoder"], image)
         # As the authors draw it: normal, cut at one deviation.
@@ -108,10 +108,10 @@ def simmim(encoder: Network, *, mask_ratio: float = 0.6, mask_side: int = 2) -> 
         where = params["encoder"], state["encoder"]
         tokens, _ = encoder.apply(*where, image, train=False)
         patch, patches = cut(params, state, image)
-        same = jnp.zeros(len(image), jnp.int32)
+        same = jnp.zeros(image.shape[:1], jnp.int32)
         drawn = draw(jax.random.key(0), same, image, patch)
         _, pixels, _ = forward(params, state, patches, drawn, train=False)
-        rows = jnp.arange(len(image))[:, None]
+        rows = jnp.arange(image.shape[0])[:, None]
         values = jnp.asarray(patches.values, jnp.float32).at[rows, drawn].set(pixels)
         told = networks.unpatchify(values, patch, image.shape[1:])
         out = {"h": jnp.mean(tokens, axis=1), "reconstruction": told}

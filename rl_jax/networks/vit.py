@@ -83,7 +83,8 @@ class ViT(nn.Module):
                 f"{table.shape[0]}×{table.shape[1]} patches, got {size[0]}×{size[1]}; "
                 'use images of one size or positions="sincos"'
             )
-        return table[positions[..., 0], positions[..., 1]]
+        # An export has tables of NumPy.
+        return jnp.asarray(table)[positions[..., 0], positions[..., 1]]
 
 
 def vit(

@@ -28,7 +28,7 @@ def draw(rng, index, *, grid=GRID, kept=12):
 @pytest.mark.parametrize(
     ("scale", "aspect"), [((0.15, 0.2), (0.75, 1.5)), ((0.85, 1.0), (1.0, 1.0))]
 )
-def test_sizes_are_the_authors(side, scale, aspect):
+def test_sizes_are_by_the_formula_of_the_authors(side, scale, aspect):
     """Of the scales and aspects at the middles of equal parts of their ranges."""
     found = blocks.sizes(side, side, scale=scale, aspect=aspect)
     parts = (np.arange(blocks.DRAWS) + 0.5) / blocks.DRAWS

@@ -5,6 +5,7 @@ import functools
 import cases
 import chex
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -133,6 +134,18 @@ def test_encode(case):
     chex.assert_tree_all_finite(out)
     again = encode(case.after.params, case.after.state, case.batch)
     chex.assert_trees_all_equal(out, again)
+
+
+def test_encode_is_traced_for_any_number_of_examples(case):
+    """As an export does it, with weights that are constants of NumPy."""
+    (count,) = jax.export.symbolic_shape("b")
+    batch = {
+        name: jax.ShapeDtypeStruct((count, *np.shape(x)[1:]), jnp.asarray(x).dtype)
+        for name, x in case.batch.items()
+    }
+    weights = jax.tree.map(np.asarray, (case.after.params, case.after.state))
+    found = jax.eval_shape(functools.partial(case.method.encode, *weights), batch)
+    assert {x.shape[0] for x in jax.tree.leaves(found)} == {count}
 
 
 def test_features_carry_no_gradient(case):

@@ -77,19 +77,25 @@ def row_wise(name):
 
 
 def of_the_mean():
-    """A linear map of the mean visible token, and of the place to tell of."""
+    """Linear in the mean visible token and place, the place to tell of, and a count."""
 
     def init(rng, x):
         del x
-        a, b = jax.random.split(rng)
+        a, b, c, d = jax.random.split(rng, 4)
         return {
             "mean": jax.random.normal(a, (3, 3)),
             "place": jax.random.normal(b, (2, 3)),
+            "seen": jax.random.normal(c, (2, 3)),
+            "real": jax.random.normal(d, (3,)),
         }, {}
 
     def apply(params, state, x, *, train, rng=None):
         del train, rng
         seen = jnp.mean(x.tokens, axis=1, keepdims=True) @ params["mean"]
+        where = jnp.mean(x.positions.astype(jnp.float32), axis=1, keepdims=True)
+        seen += 0.3 * where @ params["seen"]
+        count = jnp.sum(x.real, axis=1)[:, None, None]
+        seen += 0.1 * count * params["real"][None, None]
         return seen + 0.3 * x.masked.astype(jnp.float32) @ params["place"], state
 
     return Network(init, apply)
@@ -110,14 +116,8 @@ def test_equals_the_papers_loop():
     target = np.asarray(params["encoder"]["w"], np.float64)
     for t in range(5):
         batch, rng = images(seed=t), jax.random.key(t)
-        w, mean, place = (
-            np.asarray(x, np.float64)
-            for x in (
-                params["encoder"]["w"],
-                params["predictor"]["mean"],
-                params["predictor"]["place"],
-            )
-        )
+        w = np.asarray(params["encoder"]["w"], np.float64)
+        p = {k: np.asarray(v, np.float64) for k, v in params["predictor"].items()}
         if t:
             # The authors' momentum_scheduler, after the step before.
             m = DECAY + (1 - DECAY) * min(t - 1, TOTAL) / TOTAL
@@ -126,12 +126,15 @@ def test_equals_the_papers_loop():
         drawn = jax.tree.map(np.asarray, masks(rng, batch["index"]))
         predicted, goals = [], []
         for i in range(4):
-            seen = (cut[i][drawn.context[i]] @ w).mean(0) @ mean
+            seen = (cut[i][drawn.context[i]] @ w).mean(0) @ p["mean"]
+            places = np.stack(np.divmod(drawn.context[i], 4), axis=1)
+            seen = seen + 0.3 * places.mean(0) @ p["seen"]
             whole = reference.standardised(cut[i] @ target)
             for block, there in zip(drawn.targets[i], drawn.counts[i], strict=True):
+                here = seen + 0.1 * there.sum() * p["real"]
                 for j in block[there]:
                     at = np.asarray(divmod(j, 4), np.float64)
-                    predicted.append(seen + 0.3 * at @ place)
+                    predicted.append(here + 0.3 * at @ p["place"])
                     goals.append(whole[j])
         expected, _ = reference.smooth_l1(np.stack(predicted), np.stack(goals))
         (value, aux), grads = slopes(params, state, batch, rng)

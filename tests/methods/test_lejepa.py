@@ -59,6 +59,8 @@ def test_equals_the_paper(local):
         assert_close(told, terms, tolerance=1e-5)
         slope = central_differences(exact, PARTS_64[1])
         assert_close([grads["projector"]], [*slope], tolerance=1e-4)
+        h = np.asarray(now["views"], np.float64) @ PARTS_64[0]
+        assert_close(aux.features["h"], h, tolerance=1e-5)
         state = aux.state
 
 

@@ -8,7 +8,7 @@ from reference import losses as reference
 from reference.machine import largest_array
 from reference.networks import linear
 
-from rl_jax import methods
+from rl_jax import methods, networks
 from rl_jax.errors import UsageError
 from rl_jax.memory import Queue
 
@@ -143,3 +143,22 @@ def test_support_sets_smaller_than_the_batch_are_refused():
 def test_refuses_values_out_of_range(options, message):
     with pytest.raises(UsageError, match=f"nnclr: {message}"):
         methods.nnclr(*PARTS, **options)
+
+
+def test_the_predictor_keeps_its_statistics():
+    predictor = networks.prediction_head(hidden=4, out=D)
+    method = methods.nnclr(*PARTS[:2], predictor, queue_size=8)
+    params, state = method.init(jax.random.key(0), batch(0))
+    _, aux = method.loss(params, state, batch(0), jax.random.key(0))
+    before, after = (jax.tree.leaves(x.online["predictor"]) for x in (state, aux.state))
+    assert before
+    assert not any(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_products_are_rounded_where_that_is_asked_for():
+    values = []
+    for precision in (None, "bf16"):
+        method = methods.nnclr(*PARTS, queue_size=8, precision=precision)
+        params, state = method.init(jax.random.key(0), batch(0))
+        values.append(float(method.loss(params, state, batch(0), None)[0]))
+    assert 1e-6 < abs(values[0] - values[1]) < 0.1

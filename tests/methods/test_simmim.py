@@ -99,6 +99,15 @@ def test_equals_the_formula_of_a_linear_network():
     explained = 1 - apart / image.var(0).mean()
     np.testing.assert_allclose(aux.metrics["explained"], explained, rtol=1e-5)
 
+    out = jax.jit(method.encode)(params, state, batch)
+    whole = networks.patchify(batch["image"], 2) @ params["encoder"]
+    np.testing.assert_allclose(out["h"], np.mean(whole, axis=1), rtol=1e-5, atol=1e-6)
+    # The same squares of every image.
+    hidden = hidden_pixels(jax.random.key(0), jnp.zeros(len(image), jnp.int32))
+    np.testing.assert_allclose(
+        out["reconstruction"], np.where(hidden, told, image), rtol=1e-5, atol=1e-6
+    )
+
 
 def test_hidden_squares_follow_the_example():
     method, batch, rng = simmim(), images(), jax.random.key(3)

@@ -41,6 +41,8 @@ def test_told_by_place(name):
     turned = networks.Masked(x.tokens[:, ::-1], x.positions[:, ::-1], x.masked[:, ::-1])
     assert_close(run(turned)[:, ::-1], y, tolerance=1e-5)
     assert np.max(np.abs(y[:, 0] - y[:, 1])) > 1e-3
+    elsewhere = run(x._replace(positions=x.positions[:, ::-1]))
+    assert np.max(np.abs(elsewhere - y)) > 1e-3
 
 
 @pytest.mark.parametrize("remat", [False, True])
@@ -56,6 +58,12 @@ def test_tokens_that_are_not_there_change_nothing(name, remat):
     elsewhere = x._replace(masked=x.masked.at[:, 4:].set(0), real=jnp.asarray(real))
     assert_close(run(elsewhere)[:, :4], found, tolerance=1e-6)
     assert np.max(np.abs(run(x)[:, :4] - found)) > 1e-4
+
+
+def test_the_last_layer_of_the_predictor_is_of_its_dtype():
+    run, x, _ = made("jepa_predictor", dtype="bfloat16")
+    lowered = jax.jit(run).lower(x).as_text()
+    assert "tensor<3x7x6xbf16>" in lowered
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,15 @@ def test_a_short_run_warms_up_for_a_tenth_of_it():
     assert preset.arguments["optimizer"]["warmup_steps"] == 500
 
 
+@pytest.mark.parametrize("method", ["swav", "dino"])
+def test_a_short_run_trains_its_prototypes(method):
+    preset = presets.for_method(presets.photographs(), method)
+    assert presets.for_steps(preset, 100_000) == preset
+    short = presets.for_steps(preset, 1000).arguments
+    assert short[method]["frozen_steps"] == 50
+    assert short["optimizer"]["warmup_steps"] == 100
+
+
 def test_a_batch_is_at_most_all_there_are():
     preset = presets.small_images()
     assert presets.for_size(preset, 512).batch_size == 512

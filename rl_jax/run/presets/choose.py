@@ -63,10 +63,19 @@ def for_size(preset: Preset, examples: int) -> Preset:
     return preset._replace(batch_size=1 << (max(examples, 1).bit_length() - 1))
 
 
+SHARES = {"warmup_steps": 10, "frozen_steps": 20}
+"""Parts of a run that an argument may be at most: a tenth, a twentieth."""
+
+
 def for_steps(preset: Preset, steps: int) -> Preset:
-    """The preset for a run of another length: warm-up is at most a tenth of it."""
-    optimizer = dict(preset.arguments.get("optimizer", {}))
-    if "warmup_steps" in optimizer:
-        optimizer["warmup_steps"] = min(optimizer["warmup_steps"], steps // 10)
-    arguments = preset.arguments | {"optimizer": optimizer}
+    """The preset for a run of another length: parts of it are at most a share."""
+    arguments = {
+        part: values
+        | {
+            name: min(values[name], steps // share)
+            for name, share in SHARES.items()
+            if name in values
+        }
+        for part, values in preset.arguments.items()
+    }
     return preset._replace(arguments=arguments, steps=steps)
