@@ -51,9 +51,10 @@ def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
         if train.is_first():
             print(f"trained; {again} measures it, on one process")
         return
-    with Interrupts(again) as interrupts:
+    where = "before it was evaluated"
+    with Interrupts(again, where=where) as interrupts:
         if evaluate:
-            poll = functools.partial(interrupts.poll, "before it was evaluated")
+            poll = functools.partial(interrupts.poll, where)
             result = evaluation.evaluate_run(
                 folder, skip=evaluation.LONG, say=_quiet, poll=poll
             )
@@ -178,8 +179,9 @@ def _evaluate(runs, features, output, labels, skip, imports) -> None:
         raise UsageError("evaluate: two files of features have one name; rename one")
     again = _again(runs, features, output, labels, skip, imports)
     folders, results = [], []
-    with Interrupts(again) as interrupts:
-        poll = functools.partial(interrupts.poll, "before all was evaluated")
+    where = "before all was evaluated"
+    with Interrupts(again, where=where) as interrupts:
+        poll = functools.partial(interrupts.poll, where)
         for run in runs:
             results.append(evaluation.evaluate_run(run, **asked, poll=poll))
             folders.append(run)
