@@ -38,6 +38,21 @@ def parse(function: Callable, *, prog: str, argv: Sequence[str]) -> Any:
     return function(**given)
 
 
+def check_pattern(argv: Sequence[str]) -> None:
+    """Refuses what a shell has made of a pattern of tars, with the remedy.
+
+    Raises:
+      UsageError: for more than one tar after `--data`.
+    """
+    for at, word in enumerate(argv):
+        rest = list(itertools.takewhile(lambda w: w[:1] != "-", argv[at + 1 :]))
+        if word == "--data" and len(rest) > 1 and rest[1].endswith(".tar"):
+            raise UsageError(
+                f"--data: got {len(rest)} values, {rest[0]} and others; name the "
+                "folder, or put the pattern in quotes: 'train-{000..099}.tar'"
+            )
+
+
 def refusal(box: str, prog: str) -> str:
     """What tyro says in a box of several lines, in one.
 

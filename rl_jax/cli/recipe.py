@@ -128,6 +128,7 @@ def read(
     method = recipes.find_method(argv[0])
     prog = f"rl-jax {command} {method.__name__}"
     choices = _choices(method)
+    options.check_pattern(argv)
     chosen = _chosen(argv[1:], choices)
     for part in choices:
         own.import_of(getattr(chosen, part))

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -83,13 +84,23 @@ def chosen(name: str, kind: Kind) -> tuple[Callable, dict[str, Any]]:
     if path.suffix in (".npz", ".npy"):
         return data.npz, where
     problem = "cannot be read as data" if path.exists() else "does not exist"
+    is_of_hub = _HUB.fullmatch(name) and not path.exists()
     names = ", ".join(factory.__name__ for factory in BUILT_IN)
     raise UsageError(
         f"--data {name}: {problem}; expected one of {names}, a folder of images, "
         "tar shards (their folder, a .tar, {000..099}.tar), a dataset of Hugging Face "
         "(of save_to_disk, or Parquet), an .npz or .npy file, a folder with "
         "captions.csv for image and text, a text file, or MODULE:FUNCTION of your own"
+        + (_FROM_THE_HUB.format(name) if is_of_hub else "")
     )
+
+
+_HUB = re.compile(r"[\w-]+(/[\w-]+)?")
+"""What may be the name of a dataset there."""
+_FROM_THE_HUB = (
+    "; nothing is read from the network: what is on the Hugging Face Hub save first, "
+    "datasets.load_dataset({!r}).save_to_disk(FOLDER)"
+)
 
 
 SMALLEST = 8

@@ -12,6 +12,9 @@ from rl_jax.run import labelled, weights
 from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.types import TrainState
 
+LARGE = 5_000_000
+"""Parameters from which on a CPU is slow; those of the presets of digits are fewer."""
+
 
 def lines(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> list[str]:
     """Data, networks and devices; the optimizer and its rate; where it starts.
@@ -50,6 +53,12 @@ def lines(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> list[
                 f"warning: from step {last} on nothing is learned: the schedule ends "
                 "there; `rl-jax resume --steps` makes a run longer, and its schedules"
             )
+    if devices[0].platform == "cpu" and count > LARGE:
+        found.append(
+            f"on a CPU {recipe.steps:,} steps of such networks may take days: "
+            "`rl-jax plan` with the same flags says how long at least; --encoder "
+            "convnet, --batch-size and --steps make less of it"
+        )
     return [*found, *_beginnings(recipe, source)]
 
 

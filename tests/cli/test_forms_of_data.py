@@ -9,6 +9,7 @@ from PIL import Image
 
 from rl_jax import data
 from rl_jax.cli import main
+from rl_jax.cli import recipe as recipes
 from rl_jax.errors import UsageError
 from rl_jax.run import datasets
 
@@ -75,6 +76,21 @@ def test_the_source_of_each_path(tmp_path):
     factory, decided = datasets.chosen(str(where), "captions")
     assert datasets.usual(factory, decided) == {"size": 8}
     assert datasets.build(datasets.spec_of(str(where), size=8)).size == 40
+
+
+def test_a_pattern_that_the_shell_has_read():
+    argv = ["simclr", "--data", "a-0.tar", "a-1.tar", "a-2.tar", "--steps", "3"]
+    with pytest.raises(UsageError, match="--data: got 3 values, a-0.tar .* in quotes"):
+        recipes.read("pretrain", argv)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "ylecun/mnist"])
+def test_a_name_of_the_hub_is_told_how_to_get_here(name):
+    with pytest.raises(UsageError, match="nothing is read from the network .*save_to_"):
+        datasets.chosen(name, "images")
+    with pytest.raises(UsageError) as error:
+        datasets.chosen("photos/nothing.d", "images")
+    assert "network" not in str(error.value)
 
 
 def test_a_path_that_is_none_of_them(tmp_path):
