@@ -86,7 +86,7 @@ def test_a_pattern_that_the_shell_has_read():
 
 @pytest.mark.parametrize("name", ["cifar10", "ylecun/mnist"])
 def test_a_name_of_the_hub_is_told_how_to_get_here(name):
-    with pytest.raises(UsageError, match="nothing is read from the network .*save_to_"):
+    with pytest.raises(UsageError, match="read from the network: .*save_to_"):
         datasets.chosen(name, "images")
     with pytest.raises(UsageError) as error:
         datasets.chosen("photos/nothing.d", "images")
