@@ -55,11 +55,11 @@ def headline(run: Record) -> Markup:
 
 
 def verdict(evaluation: Evaluation) -> Markup:
-    """The evaluation's own words on collapse."""
+    """The evaluation's own words on collapse; others may hold of a batch."""
     good = evaluation.verdict.lower().startswith("healthy")
     kind, _, rest = evaluation.verdict.partition(":")
     pill = tag(f"span.pill.{'good' if good else 'bad'}", "✓ " if good else "⚠ ", kind)
-    return tag("p", pill, " ", rest.strip())
+    return tag("p", pill, " ", rest.strip(), " (clean images, held out)")
 
 
 def _label_free(evaluation: Evaluation) -> Markup:

@@ -304,7 +304,7 @@ def _train(
                 f"continue with: {hint}"
             )
         if last and (said := watch.conclusion(last)):
-            console.say(f"after {step} steps: {said}")
+            console.say(f"after {step} steps: {said} (of the last batch)")
         sink.check()
         return state
 
