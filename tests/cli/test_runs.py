@@ -60,12 +60,13 @@ def test_from_labelled_images_to_the_page(tmp_path, capsys):
     assert any(line.startswith("raw pixels [64]") for line in last)
     assert any(line.startswith("untrained encoder h [8]") for line in last)
     (said,) = [line for line in last if line.startswith("after 4 steps: ")]
-    assert "expected 0.500 for D=4" in said
+    assert said.endswith("(of the last batch)")
     dims = json.loads((run / "run.json").read_text())["dims"]
     assert dims == {"h": 8, "z": 4, "target_h": 8, "layer1": 8}
 
     result = evaluation.read(run)
     assert result["step"] == 4
+    assert "expected 0.500 for D=4" in result["verdict"]
     names = [row["representation"] for row in result["table"]]
     assert set(names) == {"h", "z", "target_h", "random", "raw"}
     assert result["labels_per_class"] == ["1", "10", "all"]
