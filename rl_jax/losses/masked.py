@@ -62,14 +62,7 @@ def squared_error(predicted: chex.Array, target: chex.Array) -> chex.Array:
     Raises:
       UsageError: for shapes that differ.
     """
-    if predicted.shape != target.shape:
-        raise UsageError(
-            "squared_error: expected two arrays of one shape, got "
-            f"{predicted.shape}, {target.shape}"
-        )
-    return jnp.mean(
-        jnp.square(predicted.astype(jnp.float32) - target.astype(jnp.float32))
-    )
+    return jnp.mean(jnp.square(_difference("squared_error", predicted, target)))
 
 
 @checked
@@ -87,14 +80,18 @@ def absolute_error(predicted: chex.Array, target: chex.Array) -> chex.Array:
     Raises:
       UsageError: for shapes that differ.
     """
-    if predicted.shape != target.shape:
-        raise UsageError(
-            "absolute_error: expected two arrays of one shape, got "
-            f"{predicted.shape}, {target.shape}"
-        )
-    d = predicted.astype(jnp.float32) - target.astype(jnp.float32)
+    d = _difference("absolute_error", predicted, target)
     # The derivative of |d| is 1 at 0 to JAX.
     return jnp.mean(jnp.where(d == 0, 0.0, jnp.abs(d)))
+
+
+def _difference(loss: str, predicted: chex.Array, target: chex.Array) -> chex.Array:
+    if predicted.shape != target.shape:
+        raise UsageError(
+            f"{loss}: expected two arrays of one shape, got {predicted.shape}, "
+            f"{target.shape}"
+        )
+    return predicted.astype(jnp.float32) - target.astype(jnp.float32)
 
 
 @checked

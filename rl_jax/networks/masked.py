@@ -47,12 +47,8 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: Masked, *, train: bool) -> jax.Array:
         """`Masked` to [B, M, width]."""
-        if not isinstance(x, Masked):
-            raise UsageError(
-                "mae_decoder: expected the tokens of masked patches, as mae has them, "
-                "got codes; use an mlp_decoder or a conv_decoder"
-            )
-        return _told(self, x, train=train)
+        refused = "mae_decoder", "mae", "codes; use an mlp_decoder or a conv_decoder"
+        return _told(self, x, refused, train=train)
 
 
 class Predictor(nn.Module):
@@ -64,19 +60,26 @@ class Predictor(nn.Module):
     @nn.compact
     def __call__(self, x: Masked, *, train: bool) -> jax.Array:
         """`Masked` of tokens [B, K, D] to [B, M, D]."""
-        if not isinstance(x, Masked):
-            raise UsageError(
-                "jepa_predictor: expected the tokens of masked patches, as i_jepa has "
-                "them, got embeddings; use a prediction_head"
-            )
-        hidden = _told(self, x, train=train)
+        refused = "jepa_predictor", "i_jepa", "embeddings; use a prediction_head"
+        hidden = _told(self, x, refused, train=train)
         dtype = DTYPES[self.transformer.dtype]
         told = Dense(x.tokens.shape[-1], dtype=dtype, name="out")(hidden)
         return told.astype(jnp.float32)
 
 
-def _told(module: Decoder | Predictor, x: Masked, *, train: bool) -> jax.Array:
-    """What the transformer makes of the mask tokens: float32 [B, M, width]."""
+def _told(
+    module: Decoder | Predictor, x: Masked, refused: tuple[str, str, str], *, train
+) -> jax.Array:
+    """What the transformer makes of the mask tokens: float32 [B, M, width].
+
+    `refused`: the factory, the method whose tokens it takes, and what was given else.
+    """
+    if not isinstance(x, Masked):
+        factory, method, given = refused
+        raise UsageError(
+            f"{factory}: expected the tokens of masked patches, as {method} has them, "
+            f"got {given}"
+        )
     mask = module.param("mask", embedding_init, (1, 1, module.width))
     hidden = mask + sincos(x.masked, module.width)
     dtype = DTYPES[module.transformer.dtype]

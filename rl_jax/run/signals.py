@@ -54,9 +54,7 @@ class Interrupts:
 
     def _handle(self, number, frame) -> None:
         del frame
-        if self._received is not None:
-            os._exit(128 + number)
-        self._received = signal.Signals(number)
+        self._received = self._received or signal.Signals(number)
 
     def _watch(self) -> None:
         """Reads the numbers of signals as they come, until the other end is closed."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import chex
 import jax
-import jax.numpy as jnp
 import optax
 
 from rl_jax.errors import UsageError
@@ -33,7 +32,7 @@ def descend(
     if not constant:
         return optax.scale_by_learning_rate(schedule)
 
-    def init(params: chex.ArrayTree) -> optax.ScaleByScheduleState:
+    def rates(params: chex.ArrayTree) -> chex.ArrayTree:
         known = networks_of(params)
         for name in constant:
             if name not in known:
@@ -41,21 +40,14 @@ def descend(
                     f"{factory}: constant names {name!r}, but the networks here are "
                     f"{', '.join(known) or 'without names'}"
                 )
-        return optax.ScaleByScheduleState(count=jnp.zeros([], jnp.int32))
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: "stays" if set(_names(path)) & set(constant) else "moves",
+            params,
+        )
 
-    def update(updates, state, params=None):
-        del params
-        now = schedule(state.count)
-
-        def one(path, u):
-            stays = any(name in constant for name in _names(path))
-            return jnp.asarray(-peak if stays else -now, u.dtype) * u
-
-        updates = jax.tree_util.tree_map_with_path(one, updates)
-        count = optax.safe_increment(state.count)
-        return updates, optax.ScaleByScheduleState(count=count)
-
-    return optax.GradientTransformation(init, update)
+    moving = optax.scale_by_learning_rate(schedule)
+    staying = optax.scale_by_learning_rate(peak)
+    return optax.partition({"moves": moving, "stays": staying}, rates)
 
 
 def networks_of(params: chex.ArrayTree) -> list[str]:

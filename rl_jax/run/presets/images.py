@@ -1,5 +1,6 @@
 """Settings for other images, by their size."""
 
+import functools
 from typing import Any
 
 from rl_jax.run.presets.preset import Change, Preset
@@ -67,8 +68,19 @@ def of_patches(
     )
 
 
+UNCOLOURED = {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)}
+"""What `imagenet` has beside jitter and grey, left out."""
+
+
 def small_images(size: int = 32) -> Preset:
     """For images up to 64 pixels (CIFAR): ResNet-18 with a CIFAR stem, LARS."""
+    tiny = functools.partial(
+        of_patches,
+        size,
+        patch=4 if size >= 16 else 2,
+        size="Ti",
+        optimizer={"learning_rate": 5e-4, "warmup_steps": 500},
+    )
     return Preset(
         augment="cifar",
         optimizer="lars",
@@ -89,30 +101,18 @@ def small_images(size: int = 32) -> Preset:
         methods=of_small_images()
         | dict.fromkeys(AUTOENCODERS, BY_ADAM)
         | {
-            "mae": of_patches(
-                size,
-                patch=4 if size >= 16 else 2,
-                size="Ti",
+            "mae": tiny(
                 augment={"num_views": 1},
-                optimizer={"learning_rate": 5e-4, "warmup_steps": 500},
                 networks={"decoder": "mae_decoder"},
                 decoder={"width": 96, "depth": 2},
             ),
-            "simmim": of_patches(
-                size,
-                patch=4 if size >= 16 else 2,
-                size="Ti",
+            "simmim": tiny(
                 augment={"num_views": 1, "crop_scale": (0.67, 1.0)},
-                optimizer={"learning_rate": 5e-4, "warmup_steps": 500},
                 networks={},
                 simmim={"mask_side": 1},
             ),
-            "i_jepa": of_patches(
-                size,
-                patch=4 if size >= 16 else 2,
-                size="Ti",
+            "i_jepa": tiny(
                 augment={"num_views": 1} | PREDICTED,
-                optimizer={"learning_rate": 5e-4, "warmup_steps": 500},
                 networks={"predictor": "jepa_predictor"},
                 predictor={"width": 96, "depth": 4},
             ),
@@ -128,6 +128,7 @@ def small_images(size: int = 32) -> Preset:
 def photographs(size: int = 256) -> Preset:
     """For larger images: ResNet-50 on crops of 7/8 of their side, LARS."""
     side = size * 7 // 8
+    small = functools.partial(of_patches, side, patch=16, size="S")
     return Preset(
         augment="imagenet",
         optimizer="lars",
@@ -147,33 +148,20 @@ def photographs(size: int = 256) -> Preset:
         methods=of_photographs(side)
         | dict.fromkeys(AUTOENCODERS, BY_ADAM)
         | {
-            "mae": of_patches(
-                side,
-                patch=16,
-                size="S",
-                augment={"blur": (0.0, 0.0), "solarise": (0.0, 0.0)},
+            "mae": small(
+                augment=UNCOLOURED,
                 optimizer={"learning_rate": 6e-4, "warmup_steps": 1000},
                 networks={"decoder": "mae_decoder"},
                 decoder={"width": 256, "depth": 4, "heads": 8},
             ),
-            "simmim": of_patches(
-                side,
-                patch=16,
-                size="S",
-                augment={
-                    "crop_scale": (0.67, 1.0),
-                    "blur": (0.0, 0.0),
-                    "solarise": (0.0, 0.0),
-                },
+            "simmim": small(
+                augment=UNCOLOURED | {"crop_scale": (0.67, 1.0)},
                 optimizer={"learning_rate": 8e-4, "warmup_steps": 1000},
                 networks={},
                 simmim={"mask_side": 2 if side // 16 % 2 == 0 else 1},
             ),
-            "i_jepa": of_patches(
-                side,
-                patch=16,
-                size="S",
-                augment={"blur": (0.0, 0.0), "solarise": (0.0, 0.0)} | PREDICTED,
+            "i_jepa": small(
+                augment=UNCOLOURED | PREDICTED,
                 optimizer={"learning_rate": 5e-4, "warmup_steps": 1000},
                 networks={"predictor": "jepa_predictor"},
                 predictor={"width": 192, "depth": 6, "heads": 6},
@@ -183,7 +171,7 @@ def photographs(size: int = 256) -> Preset:
         | dict.fromkeys(
             ("clip", "siglip"),
             captioned(
-                {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)},
+                UNCOLOURED,
                 {"width": 512, "depth": 12, "heads": 8, "causal": True, "pool": "last"},
                 dim=512,
             ),
