@@ -1,4 +1,8 @@
-"""Where the members of a tar lie, by its headers alone, and their bytes."""
+"""Where the members of a tar lie, by its headers alone, and their bytes.
+
+`tarfile` of the standard library takes a header in the middle that is damaged for the
+end, without an error: half the images would be gone unseen.
+"""
 
 import functools
 import os
