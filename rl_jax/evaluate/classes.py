@@ -50,7 +50,8 @@ def class_geometry(features: chex.Array, labels: chex.Array) -> ClassGeometry:
 
     With class means μ_c, their mean μ over the examples and residuals r_i = x_i − μ_y:
     S_W = 1/n Σ_i r_i r_iᵀ and S_B = 1/n Σ_i (μ_y − μ)(μ_y − μ)ᵀ. The ratio does not see
-    invertible linear maps. In float64, one block of rows at a time.
+    invertible linear maps. In float64, one block of rows at a time, and in min(n, D)
+    dimensions.
 
     Args:
       features: [n, D] of any float dtype, not all equal.
@@ -86,6 +87,8 @@ def class_geometry(features: chex.Array, labels: chex.Array) -> ClassGeometry:
 
 @functools.partial(jax.jit, static_argnames="count")
 def _geometry(x, labels, *, count: int):
+    if x.shape[1] > len(x):
+        x = _in_their_span(x)
     n, dim = x.shape
     size = min(_ROWS, n)
     # Relative to one row and the largest entry: squares neither overflow nor vanish.
@@ -131,6 +134,12 @@ def _geometry(x, labels, *, count: int):
         jnp.sqrt(spread / members),
         *_fisher(within / n, between),
     )
+
+
+def _in_their_span(x):
+    """[n, D] as [n, n]: the same rows in axes of what they span, the first at 0."""
+    moved = x.astype(jnp.float64) - x[:1].astype(jnp.float64)
+    return jnp.linalg.qr(moved.T, mode="r").T
 
 
 def _squares(x, means, lengths):

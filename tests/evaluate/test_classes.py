@@ -143,3 +143,20 @@ def test_equal_means_have_no_margin():
 def test_wrong_arguments_are_named(x, labels, message):
     with pytest.raises(UsageError, match=f"class_geometry: .*{message}"):
         evaluate.class_geometry(x, labels)
+
+
+def test_more_dimensions_than_rows_are_those_that_the_rows_span():
+    x, labels = scattered(n=40)
+    turned = np.linalg.qr(normals(7, 60, 7))[0]
+    found = evaluate.class_geometry(x.astype(np.float64) @ turned.T, labels)
+    target = evaluate.class_geometry(x, labels)
+    for name in ("margin", "separation", "spread", "fisher"):
+        want = getattr(target, name)
+        np.testing.assert_allclose(getattr(found, name), want, rtol=1e-9, atol=1e-12)
+    assert found.beyond == pytest.approx(0, abs=1e-12)
+    x, labels = scattered(n=40, dim=100)
+    found = evaluate.class_geometry(x, labels)
+    margin, separation, spread, _ = reference.class_geometry(x, labels)
+    np.testing.assert_allclose(found.margin, margin, rtol=1e-9)
+    np.testing.assert_allclose(found.separation, separation, rtol=1e-9)
+    np.testing.assert_allclose(found.spread, spread, rtol=1e-9)
