@@ -29,6 +29,9 @@ At 0.05 nearly all the weight is one candidate's."""
 APART = 0.02
 """How much nearer positives must be than negatives, as a cosine."""
 
+FIRST = 50
+"""Steps before which nothing is judged, but for a run that ends there."""
+
 
 class Verdict(NamedTuple):
     """A judgement on one metric.
@@ -87,7 +90,7 @@ def judged_from(steps: int) -> int:
     nothing of each other, a predictor follows a target that has not moved, and a
     warm-up has not let the optimizer begin.
     """
-    return min(steps, max(50, min(steps // 10, 1000)))
+    return min(steps, max(FIRST, min(steps // 10, 1000)))
 
 
 def summary(found: Sequence[Verdict]) -> str:

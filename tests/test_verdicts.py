@@ -151,6 +151,15 @@ def test_the_conclusion_is_one_line():
     text = watch.conclusion(FINE | {"z_rank": 1.2, "h_rank": 1.0})
     assert text.startswith("dimensional collapse of h: ")
     assert "; warning: dimensional collapse of z: " in text
+    assert "too few" not in text
+
+
+def test_the_conclusion_of_a_short_run_is_not_sure_of_a_failure():
+    watch = Watch(20, DIMS)
+    assert "too few" not in watch.conclusion(FINE | {"step": 20})
+    text = watch.conclusion(FINE | {"step": 20, "z_std": 0.01})
+    assert text.startswith("collapsed: ")
+    assert "fewer than 50 steps are too few to tell a failure from" in text
 
 
 # Of z_std, z_rank, h_rank, softmax entropy, and positive and negative cosine the lowest

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 
-from rl_jax.verdicts import Level, judged_from, summary, verdicts
+from rl_jax.verdicts import FIRST, Level, judged_from, summary, verdicts
 
 TWICE = 2
 """Log points in a row after which a changed verdict is said: near a threshold it comes
 and goes."""
+
+_TOO_FEW = (
+    f"; but fewer than {FIRST} steps are too few to tell a failure from a beginning"
+)
 
 
 class Watch:
@@ -48,4 +52,7 @@ class Watch:
     def conclusion(self, row: Mapping[str, float]) -> str | None:
         """One line on the last row of a run; None where there is nothing to judge."""
         found = verdicts(row, dims=self._dims)
-        return summary(found) if found else None
+        if not found:
+            return None
+        few = row["step"] < FIRST and any(v.level != "good" for v in found)
+        return f"{summary(found)}{_TOO_FEW if few else ''}"
