@@ -147,8 +147,9 @@ def test_a_healthy_run_and_one_that_flickers_say_nothing():
 def test_the_conclusion_is_one_line():
     watch = Watch(100, DIMS)
     assert watch.conclusion({"step": 100, "loss": 1.0}) is None
-    assert watch.conclusion(FINE).startswith("healthy: ")
-    text = watch.conclusion(FINE | {"z_rank": 1.2, "h_rank": 1.0})
+    last = FINE | {"step": 100}
+    assert watch.conclusion(last).startswith("healthy: ")
+    text = watch.conclusion(last | {"z_rank": 1.2, "h_rank": 1.0})
     assert text.startswith("dimensional collapse of h: ")
     assert "; warning: dimensional collapse of z: " in text
     assert "too few" not in text
