@@ -21,6 +21,8 @@ PROG = "rl-jax experiments"
 OUT = pathlib.Path("runs") / "experiments"
 MOST_JOBS = 4
 """Beyond, the longest experiment is what is waited for."""
+QUICKLY_COMPILED = "--xla_backend_optimization_level=1"
+"""On a CPU most of the time of most experiments is that of compiling them."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -169,9 +171,12 @@ def _found(
             progress.start(name)
             yield record.experiment(name, settings)
         return
+    import jax
+
     # Forked from a process in which XLA has threads, a child would hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _prepare) as pool:
+    flags = (QUICKLY_COMPILED,) if jax.default_backend() == "cpu" else ()
+    with ProcessPoolExecutor(jobs, context, _prepare, (flags,)) as pool:
         try:
             futures = [pool.submit(record.experiment, name, settings) for name in names]
             for name, future in zip(names, futures, strict=True):
@@ -187,10 +192,12 @@ def _found(
             raise
 
 
-def _prepare() -> None:
-    """What a process does before its first experiment."""
+def _prepare(flags: Sequence[str]) -> None:
+    """What a process does before its first experiment, for which XLA reads flags."""
     from rl_jax.cli.cache import enable_compilation_cache
 
+    # The last of equal flags counts: one of the user's goes before ours.
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process answers it
     enable_compilation_cache()
 
