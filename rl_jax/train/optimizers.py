@@ -152,25 +152,43 @@ def updates_made(ts: TrainState) -> chex.Array:
 
 
 def clipped(
-    factory: str, optimizer: optax.GradientTransformation, clip_norm: float | None
+    factory: str,
+    optimizer: optax.GradientTransformation,
+    clip_norm: float | None,
+    *,
+    each: bool = False,
 ) -> optax.GradientTransformation:
-    """The same optimizer on gradients whose norm over all parameters is bounded.
+    """The same optimizer on gradients whose norm is bounded.
 
     Args:
       factory: for the message.
       optimizer: any of optax.
       clip_norm: the bound; None leaves gradients, and the optimizer's state, alone.
+      each: whether it bounds each parameter's norm, or that over all of them.
 
     Raises:
-      UsageError: for a bound that is not positive and finite.
+      UsageError: for a bound that is not positive and finite, or `each` without one.
     """
     if clip_norm is None:
+        if each:
+            raise UsageError(f"{factory}: clip_each needs a clip_norm, got None")
         return optimizer
     if not 0 < clip_norm < math.inf:
         raise UsageError(
             f"{factory}: clip_norm must be > 0 and finite, or None, got {clip_norm}"
         )
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    bound = _clip_each(clip_norm) if each else optax.clip_by_global_norm(clip_norm)
+    return optax.chain(bound, optimizer)
+
+
+def _clip_each(most: float) -> optax.GradientTransformation:
+    """Scales each parameter's gradient down to a norm where it is longer."""
+
+    def shorter(g: chex.Array, _) -> chex.Array:
+        norm = jnp.linalg.norm(g.astype(jnp.float32).ravel())
+        return g * jnp.minimum(1.0, most / jnp.maximum(norm, 1e-30)).astype(g.dtype)
+
+    return optax.stateless_with_tree_map(shorter)
 
 
 def check_ranges(factory: str, **arguments: float) -> None:
@@ -211,6 +229,7 @@ def adamw(
     end_weight_decay: float | None = None,
     end_rate: float = 0.0,
     clip_norm: float | None = None,
+    clip_each: bool = False,
 ) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); no decay of vectors.
 
@@ -229,6 +248,7 @@ def adamw(
       end_rate: share of the peak rate that the cosine ends with, in [0, 1).
       clip_norm: the gradient, all parameters together, is scaled down to this norm
         where it is longer (Pascanu et al. 2013, arXiv:1211.5063); None: never.
+      clip_each: the gradient of each parameter is, by itself: as DINO has it.
 
     Raises:
       UsageError: for values out of range.
@@ -261,7 +281,8 @@ def adamw(
             optax.masked(_decayed(decay), matrices),
             optax.scale_by_learning_rate(schedule),
         )
-    return with_schedule(clipped("adamw", optimizer, clip_norm), schedule)
+    optimizer = clipped("adamw", optimizer, clip_norm, each=clip_each)
+    return with_schedule(optimizer, schedule)
 
 
 def _half_cosine(start: float, end: float, steps: int) -> optax.Schedule:

@@ -11,7 +11,7 @@ import pytest
 
 from rl_jax import train
 from rl_jax.errors import UsageError
-from rl_jax.train.optimizers import warmup_cosine
+from rl_jax.train.optimizers import clipped, warmup_cosine
 
 PARAMS = {"kernel": np.full((3, 2), 0.5), "bias": np.array([0.5, -0.5])}
 GRADS = [
@@ -196,6 +196,31 @@ def test_the_decay_of_weights_may_grow():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), stays, plain)
 
 
+def test_gradients_of_each_parameter_are_made_shorter():
+    """To the bound where they are longer, by themselves; NaN is not made a number."""
+    params = {"long": jnp.zeros((2, 2)), "short": jnp.zeros(3), "none": jnp.zeros(2)}
+    g = {
+        "long": jnp.full((2, 2), 3.0),
+        "short": jnp.array([0.1, 0.2, 0.2]),
+        "none": jnp.zeros(2),
+    }
+    bound = clipped("x", optax.identity(), 3.0, each=True)
+    found, _ = bound.update(g, bound.init(params), params)
+    np.testing.assert_allclose(found["long"], np.full((2, 2), 1.5), rtol=1e-6)
+    np.testing.assert_array_equal(found["short"], g["short"])
+    np.testing.assert_array_equal(found["none"], g["none"])
+    found, _ = bound.update(g | {"short": g["short"] * jnp.nan}, bound.init(params))
+    assert np.isnan(found["short"]).all()
+    assert np.isfinite(found["long"]).all()
+
+    options = {"total_steps": 9, "clip_norm": 3.0, "weight_decay": 0.0}
+    adamw = train.adamw(**options, clip_each=True, b1=0.5)
+    _, state = adamw.update(g, adamw.init(params), params)
+    # Adam's first step has no scale; its first moment has.
+    mu = optax.tree.get(state, "mu")
+    np.testing.assert_allclose(mu["long"], np.full((2, 2), 0.75), rtol=1e-6)
+
+
 @pytest.mark.parametrize("make", [train.adamw, train.sgd, train.lars])
 def test_long_gradients_are_made_shorter(make):
     """By one factor for all parameters; short ones, and the state, are left alone."""
@@ -208,8 +233,8 @@ def test_long_gradients_are_made_shorter(make):
         of = jax.tree.map(lambda x: scale * x, g)
         return optimizer.update(of, optimizer.init(params), params)[0]
 
-    clipped = moved(10.0, clip_norm=0.5)
-    jax.tree.map(np.testing.assert_allclose, clipped, moved(0.5 / norm))
+    shorter = moved(10.0, clip_norm=0.5)
+    jax.tree.map(np.testing.assert_allclose, shorter, moved(0.5 / norm))
     jax.tree.map(np.testing.assert_array_equal, moved(0.1, clip_norm=0.5), moved(0.1))
     assert jax.tree.structure(make(total_steps=9).init(params)) == jax.tree.structure(
         make(total_steps=9, end_rate=0.1).init(params)
@@ -304,6 +329,7 @@ def test_refuses_bad_rates():
         ),
         (lambda: train.sgd(total_steps=9, end_rate=1.0), r"end_rate must be in \[0, 1"),
         (lambda: train.lars(total_steps=9, clip_norm=0.0), "lars: clip_norm must be >"),
+        (lambda: train.adamw(total_steps=9, clip_each=True), "adamw: clip_each needs"),
         (
             lambda: train.adamw(total_steps=9, end_weight_decay=-1),
             "end_weight_decay must be >= 0 and finite, got -1",
