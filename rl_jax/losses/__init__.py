@@ -11,6 +11,7 @@ from rl_jax.losses.contrastive import (
     sup_con,
     uniformity,
 )
+from rl_jax.losses.koleo import koleo
 from rl_jax.losses.masked import (
     absolute_error,
     normalise_patches,
@@ -49,6 +50,7 @@ __all__ = [
     "gaussian_sample",
     "info_nce",
     "kl_sparsity",
+    "koleo",
     "l1",
     "negative_cosine",
     "normalise_patches",
