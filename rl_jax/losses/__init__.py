@@ -1,6 +1,11 @@
 """Losses: arrays in, a scalar out."""
 
-from rl_jax.losses.assignment import prototype_scores, sinkhorn, swapped_cross_entropy
+from rl_jax.losses.assignment import (
+    patch_cross_entropy,
+    prototype_scores,
+    sinkhorn,
+    swapped_cross_entropy,
+)
 from rl_jax.losses.bootstrap import negative_cosine
 from rl_jax.losses.contrastive import (
     alignment,
@@ -56,6 +61,7 @@ __all__ = [
     "normalise_patches",
     "normalize",
     "nt_xent",
+    "patch_cross_entropy",
     "patch_statistics",
     "prototype_scores",
     "sigmoid",

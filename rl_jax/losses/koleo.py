@@ -23,7 +23,7 @@ def koleo(z: chex.Array, *, epsilon: float = 1e-8) -> chex.Array:
 
     The gradient is that of both rows of a pair, at the pairs as they are. They are
     searched tile by tile in the whole batch, without the matrix of similarities. Rows
-    within 3e-4 of the nearest may be taken for it: so fine is the cosine in float32.
+    within 5e-4 of the nearest may be taken for it: so fine is the cosine in float32.
 
     Args:
       z: [N, D] embeddings, N ≥ 2; normalised here, in float32.
