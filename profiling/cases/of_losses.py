@@ -82,6 +82,19 @@ def swav(scores, *, temperature):
     return losses.swapped_cross_entropy(q, scores / temperature)
 
 
+def hidden_patches(rng):
+    """Scores of a student and a teacher, and which patches of an image are hidden."""
+    student, teacher = rng.uniform(-0.6, 0.6, (2, 6, 9, 10)).astype(np.float32)
+    hidden = rng.uniform(size=(6, 9)) < 0.4
+    hidden[0], hidden[1] = False, True
+    return student, teacher, hidden.astype(np.float32)
+
+
+def patches(student, teacher, hidden, *, student_temperature, teacher_temperature):
+    q = jax.nn.softmax(jax.lax.stop_gradient(teacher) / teacher_temperature)
+    return losses.patch_cross_entropy(q, student / student_temperature, hidden)
+
+
 def cosines(*shape):
     return lambda rng: (rng.uniform(-0.6, 0.6, shape).astype(np.float32),)
 
@@ -274,6 +287,10 @@ CASES = (
         ),
     ),
     Case(
+        "KoLeo", losses.koleo, normal(RAW), 1, {},
+        (Peer(LIGHTLY, "lightly.loss.KoLeoLoss"),),
+    ),
+    Case(
         "negative cosine", losses.negative_cosine, pairs(*RAW), 2, {},
         (Peer(LIGHTLY, "lightly.loss.NegativeCosineSimilarity"),),
     ),
@@ -292,6 +309,11 @@ CASES = (
     Case(
         "SwAV, two large and three small views", swav, cosines(ROWS, 5, 10), 1, WARM,
         (Peer(LIGHTLY, "lightly.loss.SwaVLoss"),),
+    ),
+    Case(
+        "iBOT's hidden patches", patches, hidden_patches, 1,
+        {"student_temperature": 0.1, "teacher_temperature": 0.04},
+        (Peer(LIGHTLY, "lightly.loss.IBOTPatchLoss"),),
     ),
     *(
         Case(

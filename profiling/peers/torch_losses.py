@@ -222,6 +222,26 @@ def lightly_swav(scores, *, temperature):
     return SwaVLoss(temperature)(views[:2], views[2:])
 
 
+def lightly_koleo(z):
+    from lightly.loss import KoLeoLoss
+
+    return KoLeoLoss()(z)
+
+
+def lightly_patches(
+    student, teacher, hidden, *, student_temperature, teacher_temperature
+):
+    """Theirs takes the hidden patches alone, and a mask of rows and columns."""
+    from lightly.loss import IBOTPatchLoss
+
+    mask = hidden.bool()
+    criterion = IBOTPatchLoss(
+        teacher.shape[-1], teacher_temperature, student_temperature
+    )
+    square = mask.reshape(len(mask), 3, -1)
+    return criterion(teacher[mask], student[mask], square)
+
+
 def mae_loss(predicted, image, masked, *, patch, normalise):
     code = take("mae/models_mae.py", "MaskedAutoencoderViT").MaskedAutoencoderViT
     embed = types.SimpleNamespace(patch_size=(patch, patch))
@@ -348,6 +368,8 @@ FUNCTIONS = {
     "distributed_sinkhorn": swav_sinkhorn,
     "SinkhornKnopp": solo_sinkhorn,
     "lightly.loss.SwaVLoss": lightly_swav,
+    "lightly.loss.KoLeoLoss": lightly_koleo,
+    "lightly.loss.IBOTPatchLoss": lightly_patches,
     "MaskedAutoencoderViT.forward_loss": mae_loss,
     "lightly.models.utils.patchify, normalize_mean_var": lightly_mae,
     "get_2d_sincos_pos_embed": mae_positions,
