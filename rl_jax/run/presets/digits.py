@@ -80,7 +80,7 @@ TOKENS = Change(
     networks={"encoder": "vit"},
     arguments={
         "encoder": SMALL_VIT | {"pool": "all"},
-        "optimizer": {"learning_rate": 2e-3, "warmup_steps": 100, "b2": 0.95},
+        "optimizer": {"learning_rate": 4e-3, "warmup_steps": 100, "b2": 0.95},
         "projector": {"batch_norm": False},
     },
     steps=1000,
