@@ -89,6 +89,8 @@ ROWS = (
     Row("without negatives", "lejepa"),
     Row("clustering", "dino"),
     Row("clustering", "swav"),
+    Row("clustering", "ibot", (), (), "vision transformer of 16 patches", 1000),
+    Row("clustering", "dino_v2", (), (), "the same", 1000),
     Row("captions", "clip"),
     Row("captions", "siglip"),
     Row("reconstruction", "linear_autoencoder", (), (), "linear, of 16 codes", 1000),

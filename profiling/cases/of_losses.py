@@ -13,6 +13,7 @@ from rl_jax.networks.patches import sincos
 ROWS, DIM = 32, 16
 LIGHTLY, LEARNING = "lightly", "pytorch-metric-learning"
 SOLO, STABLE, TORCH = "solo-learn", "stable-pretraining", "torch"
+DINO_V2 = "dinov2"
 SKETCH = jax.random.key(0)
 UNKNOWN = 5
 """Rows of `labelled_and_not` that no other has the label of."""
@@ -80,6 +81,26 @@ def swav(scores, *, temperature):
     large = jax.lax.stop_gradient(scores[:, :2])
     q = jnp.stack([losses.sinkhorn(large[:, i]) for i in range(2)], axis=1)
     return losses.swapped_cross_entropy(q, scores / temperature)
+
+
+def hidden_patches(rng):
+    """Scores of a student and a teacher, and which patches of an image are hidden."""
+    student, teacher = rng.uniform(-0.6, 0.6, (2, 6, 9, 10)).astype(np.float32)
+    hidden = rng.uniform(size=(6, 9)) < 0.4
+    hidden[0], hidden[1] = False, True
+    return student, teacher, hidden.astype(np.float32)
+
+
+def patches(student, teacher, hidden, *, student_temperature, teacher_temperature):
+    q = jax.nn.softmax(jax.lax.stop_gradient(teacher) / teacher_temperature)
+    return losses.patch_cross_entropy(q, student / student_temperature, hidden)
+
+
+def of_hidden(_, teacher, hidden, *, epsilon, iterations):
+    """Assignments of the hidden patches, 0 of the others."""
+    rows, weight = teacher.reshape(-1, teacher.shape[-1]), hidden.reshape(-1)
+    options = {"epsilon": epsilon, "iterations": iterations}
+    return losses.sinkhorn(rows, weight, **options) * weight[:, None]
 
 
 def cosines(*shape):
@@ -274,6 +295,13 @@ CASES = (
         ),
     ),
     Case(
+        "KoLeo", losses.koleo, normal((ROWS, 4)), 1, {},
+        (
+            Peer(LIGHTLY, "lightly.loss.KoLeoLoss"),
+            Peer(DINO_V2, "KoLeoLoss.forward"),
+        ),
+    ),
+    Case(
         "negative cosine", losses.negative_cosine, pairs(*RAW), 2, {},
         (Peer(LIGHTLY, "lightly.loss.NegativeCosineSimilarity"),),
     ),
@@ -292,6 +320,18 @@ CASES = (
     Case(
         "SwAV, two large and three small views", swav, cosines(ROWS, 5, 10), 1, WARM,
         (Peer(LIGHTLY, "lightly.loss.SwaVLoss"),),
+    ),
+    Case(
+        "iBOT's hidden patches", patches, hidden_patches, 1,
+        {"student_temperature": 0.1, "teacher_temperature": 0.04},
+        (
+            Peer(LIGHTLY, "lightly.loss.IBOTPatchLoss"),
+            Peer(DINO_V2, "iBOTPatchLoss.forward_masked"),
+        ),
+    ),
+    Case(
+        "Sinkhorn's assignments of hidden patches", of_hidden, hidden_patches, 0, FIXED,
+        (Peer(DINO_V2, "iBOTPatchLoss.sinkhorn_knopp_teacher"),),
     ),
     *(
         Case(

@@ -7,8 +7,9 @@ import numpy as np
 from profiling.cases import Case, Peer, normal
 from profiling.cases.of_losses import masked_images
 from rl_jax import losses, methods, networks
-from rl_jax.methods import blocks, masking
+from rl_jax.methods import blocks, hiding, masking
 from rl_jax.methods.i_jepa import IJEPAState
+from rl_jax.methods.self_distillation import DistillationState
 from rl_jax.types import Network
 
 TORCH, AUTHORS = "torch", "ijepa"
@@ -139,6 +140,77 @@ def step(encoder, head, target, image, context, targets, *, step, **options):
     return method.loss(params, state, batch, jax.random.key(0))[0]
 
 
+WORDS, SHARE = 10, {"probability": 0.7, "ratio": (0.2, 0.5)}
+
+
+def _class_and_patches(params, state, x, *, train, rng=None):
+    """The mean token in front, and added to each."""
+    del train, rng
+    if isinstance(x, networks.Patches):
+        tokens = jnp.where(x.hidden[..., None], x.token[None, None], x.values @ params)
+    else:
+        tokens = networks.patchify(x, PATCH) @ params
+    mean = jnp.mean(tokens, axis=1, keepdims=True)
+    return jnp.concatenate([mean, tokens + mean], axis=1), state
+
+
+def crops_and_hidden(rng):
+    """Encoder, prototypes, mask token, the teacher's, crops of two steps, the mask."""
+    weights = (PATCH * PATCH, DIM), (WORDS, DIM)
+    index = jnp.arange(ROWS, dtype=jnp.int32)
+    grid = (SIDE // PATCH, SIDE // PATCH)
+    drawn = hiding.draw(jax.random.key(0), index, grid, views=2, least=1, **SHARE)
+    arrays = normal(
+        *weights, (DIM,), *weights,
+        (2, ROWS, 2, SIDE, SIDE, 1), (2, ROWS, 3, SIDE // 2, SIDE // 2, 1),
+    )(rng)  # fmt: skip
+    return *arrays, np.float32(drawn)
+
+
+def ibot_step(
+    encoder,
+    prototypes,
+    mask,
+    target,
+    target_prototypes,
+    views,
+    local,
+    hidden,
+    **options,
+):
+    """Two steps, so that the centres count; the loss of the second."""
+    del hidden
+    method = methods.ibot(
+        Network(lambda rng, x: (encoder, {}), _class_and_patches),
+        Network(lambda rng, x: ({}, {}), lambda p, s, x, **_: (x, s)),
+        total_steps=10,
+        prototypes=WORDS,
+        decay=1.0,
+        warmup_temperature=options["teacher_temperature"],
+        warmup_steps=1,
+        mask_probability=SHARE["probability"],
+        mask_ratio=SHARE["ratio"],
+        **options,
+    )
+    params = {"encoder": encoder, "projector": {}, "prototypes": prototypes}
+    slow = {"encoder": target, "projector": {}, "prototypes": target_prototypes}
+    nothing = {"encoder": {}, "projector": {}}
+    centre = {name: jnp.zeros(WORDS) for name in ("cls", "patch")}
+    state = DistillationState(nothing, slow, nothing, centre, jnp.int32(1))
+    value = jnp.zeros([])
+    for large, small in zip(views, local, strict=True):
+        batch = {
+            "views": large,
+            "local_views": small,
+            "index": jnp.arange(ROWS, dtype=jnp.int32),
+        }
+        value, aux = method.loss(
+            params | {"mask": mask}, state, batch, jax.random.key(0)
+        )
+        state = aux.state
+    return value
+
+
 CASES = (
     *(
         Case(
@@ -170,5 +242,15 @@ CASES = (
                 "the lines of its loop; the target moves by the decay of step 3",
             ),
         ),
+    ),
+    Case(
+        "iBOT, the second step", ibot_step, crops_and_hidden, 3,
+        {
+            "student_temperature": 0.1,
+            "teacher_temperature": 0.05,
+            "patch_temperature": 0.07,
+            "centre_momentum": 0.8,
+        },
+        (Peer("ibot", "iBOTLoss.forward"),),
     ),
 )  # fmt: skip

@@ -222,6 +222,63 @@ def lightly_swav(scores, *, temperature):
     return SwaVLoss(temperature)(views[:2], views[2:])
 
 
+def lightly_koleo(z):
+    from lightly.loss import KoLeoLoss
+
+    return KoLeoLoss()(z)
+
+
+def lightly_patches(
+    student, teacher, hidden, *, student_temperature, teacher_temperature
+):
+    """Theirs takes the hidden patches alone, and a mask of rows and columns."""
+    from lightly.loss import IBOTPatchLoss
+
+    mask = hidden.bool()
+    criterion = IBOTPatchLoss(
+        teacher.shape[-1], teacher_temperature, student_temperature
+    )
+    square = mask.reshape(len(mask), 3, -1)
+    return criterion(teacher[mask], student[mask], square)
+
+
+PATCH_LOSS = "dinov2/dinov2/loss/ibot_patch_loss.py"
+
+
+def dino_v2_koleo(z):
+    return take("dinov2/dinov2/loss/koleo_loss.py", "KoLeoLoss").KoLeoLoss()(z)
+
+
+def _dino_v2_patches(words, *options):
+    """Theirs, with the lines for PyTorch alone: there is another form for a GPU."""
+    code = take(PATCH_LOSS, "iBOTPatchLoss")
+    code.space["lossfunc"] = lambda t, s, temp: torch.sum(
+        t * F.log_softmax(s / temp, dim=-1), dim=-1
+    )
+    return code.iBOTPatchLoss(words, *options)
+
+
+def dino_v2_patches(
+    student, teacher, hidden, *, student_temperature, teacher_temperature
+):
+    mask = hidden.bool()
+    criterion = _dino_v2_patches(teacher.shape[-1], student_temperature)
+    q = criterion.softmax_center_teacher(teacher[mask][None], teacher_temperature)
+    return criterion.forward_masked(student[mask], q[0], mask)
+
+
+def dino_v2_sinkhorn(_, teacher, hidden, *, epsilon, iterations):
+    mask = hidden.bool().flatten()
+    rows = teacher.flatten(0, 1)
+    count = mask.sum()
+    found = torch.zeros_like(rows)
+    criterion = _dino_v2_patches(rows.shape[1])
+    found[mask] = criterion.sinkhorn_knopp_teacher(
+        rows[mask], epsilon, count, iterations
+    ).to(rows.dtype)
+    return found
+
+
 def mae_loss(predicted, image, masked, *, patch, normalise):
     code = take("mae/models_mae.py", "MaskedAutoencoderViT").MaskedAutoencoderViT
     embed = types.SimpleNamespace(patch_size=(patch, patch))
@@ -348,6 +405,11 @@ FUNCTIONS = {
     "distributed_sinkhorn": swav_sinkhorn,
     "SinkhornKnopp": solo_sinkhorn,
     "lightly.loss.SwaVLoss": lightly_swav,
+    "lightly.loss.KoLeoLoss": lightly_koleo,
+    "lightly.loss.IBOTPatchLoss": lightly_patches,
+    "KoLeoLoss.forward": dino_v2_koleo,
+    "iBOTPatchLoss.forward_masked": dino_v2_patches,
+    "iBOTPatchLoss.sinkhorn_knopp_teacher": dino_v2_sinkhorn,
     "MaskedAutoencoderViT.forward_loss": mae_loss,
     "lightly.models.utils.patchify, normalize_mean_var": lightly_mae,
     "get_2d_sincos_pos_embed": mae_positions,

@@ -92,10 +92,51 @@ def i_jepa_step(
     return F.smooth_l1_loss(z + places, h)
 
 
+def ibot_step(
+    encoder, prototypes, mask, target, target_prototypes, views, local, hidden,
+    *, student_temperature, teacher_temperature, patch_temperature, centre_momentum,
+):  # fmt: skip
+    """Two steps, so that the centres count; the loss of the second."""
+    code = take("ibot/main_ibot.py", "iBOTLoss").iBOTLoss
+    words = len(prototypes)
+    criterion = code(
+        words, words, views.shape[2], local.shape[2],
+        teacher_temperature, teacher_temperature, patch_temperature, patch_temperature,
+        0, 1, student_temperature, centre_momentum, centre_momentum,
+    )  # fmt: skip
+    masks = list(hidden.bool().reshape(*hidden.shape[:2], 4, 4).unbind(1))
+
+    def tokens(weight, crops, masks=None):
+        """Scores of class tokens and patches, view after view."""
+        rows = torch.cat(crops.unbind(1))
+        side = rows.shape[1] // 2
+        cut = rows.reshape(-1, side, 2, side, 2).transpose(2, 3)
+        x = cut.reshape(len(rows), side * side, 4) @ weight
+        if masks is not None:
+            x = torch.where(torch.cat(masks).flatten(1)[..., None], mask, x)
+        mean = x.mean(1, keepdim=True)
+        return torch.cat([mean, x + mean], 1)
+
+    def scores(x, words):
+        x = F.normalize(x, dim=-1) @ F.normalize(words, dim=1).T
+        return x[:, 0], x[:, 1:]
+
+    for large, small in zip(views, local, strict=True):
+        value = criterion(
+            scores(tokens(encoder, large, masks), prototypes),
+            scores(tokens(target, large), target_prototypes),
+            scores(tokens(encoder, small), prototypes)[0],
+            masks,
+            0,
+        )["loss"]
+    return value
+
+
 FUNCTIONS = {
     "smooth_l1_loss": torch_smooth_l1,
     "SimMIM.forward": simmim,
     "VisionTransformerPredictor.forward": i_jepa_predictor,
     "apply_masks, repeat_interleave_batch": i_jepa_step,
+    "iBOTLoss.forward": ibot_step,
 }
 """By the names that the cases have for them."""

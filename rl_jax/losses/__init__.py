@@ -1,6 +1,11 @@
 """Losses: arrays in, a scalar out."""
 
-from rl_jax.losses.assignment import prototype_scores, sinkhorn, swapped_cross_entropy
+from rl_jax.losses.assignment import (
+    patch_cross_entropy,
+    prototype_scores,
+    sinkhorn,
+    swapped_cross_entropy,
+)
 from rl_jax.losses.bootstrap import negative_cosine
 from rl_jax.losses.contrastive import (
     alignment,
@@ -11,6 +16,7 @@ from rl_jax.losses.contrastive import (
     sup_con,
     uniformity,
 )
+from rl_jax.losses.koleo import koleo
 from rl_jax.losses.masked import (
     absolute_error,
     normalise_patches,
@@ -49,11 +55,13 @@ __all__ = [
     "gaussian_sample",
     "info_nce",
     "kl_sparsity",
+    "koleo",
     "l1",
     "negative_cosine",
     "normalise_patches",
     "normalize",
     "nt_xent",
+    "patch_cross_entropy",
     "patch_statistics",
     "prototype_scores",
     "sigmoid",

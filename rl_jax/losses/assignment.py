@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp
 
-from rl_jax.errors import UsageError, checked
+from rl_jax.errors import UsageError, checked, known
 from rl_jax.losses.normalize import normalize
 
 
@@ -34,7 +34,11 @@ def prototype_scores(z: chex.Array, prototypes: chex.Array) -> chex.Array:
 
 @checked
 def sinkhorn(
-    scores: chex.Array, *, epsilon: float = 0.05, iterations: int = 3
+    scores: chex.Array,
+    weight: chex.Array | None = None,
+    *,
+    epsilon: chex.Numeric = 0.05,
+    iterations: int = 3,
 ) -> chex.Array:
     """Assignments that use all prototypes alike (Caron et al. 2020, arXiv:2006.09882).
 
@@ -46,24 +50,35 @@ def sinkhorn(
     Args:
       scores: [B, K] similarities s; float32 here. No gradient is stopped: stop it where
         assignments are targets.
-      epsilon: ε > 0; smaller is harder.
+      weight: [B] ≥ 0, how much of a column's sum a row is; one of 0 changes no other
+        row, whatever it holds. None: 1.
+      epsilon: ε > 0, a float or a scalar array; smaller is harder.
       iterations: pairs of steps, ≥ 1; the authors' 3.
 
     Returns:
       [B, K] float32, each row a distribution.
 
     Raises:
-      UsageError: for values out of range or another rank.
+      UsageError: for values out of range or shapes that do not fit.
     """
     if scores.ndim != 2 or 0 in scores.shape:
         raise UsageError(f"sinkhorn: expected scores [B, K], got {scores.shape}")
-    if not 0 < epsilon < float("inf"):
+    if weight is not None and weight.shape != scores.shape[:1]:
+        raise UsageError(
+            f"sinkhorn: expected a weight for each row, {scores.shape[:1]}, got "
+            f"{weight.shape}"
+        )
+    number = known(epsilon)
+    if number is not None and not 0 < number < jnp.inf:
         raise UsageError(f"sinkhorn: epsilon must be > 0 and finite, got {epsilon}")
     if iterations < 1:
         raise UsageError(f"sinkhorn: iterations must be at least 1, got {iterations}")
     log_q = scores.astype(jnp.float32) / epsilon
+    columns = None if weight is None else weight.astype(jnp.float32)[:, None]
     for _ in range(iterations):
-        log_q = log_q - logsumexp(log_q, axis=0, keepdims=True)
+        total = logsumexp(log_q, axis=0, b=columns, keepdims=True)
+        # Without any row that counts there is no sum to bring them to.
+        log_q = log_q - jnp.where(jnp.isneginf(total), 0.0, total)
         log_q = log_q - logsumexp(log_q, axis=1, keepdims=True)
     return jnp.exp(log_q)
 
@@ -101,3 +116,39 @@ def swapped_cross_entropy(targets: chex.Array, logits: chex.Array) -> chex.Array
     pairs = 1.0 - jnp.eye(q.shape[1], log_p.shape[1], dtype=jnp.float32)
     others = jnp.einsum("tv,bvk->btk", pairs, log_p, precision="highest")
     return -jnp.mean(jnp.sum(q * others, (1, 2))) / jnp.sum(pairs)
+
+
+@checked
+def patch_cross_entropy(
+    targets: chex.Array, logits: chex.Array, weight: chex.Array
+) -> chex.Array:
+    """Cross-entropy of patches, a mean in each image, then over images.
+
+    mean_b [Σ_j w_bj CE_bj / max(Σ_j w_bj, 1)], CE_bj = −Σ_k q_bjk log softmax(l_bj)_k:
+    iBOT's (Zhou et al. 2022, arXiv:2111.07832). An image counts as one however many of
+    its patches do; one without any adds 0, and is counted.
+
+    Args:
+      targets: [B, L, K] distributions q.
+      logits: [B, L, K].
+      weight: [B, L], 1 where a patch counts and 0 where it does not, which may hold
+        anything then.
+
+    Returns:
+      Scalar float32 ≥ 0.
+
+    Raises:
+      UsageError: for shapes that do not fit together.
+    """
+    shape = logits.shape
+    if len(shape) != 3 or targets.shape != shape or weight.shape != shape[:2]:
+        raise UsageError(
+            "patch_cross_entropy: expected targets and logits [B, L, K] and a weight "
+            f"[B, L], got {targets.shape}, {shape}, {weight.shape}"
+        )
+    counts = (weight > 0)[..., None]
+    q = jnp.where(counts, targets.astype(jnp.float32), 0.0)
+    log_p = jax.nn.log_softmax(jnp.where(counts, logits.astype(jnp.float32), 0.0), -1)
+    weight = weight.astype(jnp.float32)
+    rows = weight * -jnp.sum(q * log_p, axis=-1)
+    return jnp.mean(jnp.sum(rows, 1) / jnp.maximum(jnp.sum(weight, 1), 1.0))

@@ -9,7 +9,9 @@ from rl_jax.methods.context import context
 from rl_jax.methods.cpc import cpc
 from rl_jax.methods.denoising_autoencoder import denoising_autoencoder
 from rl_jax.methods.dino import dino
+from rl_jax.methods.dino_v2 import dino_v2
 from rl_jax.methods.i_jepa import i_jepa
+from rl_jax.methods.ibot import ibot
 from rl_jax.methods.info_nce import info_nce
 from rl_jax.methods.ivae import ivae
 from rl_jax.methods.jigsaw import jigsaw
@@ -45,7 +47,9 @@ __all__ = [
     "cpc",
     "denoising_autoencoder",
     "dino",
+    "dino_v2",
     "i_jepa",
+    "ibot",
     "info_nce",
     "ivae",
     "jigsaw",

@@ -99,10 +99,12 @@ def dino(
     momentum.check("dino", target_statistics)
 
     forward = functools.partial(tower.apply_crops, encoder, projector)
-
-    def temperature(step):
-        share = jnp.minimum(step / max(warmup_steps, 1), 1.0) if warmup_steps else 1.0
-        return warmup_temperature + share * (teacher_temperature - warmup_temperature)
+    temperature = functools.partial(
+        shared.warmed,
+        start=warmup_temperature,
+        end=teacher_temperature,
+        steps=warmup_steps,
+    )
 
     def init(rng, batch):
         rng_tower, rng_prototypes = jax.random.split(rng)

@@ -13,7 +13,13 @@ from rl_jax.types import Network, Params, State
 
 
 def cut(
-    factory: str, encoder: Network, params: Params, state: State, image: chex.Array
+    factory: str,
+    encoder: Network,
+    params: Params,
+    state: State,
+    image: chex.Array,
+    *,
+    cls: bool = False,
 ) -> tuple[int, networks.Patches]:
     """Side of the encoder's patches, and all patches of the images.
 
@@ -22,13 +28,14 @@ def cut(
       encoder: images to a token for each patch.
       params, state: of all networks, by role.
       image: [B, H, W, C].
+      cls: whether there is one more token, that of the class.
 
     Raises:
       UsageError: for an encoder without a token for each square patch.
     """
     run = functools.partial(encoder.apply, train=False)
     tokens, _ = jax.eval_shape(run, params["encoder"], state["encoder"], image)
-    patch = _side_of_a_patch(factory, tokens.shape, image.shape)
+    patch = _side_of_a_patch(factory, tokens.shape, image.shape, cls)
     rows, columns = image.shape[1] // patch, image.shape[2] // patch
     positions = jnp.broadcast_to(
         networks.patch_positions(rows, columns)[None],
@@ -38,20 +45,24 @@ def cut(
 
 
 def _side_of_a_patch(
-    factory: str, tokens: tuple[int, ...], image: tuple[int, ...]
+    factory: str, tokens: tuple[int, ...], image: tuple[int, ...], cls: bool
 ) -> int:
     """In pixels, from the shapes of the encoder's output and of the images."""
+    wanted = "a class token and one" if cls else "a token"
+    shape, pool = ("[B, 1 + L, D]", "all") if cls else ("[B, L, D]", "none")
     if len(tokens) != 3:
         raise UsageError(
-            f"{factory}: encoder must give a token for each patch, [B, L, D], got "
-            f'{tokens}; use a vit with pool="none"'
+            f"{factory}: encoder must give {wanted} for each patch, {shape}, got "
+            f'{tokens}; use a vit with pool="{pool}"'
         )
     _, height, width, _ = image
-    patch = math.isqrt(height * width // tokens[1])
-    if patch * patch * tokens[1] != height * width:
+    count = max(tokens[1] - cls, 1)
+    patch = math.isqrt(height * width // count)
+    if patch * patch * (tokens[1] - cls) != height * width:
         raise UsageError(
-            f"{factory}: encoder must give a token for each square patch, got "
+            f"{factory}: encoder must give {wanted} for each square patch, got "
             f"{tokens[1]} tokens for {height}×{width} pixels"
+            + ('; use a vit with pool="all"' if cls else "")
         )
     return patch
 

@@ -42,7 +42,7 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array | Patches, *, train: bool) -> jax.Array:
-        """[B, H, W, C] or `Patches` to [B, width] or [B, L, width]."""
+        """[B, H, W, C] or `Patches` to [B, width], [B, L, width], [B, 1 + L, width]."""
         dtype = DTYPES[self.transformer.dtype]
         size = None
         if not isinstance(x, Patches):
@@ -54,13 +54,13 @@ class ViT(nn.Module):
             token = x.token.astype(tokens.dtype)[None, None]
             tokens = jnp.where(x.hidden[..., None], token, tokens)
         tokens += self._embedded(x.positions, size)
-        if self.pool == "cls":
+        if self.pool in ("cls", "all"):
             cls = self.param("cls", embedding_init, (1, 1, self.width))
             cls = jnp.broadcast_to(cls, (tokens.shape[0], 1, self.width))
             tokens = jnp.concatenate([cls, tokens], axis=1)
 
         tokens = self.transformer(tokens, train=train)
-        if self.pool == "none":
+        if self.pool in ("none", "all"):
             return tokens
         return tokens[:, 0] if self.pool == "cls" else jnp.mean(tokens, axis=1)
 
@@ -96,7 +96,7 @@ def vit(
     heads: int | None = None,
     mlp_ratio: float = 4.0,
     positions: Literal["sincos", "learned"] = "sincos",
-    pool: Literal["mean", "cls", "none"] = "mean",
+    pool: Literal["mean", "cls", "none", "all"] = "mean",
     dropout: float = 0.0,
     drop_path: float = 0.0,
     dtype: Dtype = "float32",
@@ -106,8 +106,8 @@ def vit(
 
     Images [B, H, W, C], or `Patches` of them: patches already cut, any number of them,
     each with its row and column, some of them hidden. There is a cls token only with
-    pool="cls". Kernels start Glorot-uniform, learned embeddings normal with deviation
-    0.02, cut at two of them.
+    pool="cls" and "all". Kernels start Glorot-uniform, learned embeddings normal with
+    deviation 0.02, cut at two of them.
 
     Args:
       size: width, depth and heads: Ti 192, 12, 3; S 384, 12, 6; B 768, 12, 12;
@@ -119,7 +119,8 @@ def vit(
       mlp_ratio: hidden width of the MLPs over the width.
       positions: sincos: fixed, for images of any size; learned: a parameter of the
         grid of patches that the network is initialised with.
-      pool: mean over the patches; cls token; or none, every patch of the last layer.
+      pool: mean over the patches; cls token; none, every patch of the last layer; or
+        all, the cls token and then every patch.
       dropout: probability in training that a number is dropped, of the embeddings and
         of what each attention and each MLP adds (Vaswani et al. 2017, arXiv:1706.03762;
         theirs is 0.1); weights of the attention are never dropped.
@@ -132,7 +133,7 @@ def vit(
 
     Returns:
       A network [B, H, W, C] -> [B, width] float32, or [B, L, width] with pool="none",
-      L = H/p · W/p, or the number of patches given.
+      [B, 1 + L, width] with "all", L = H/p · W/p, or the number of patches given.
 
     Raises:
       UsageError: for values out of range; while tracing, where `patch` does not divide
@@ -140,7 +141,7 @@ def vit(
     """
     check_choice("vit", "size", size, tuple(SIZES))
     check_choice("vit", "positions", positions, ("sincos", "learned"))
-    check_choice("vit", "pool", pool, ("mean", "cls", "none"))
+    check_choice("vit", "pool", pool, ("mean", "cls", "none", "all"))
     check_sizes("vit", patch=patch)
     given = zip((width, depth, heads), SIZES[size], strict=True)
     width, depth, heads = (own if own is not None else usual for own, usual in given)

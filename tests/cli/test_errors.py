@@ -177,6 +177,7 @@ VIEWS = "expected two views of each image, [B, 2, ...], got (8, {}, 8, 8, 1)"
         ("vae", ["--decoder", "mae_decoder"], "mae_decoder: expected the tokens of"),
         ("byol", ["--predictor", "jepa_predictor"], "jepa_predictor: expected the"),
         ("i_jepa", [], "i_jepa: encoder must give a token for each patch"),
+        ("ibot", [], "ibot: encoder must give a class token and one for each patch"),
         ("moco", ["--queue-size", "8", "--symmetric"], "16 rows do not fit"),
         ("moco", ["--queue-size", "2000000000"], "make the networks or the queue"),
         ("moco", ["--queue-size", "100000000000"], "(queue_size) must be at most"),

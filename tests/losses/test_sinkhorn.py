@@ -33,6 +33,35 @@ def test_sinkhorn_equals_the_loop(rows, prototypes, iterations):
     assert_close(got, reference.sinkhorn(s, **options), tolerance=1e-5)
 
 
+@pytest.mark.parametrize("held", [0.0, 1e4, np.nan])
+def test_rows_without_weight_change_no_other(held):
+    """As if they were not there."""
+    s = cosines(1, 12, 5)
+    weight = np.arange(12) % 3 != 1
+    s[~weight] = held
+    run = jax.jit(functools.partial(losses.sinkhorn, epsilon=0.05))
+    got = np.asarray(run(s, weight))
+    expected = reference.sinkhorn(s[weight], epsilon=0.05, iterations=3)
+    assert_close(got[weight], expected, tolerance=1e-5)
+    if np.isfinite(held):
+        assert_close(got.sum(1), np.ones(12), tolerance=1e-5)
+        none = run(s, np.zeros(12, bool))
+        assert_close(none, reference.softmax(s / np.float64(0.05)), tolerance=1e-5)
+
+
+def test_a_weight_of_two_is_a_row_twice():
+    s = cosines(2, 6, 4)
+    twice = losses.sinkhorn(np.concatenate([s, s[:2]]))
+    got = losses.sinkhorn(s, np.float32([2, 2, 1, 1, 1, 1]))
+    assert_close(got, twice[:6], tolerance=1e-5)
+
+
+def test_epsilon_may_be_traced():
+    s = cosines(3, 6, 4)
+    got = jax.jit(lambda e: losses.sinkhorn(s, epsilon=e))(0.07)
+    assert_close(got, losses.sinkhorn(s, epsilon=0.07), tolerance=1e-5)
+
+
 def test_marginals():
     """Rows at once, columns in the limit."""
     s = cosines(0, 24, 6)
@@ -122,12 +151,75 @@ def test_scores_are_cosines():
     assert_close(got, reference.scores(z, c), tolerance=1e-6)
 
 
+def hidden(seed=0):
+    """Targets, logits, and weights of which one image has none."""
+    rng = np.random.default_rng(seed)
+    targets = reference.softmax(rng.normal(size=(5, 7, 4)))
+    weight = rng.uniform(size=(5, 7)) < 0.5
+    weight[2], weight[3] = False, True
+    return targets, rng.normal(size=(5, 7, 4)), weight
+
+
+def test_patches_equal_the_loop_over_images():
+    targets, logits, weight = hidden()
+    run = jax.jit(jax.value_and_grad(losses.patch_cross_entropy, (0, 1)))
+    arrays = [jnp.asarray(x, jnp.float32) for x in (targets, logits)]
+    value, gradients = run(*arrays, weight)
+    assert value.dtype == jnp.float32
+    assert_close(value, reference.patches(targets, logits, weight), tolerance=1e-6)
+    numeric = central_differences(
+        lambda *x: reference.patches(*x, weight), targets, logits
+    )
+    assert_close(gradients, numeric, tolerance=1e-5)
+    # What does not count may hold anything.
+    poisoned = [jnp.where(weight[..., None], x, jnp.nan) for x in arrays]
+    again, slopes = run(*poisoned, weight)
+    assert_close(again, value, tolerance=1e-6)
+    assert_close(slopes, gradients, tolerance=1e-6)
+
+
+def test_patches_by_hand():
+    """An image of one hidden patch counts as much as one of two, one of none as 0."""
+    one = jnp.array([1.0, 0.0])
+    targets = jnp.broadcast_to(one, (3, 2, 2))
+    logits = jnp.zeros((3, 2, 2)).at[1, 1].set(jnp.array([0.0, 50.0]))
+    weight = jnp.array([[1, 1], [0, 1], [0, 0]])
+    value = losses.patch_cross_entropy(targets, logits, weight)
+    assert_close(value, (np.log(2) + 50 + 0) / 3, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_sharded_patches_equal_one_device(devices):
+    rng = np.random.default_rng(0)
+    targets = reference.softmax(rng.normal(size=(8, 3, 4))).astype(np.float32)
+    given = (
+        targets,
+        np.float32(rng.normal(size=(8, 3, 4))),
+        rng.uniform(size=(8, 3)) < 0.5,
+    )
+    mesh = make_mesh(range(devices))
+    run = jax.jit(losses.patch_cross_entropy)
+    with jax.set_mesh(mesh):
+        many = run(*share(mesh, given))
+    assert_close(many, run(*given), tolerance=1e-6)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: losses.sinkhorn(jnp.zeros(3)), r"sinkhorn: .* got \(3,\)"),
         (lambda: losses.sinkhorn(jnp.zeros((3, 2)), epsilon=0), "epsilon must be > 0"),
         (lambda: losses.sinkhorn(jnp.zeros((3, 2)), iterations=0), "at least 1, got 0"),
+        (
+            lambda: losses.sinkhorn(jnp.zeros((3, 2)), jnp.ones(2)),
+            r"a weight for each row, \(3,\), got \(2,\)",
+        ),
+        (
+            lambda: losses.patch_cross_entropy(
+                jnp.zeros((3, 2, 4)), jnp.zeros((3, 2, 4)), jnp.ones(3)
+            ),
+            r"patch_cross_entropy: .* got \(3, 2, 4\), \(3, 2, 4\), \(3,\)",
+        ),
         (
             lambda: losses.swapped_cross_entropy(
                 jnp.zeros((3, 2, 4)), jnp.zeros((3, 1, 4))

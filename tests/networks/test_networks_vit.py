@@ -85,24 +85,36 @@ def test_sincos_equals_the_formula():
 
 
 @pytest.mark.parametrize("positions", ["sincos", "learned"])
-@pytest.mark.parametrize("pool", ["mean", "cls", "none"])
+@pytest.mark.parametrize("pool", ["mean", "cls", "none", "all"])
 def test_an_image_is_all_its_patches(positions, pool):
     """In any order; their places go with them."""
     network = small(positions=positions, pool=pool)
     params, state = network.init(RNG, IMAGES)
-    assert ("cls" in params) == (pool == "cls")
+    assert ("cls" in params) == (pool in ("cls", "all"))
     apply = jax.jit(functools.partial(network.apply, train=False))
     y, _ = apply(params, state, IMAGES)
-    assert y.shape == ((3, 12, 16) if pool == "none" else (3, 16))
+    shapes = {"none": (3, 12, 16), "all": (3, 13, 16)}
+    assert y.shape == shapes.get(pool, (3, 16))
     order = np.random.default_rng(1).permutation(12)
+    # The cls token stays in front.
+    among = {"none": order, "all": np.append(0, 1 + order)}
+    reordered = y[:, among[pool]] if pool in among else y
     places = jnp.broadcast_to(networks.patch_positions(3, 4)[None], (3, 12, 2))
     patches = networks.Patches(networks.patchify(IMAGES, 2)[:, order], places[:, order])
     z, _ = apply(params, state, patches)
-    assert_close(z, y[:, order] if pool == "none" else y, tolerance=1e-5)
+    assert_close(z, reordered, tolerance=1e-5)
     moved = patches._replace(positions=places)
     z, _ = apply(params, state, moved)
-    expected = y[:, order] if pool == "none" else y
-    assert np.max(np.abs(z - expected)) > 1e-3
+    assert np.max(np.abs(z - reordered)) > 1e-3
+
+
+def test_all_begins_with_the_cls_token():
+    one, every = small(pool="cls"), small(pool="all")
+    params, state = one.init(RNG, IMAGES)
+    assert_close(every.init(RNG, IMAGES)[0], params, tolerance=0.0)
+    y, _ = one.apply(params, state, IMAGES, train=False)
+    z, _ = every.apply(params, state, IMAGES, train=False)
+    np.testing.assert_array_equal(z[:, 0], y)
 
 
 def test_sincos_takes_images_of_any_size():

@@ -36,3 +36,12 @@ def swapped(targets, logits):
         if v != t
     ]
     return np.mean(terms)
+
+
+def patches(targets, logits, weight):
+    """The authors' order: a mean over the patches of an image, one image at a time."""
+    images = []
+    for q, s, w in zip(targets, logits, weight, strict=True):
+        rows = [-np.sum(q[j] * np.log(softmax(s[j]))) for j in np.flatnonzero(w)]
+        images.append(np.sum(rows) / max(len(rows), 1))
+    return np.mean(images)

@@ -129,7 +129,7 @@ def test_copies_that_a_method_makes_are_copies_of_the_weights(moco):
     "method",
     [
         *("moco", "memory_bank", "vae", "sparse_autoencoder", "mae", "simmim"),
-        *("i_jepa", "bert", "cpc", "clip"),
+        *("i_jepa", "ibot", "dino_v2", "bert", "cpc", "clip"),
     ],
 )
 def test_every_method_has_its_encoder_where_it_is_looked_for(method):

@@ -102,7 +102,7 @@ def test_a_short_run_warms_up_for_a_tenth_of_it():
     assert preset.arguments["optimizer"]["warmup_steps"] == 500
 
 
-@pytest.mark.parametrize("method", ["swav", "dino"])
+@pytest.mark.parametrize("method", ["swav", "dino", "ibot", "dino_v2"])
 def test_a_short_run_trains_its_prototypes(method):
     preset = presets.for_method(presets.photographs(), method)
     assert presets.for_steps(preset, 100_000) == preset
@@ -122,7 +122,7 @@ def test_a_batch_is_at_most_all_there_are():
 def test_images_are_cut_into_whole_tiles_and_patches(side):
     preset = presets.for_data("folder", (side, side, 3))
     assert presets.for_method(preset, "jigsaw").arguments["augment"]["size"] % 3 == 0
-    for method in ("mae", "simmim", "i_jepa"):
+    for method in ("mae", "simmim", "i_jepa", "ibot", "dino_v2"):
         given = presets.for_method(preset, method).arguments
         assert given["augment"]["size"] % given["encoder"]["patch"] == 0
         assert given["augment"]["size"] // given["encoder"]["patch"] >= 3

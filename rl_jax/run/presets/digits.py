@@ -68,6 +68,26 @@ CAPTIONED_DIGITS = Change(
 SMALL_VIT = {"patch": 2, "width": 48, "depth": 2, "heads": 4, "pool": "none"}
 """For methods of masked patches."""
 
+SHARP = {
+    "prototypes": 256,
+    "teacher_temperature": 0.02,
+    "warmup_temperature": 0.02,
+    "decay": 0.99,
+}
+"""Class tokens begin much alike: flatter targets, or a faster teacher, end uniform."""
+
+TOKENS = Change(
+    networks={"encoder": "vit"},
+    arguments={
+        "encoder": SMALL_VIT | {"pool": "all"},
+        "optimizer": {"learning_rate": 4e-3, "warmup_steps": 100, "b2": 0.95},
+        "projector": {"batch_norm": False},
+    },
+    steps=1000,
+    batch_size=128,
+)
+"""For methods of class tokens and hidden patches."""
+
 DIGITS = {
     "vae": NARROW._replace(
         arguments={
@@ -157,6 +177,10 @@ DIGITS = {
         steps=1000,
         batch_size=128,
     ),
+    "ibot": TOKENS._replace(
+        arguments=TOKENS.arguments | {"ibot": SHARP | {"patch_temperature": 0.04}},
+    ),
+    "dino_v2": TOKENS._replace(arguments=TOKENS.arguments | {"dino_v2": SHARP}),
     "supervised": Change(arguments={"augment": {"num_views": 1}}),
     "dino": Change(arguments={"dino": {"prototypes": 256, "decay": 0.95}}),
     "swav": Change(arguments={"swav": {"prototypes": 64}}),

@@ -68,6 +68,41 @@ def of_patches(
     )
 
 
+def tokens_of_small(side: int) -> dict[str, Change]:
+    """For iBOT and DINOv2, of which nothing is published there: the views of DINO."""
+    patch = 4 if side >= 16 else 2
+    change = Change(
+        optimizer="adamw",
+        networks={"encoder": "vit"},
+        arguments={
+            "encoder": {"size": "Ti", "patch": patch, "pool": "all"},
+            "augment": {
+                "size": multiple(side, patch),
+                "saturation": 0.2,
+                "solarise": 0.1,
+            },
+            "optimizer": {
+                "learning_rate": 5e-4,
+                "warmup_steps": 500,
+                "weight_decay": 0.04,
+                "clip_norm": 3.0,
+            },
+            "projector": {
+                "layers": 3,
+                "hidden": 2048,
+                "out": 256,
+                "activation": "gelu",
+                "batch_norm": False,
+            },
+        },
+    )
+    own = {"prototypes": 4096, "frozen_steps": 200, "warmup_steps": 750}
+    return {
+        method: change._replace(arguments=change.arguments | {method: own})
+        for method in ("ibot", "dino_v2")
+    }
+
+
 UNCOLOURED = {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)}
 """What `imagenet` has beside jitter and grey, left out."""
 
@@ -118,6 +153,7 @@ def small_images(size: int = 32) -> Preset:
             ),
             "jigsaw": Change(arguments={"augment": {"size": multiple(size, 3)}}),
         }
+        | tokens_of_small(size)
         | dict.fromkeys(
             ("clip", "siglip"),
             captioned({"num_views": 1}, {"width": 128, "depth": 4}, dim=128),

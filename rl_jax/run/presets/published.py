@@ -133,29 +133,49 @@ def of_photographs(side: int) -> dict[str, Change]:
             },
         ),
         # arXiv:2104.14294 and its code, ViT-S/16; gradients are not clipped.
-        "dino": Change(
-            augment="multi_crop",
-            optimizer="adamw",
-            networks={"encoder": "vit"},
-            arguments={
-                "augment": of_crops(side, multiple_of=16)
-                | {"num_local": 8, "blur": (1.0, 0.1), "local_blur": 0.5},
-                "encoder": {"size": "S", "patch": 16, "pool": "cls"},
-                "optimizer": {
-                    "learning_rate": 5e-4,
-                    "scaling": "linear",
-                    "warmup_steps": 1000,
-                    "weight_decay": 0.04,
-                    "end_weight_decay": 0.4,
-                    "end_rate": 2e-3,
-                },
-                "projector": {
-                    "layers": 3,
-                    "out": 256,
-                    "activation": "gelu",
-                    "batch_norm": False,
-                },
-                "dino": {"frozen_steps": 1000},
+        "dino": of_tokens(
+            side,
+            encoder={"patch": 16, "pool": "cls"},
+            augment={"num_local": 8},
+            dino={"frozen_steps": 1000},
+        ),
+        # arXiv:2111.07832 and its code, ViT-S/16, whose last layer is not normalised.
+        "ibot": of_tokens(
+            side,
+            encoder={"patch": 16, "pool": "all", "drop_path": 0.1},
+            augment={
+                "num_local": 10,
+                "crop_scale": (0.25, 1.0),
+                "local_scale": (0.05, 0.25),
+            },
+            optimizer={"clip_norm": 3.0},
+            ibot={"frozen_steps": 1000, "warmup_steps": 3750},
+        ),
+        # arXiv:2304.07193 and its code for ViT-L/14, whose width, depth, stochastic
+        # depth, batch and, with it, number of prototypes are larger.
+        "dino_v2": of_tokens(
+            side,
+            encoder={"patch": 14, "pool": "all", "drop_path": 0.1},
+            augment={
+                "num_local": 8,
+                "local_size": multiple(side * 98 // 224, 14),
+                "crop_scale": (0.32, 1.0),
+                "local_scale": (0.05, 0.32),
+            },
+            optimizer={
+                "learning_rate": 1e-4,
+                "scaling": "sqrt",
+                "warmup_steps": 10_000,
+                "end_weight_decay": 0.2,
+                "end_rate": 5e-3,
+                "clip_norm": 3.0,
+            },
+            projector={"out": 384},
+            dino_v2={
+                "prototypes": 8192,
+                "decay": 0.994,
+                "frozen_steps": 200,
+                "warmup_steps": 6000,
             },
         ),
         # He et al. 2015, arXiv:1512.03385, with the schedule of the preset.
@@ -176,6 +196,41 @@ def of_photographs(side: int) -> dict[str, Change]:
             },
         ),
     }
+
+
+def of_tokens(
+    side: int, *, encoder: Arguments, augment: Arguments, **arguments: Arguments
+) -> Change:
+    """For DINO and its relatives: ViT-S, crops that patches divide, its authors' AdamW.
+
+    What is given goes before what DINO has.
+    """
+    dino = {
+        "augment": of_crops(side, multiple_of=encoder["patch"])
+        | {"blur": (1.0, 0.1), "local_blur": 0.5},
+        "encoder": {"size": "S"},
+        "optimizer": {
+            "learning_rate": 5e-4,
+            "scaling": "linear",
+            "warmup_steps": 1000,
+            "weight_decay": 0.04,
+            "end_weight_decay": 0.4,
+            "end_rate": 2e-3,
+        },
+        "projector": {
+            "layers": 3,
+            "out": 256,
+            "activation": "gelu",
+            "batch_norm": False,
+        },
+    }
+    own = arguments | {"encoder": encoder, "augment": augment}
+    return Change(
+        augment="multi_crop",
+        optimizer="adamw",
+        networks={"encoder": "vit"},
+        arguments={part: dino.get(part, {}) | own.get(part, {}) for part in dino | own},
+    )
 
 
 def of_small_images() -> dict[str, Change]:

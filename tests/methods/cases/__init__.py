@@ -3,6 +3,7 @@
 Each file has `CASES = {name: Case(...)}`; the first word of a name is the factory's.
 """
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -66,6 +67,12 @@ def nets(predictor=False, split=1, **encoder):
     projector = networks.projection_head(hidden=16, out=8, split=split)
     head = [networks.prediction_head(hidden=16, out=8)] if predictor else []
     return encoder, projector, *head
+
+
+def crops(num_local, size=8):
+    """Two views and smaller crops, or crops enlarged to the size of the views."""
+    crop = functools.partial(augment.random_resized_crop, size=size, scale=(0.3, 0.6))
+    return augment.views(noisy, local=(crop, noisy), num_local=num_local)
 
 
 def every() -> dict[str, Case]:

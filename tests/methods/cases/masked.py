@@ -1,9 +1,9 @@
-"""MAE, SimMIM, I-JEPA, BERT, and SimCSE for its texts."""
+"""MAE, SimMIM, I-JEPA, iBOT, DINOv2, BERT, and SimCSE for its texts."""
 
 import jax.numpy as jnp
 import numpy as np
 
-from cases import BATCH, PLAIN, Case
+from cases import BATCH, PLAIN, Case, crops
 from rl_jax import methods, networks
 
 
@@ -36,6 +36,13 @@ def i_jepa(**arguments):
     return methods.i_jepa(encoder, predictor, total_steps=10, decay=0.9, **arguments)
 
 
+def distilled(method, **arguments):
+    encoder = networks.vit(patch=2, width=16, depth=1, heads=2, pool="all")
+    head = networks.projection_head(hidden=16, out=8, batch_norm=False)
+    given = {"total_steps": 10, "decay": 0.9, "prototypes": 12}
+    return method(encoder, head, **given | arguments)
+
+
 def bert(**arguments):
     encoder = networks.text_transformer(
         vocab_size=20, length=12, width=16, depth=1, heads=2, pool="none"
@@ -56,6 +63,18 @@ CASES = {
     "mae normalised": Case(lambda: mae(normalise_patches=True), slow=True),
     "simmim": Case(simmim),
     "i_jepa": Case(i_jepa),
+    "ibot": Case(lambda: distilled(methods.ibot), augment=crops(2, size=6)),
+    "ibot with separate heads": Case(
+        lambda: distilled(
+            methods.ibot, shared_head=False, warmup_steps=4, student_temperature=0.5
+        ),
+        slow=True,
+    ),
+    "dino_v2": Case(lambda: distilled(methods.dino_v2), augment=crops(2, size=6)),
+    "dino_v2 with one head": Case(
+        lambda: distilled(methods.dino_v2, shared_head=True, koleo_weight=0.0),
+        slow=True,
+    ),
     "bert": Case(bert, texts, PLAIN),
     "simcse": Case(simcse, texts, PLAIN),
     "simcse in micro-batches": Case(

@@ -1,15 +1,7 @@
 """SimSiam, Barlow Twins, VICReg, LeJEPA, DINO and SwAV."""
 
-import functools
-
-from cases import BATCH, Case, nets, noisy
-from rl_jax import augment, methods, networks
-
-
-def crops(num_local, size=8):
-    """Two views and smaller crops, or crops enlarged to the size of the views."""
-    crop = functools.partial(augment.random_resized_crop, size=size, scale=(0.3, 0.6))
-    return augment.views(noisy, local=(crop, noisy), num_local=num_local)
+from cases import BATCH, Case, crops, nets
+from rl_jax import methods, networks
 
 
 def convolutional():

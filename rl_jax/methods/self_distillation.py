@@ -1,0 +1,279 @@
+"""What iBOT and DINOv2 share: class tokens of views, and patches hidden in them."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from rl_jax import losses, networks
+from rl_jax.errors import UsageError
+from rl_jax.losses import prototype_scores
+from rl_jax.methods import arguments, hiding, masking, momentum, noise, tower
+from rl_jax.methods import prototypes as shared
+from rl_jax.types import Aux, Method, Network, Params, State
+
+
+class DistillationState(NamedTuple):
+    """Carried from step to step.
+
+    Attributes:
+      online: batch statistics of the student.
+      target: parameters of the teacher, the moving average of all of the student's but
+        the mask token, which it never sees.
+      target_state: its batch statistics, an average too.
+      centre: moving means of the teacher's scores, [K] each; {} where there are none.
+      step: int32, steps taken; drives decay and temperature.
+    """
+
+    online: State
+    target: Params
+    target_state: State
+    centre: dict[str, chex.Array]
+    step: chex.Array
+
+
+class Told(NamedTuple):
+    """What the teacher makes of the two large views, none of which is hidden from it.
+
+    Attributes:
+      cls: [B, 2, K], scores of the class tokens.
+      patches: [2B, M, K], scores of the patches that are hidden from the student.
+      weight: bool [2B, M], which of these are hidden; the others only fill up.
+      mean: [K], the mean score of all patches.
+      step: int32, steps taken.
+    """
+
+    cls: chex.Array
+    patches: chex.Array
+    weight: chex.Array
+    mean: chex.Array
+    step: chex.Array
+
+
+Targets = Callable[
+    [Told, dict[str, chex.Array]],
+    tuple[chex.Array, chex.Array, dict[str, chex.Array], chex.Numeric],
+]
+
+
+def self_distillation(
+    factory: str,
+    encoder: Network,
+    projector: Network,
+    targets: Targets,
+    *,
+    centred: bool,
+    total_steps: int,
+    prototypes: int,
+    shared_head: bool,
+    student_temperature: float,
+    mask_ratio: tuple[float, float],
+    mask_probability: float,
+    smallest_block: int | None,
+    decay: float,
+    frozen_steps: int,
+    koleo_weight: float = 0.0,
+) -> Method:
+    """The method whose student learns `targets`: of class tokens and hidden patches.
+
+    Args:
+      factory: of the method, for its errors.
+      encoder: f, images or `networks.Patches` to a class token and one for each patch.
+      projector: g, tokens to the bottleneck z of a head.
+      targets: what the teacher tells, and the centres, to targets [B, 2, K] for class
+        tokens and [2B, M, K] for patches, the new centres and the temperature.
+      centred: whether there are centres, `cls` and `patch`.
+      smallest_block: area in patches, at least, of what is hidden at a time; None: the
+        square of a third of the grid's shorter side.
+      total_steps, prototypes, shared_head, student_temperature, mask_ratio,
+        mask_probability, decay, frozen_steps: as in `ibot`.
+      koleo_weight: as in `dino_v2`.
+
+    Raises:
+      UsageError: for values out of range; from `init` on, for other than two large
+        views, an encoder without these tokens or one that does not take the crops.
+    """
+    arguments.at_least(factory, 1, total_steps=total_steps)
+    arguments.at_least(factory, 2, prototypes=prototypes)
+    arguments.at_least(factory, 0, frozen_steps=frozen_steps)
+    arguments.positive(factory, student_temperature=student_temperature)
+    arguments.shares(factory, mask_probability=mask_probability, decay=decay)
+    arguments.not_negative(factory, koleo_weight=koleo_weight)
+    hiding.check(factory, mask_ratio)
+    of_class = _class_token(factory, encoder)
+    cut = functools.partial(masking.cut, factory, encoder, cls=True)
+    own = "" if shared_head else "patch_"
+
+    def init(rng, batch):
+        rng_tower, rng_cls, rng_head, rng_patch = jax.random.split(rng, 4)
+        x = tower.two_views(batch)[:, 0]
+        params, state = tower.init(of_class, projector, rng_tower, x)
+        _, patches = cut(params, state, x)
+        hiding.most_hidden(factory, patches.values.shape[1], mask_ratio)
+        # An encoder of one size is told of smaller crops before anything is computed.
+        run = functools.partial(tower.apply_crops, of_class, projector, train=False)
+        out, _ = jax.eval_shape(run, params, state, batch)
+        width, dim = (out[name].shape[-1] for name in ("h", "z"))
+        params["prototypes"] = shared.init(rng_cls, prototypes, dim)
+        if not shared_head:
+            head = projector.init(rng_head, jnp.zeros((1, width), out["h"].dtype))
+            params["patch_projector"], state["patch_projector"] = head
+            params["patch_prototypes"] = shared.init(rng_patch, prototypes, dim)
+        target, target_state = dict(params), dict(state)
+        # As the authors' begins.
+        params["mask"] = jnp.zeros(width, jnp.float32)
+        names = ("cls", "patch") if centred else ()
+        centre = {name: jnp.zeros(prototypes, jnp.float32) for name in names}
+        step = jnp.zeros([], jnp.int32)
+        return params, DistillationState(state, target, target_state, centre, step)
+
+    def embed(params, state, cls, patches, *, train, rng=None):
+        """Bottlenecks of class tokens [B, V, D] and patches [2B, M, D]; new state."""
+        project = functools.partial(_project, projector, params, train=train)
+        if shared_head:
+            # What belongs to an example stays together.
+            rows = patches.reshape(len(cls), -1, patches.shape[-1])
+            rows = jnp.concatenate([cls, rows], axis=1)
+            z, state = project(state, "projector", rows, rng=rng)
+            of_class, of_patches = jnp.split(z, [cls.shape[1]], axis=1)
+            return of_class, of_patches.reshape(*patches.shape[:2], -1), state
+        rng_cls, rng_patch = noise.keys(rng, 2)
+        z, state = project(state, "projector", cls, rng=rng_cls)
+        z_patch, state = project(state, "patch_projector", patches, rng=rng_patch)
+        return z, z_patch, state
+
+    def student(params, state, batch, patches, hidden, places, rng):
+        """Class tokens and z of all views, z of hidden patches, and the new state."""
+        rng_large, rng_local, rng_heads = noise.keys(rng, 3)
+        # An encoder that knows of no mask token sees nothing of them either.
+        values = jnp.where(hidden[..., None], 0.0, patches.values)
+        x = networks.Patches(values, patches.positions, hidden, params["mask"])
+        tokens, seen = encoder.apply(
+            params["encoder"], state["encoder"], x, train=True, rng=rng_large
+        )
+        cls = tower.split_views(tokens[:, 0], 2)
+        if "local_views" in batch:
+            local = batch["local_views"]
+            small, seen = of_class.apply(
+                params["encoder"],
+                seen,
+                tower.flatten_views(local),
+                train=True,
+                rng=rng_local,
+            )
+            small = tower.split_views(small, local.shape[1])
+            cls = jnp.concatenate([cls, small], axis=1)
+        of_hidden = masking.take(tokens[:, 1:], places)
+        state = state | {"encoder": seen}
+        z, z_patch, state = embed(
+            params, state, cls, of_hidden, train=True, rng=rng_heads
+        )
+        return cls, z, z_patch, state
+
+    def teacher(target, target_state, large, places, weight, step):
+        """What the targets are made of."""
+        tokens, _ = encoder.apply(
+            target["encoder"], target_state["encoder"], large, train=False
+        )
+        cls = tower.split_views(tokens[:, 0], 2)
+        z, z_patch, _ = embed(target, target_state, cls, tokens[:, 1:], train=False)
+        words = target[f"{own}prototypes"]
+        # The mean of cosines is the product of means: no score of every patch is held.
+        mean = jnp.einsum(
+            "d,kd->k",
+            jnp.mean(losses.normalize(z_patch), (0, 1)),
+            losses.normalize(words),
+            precision="highest",
+        )
+        return Told(
+            prototype_scores(z, target["prototypes"]),
+            prototype_scores(masking.take(z_patch, places), words),
+            weight, mean, step,
+        )  # fmt: skip
+
+    def loss(params, state, batch, rng):
+        tau = momentum.decay_before(state.step, start=decay, total_steps=total_steps)
+        target, target_state = momentum.follow(
+            state.target,
+            state.target_state,
+            {name: params[name] for name in state.target},
+            state.online,
+            decay=tau,
+            statistics="average",
+        )
+        large = tower.flatten_views(tower.two_views(batch))
+        side, patches = cut(params, state.online, large)
+        grid = large.shape[1] // side, large.shape[2] // side
+        third = min(grid) // 3
+        hidden = hiding.draw(
+            rng,
+            batch["index"],
+            grid,
+            views=2,
+            probability=mask_probability,
+            ratio=mask_ratio,
+            least=third * third if smallest_block is None else smallest_block,
+        ).reshape(len(large), -1)
+        most = hiding.most_hidden(factory, hidden.shape[1], mask_ratio)
+        places, weight = hiding.places(hidden, most)
+
+        cls, z, z_patch, online = student(
+            params, state.online, batch, patches, hidden, places, rng
+        )
+        told = teacher(target, target_state, large, places, weight, state.step)
+        q, q_patch, centre, sharp = targets(told, state.centre)
+
+        def scores(z, name):
+            words = shared.frozen(params[name], state.step, frozen_steps)
+            return prototype_scores(z, words) / student_temperature
+
+        patch_loss = losses.patch_cross_entropy(
+            q_patch, scores(z_patch, f"{own}prototypes"), weight
+        )
+        value = losses.swapped_cross_entropy(q, scores(z, "prototypes")) + patch_loss
+        metrics = {
+            "ema_decay": tau,
+            "teacher_temperature": jnp.asarray(sharp, jnp.float32),
+            "patch_loss": patch_loss,
+            "hidden": jnp.mean(hidden.astype(jnp.float32)),
+            **shared.entropies(q, q),
+        }
+        of_patches = shared.entropies(q_patch, q_patch, weight)
+        metrics |= {f"patch_{name}": v for name, v in of_patches.items()}
+        if koleo_weight:
+            # Of each view by itself: two views of an image are to be close.
+            close = losses.koleo(cls[:, 0]) + losses.koleo(cls[:, 1])
+            value += koleo_weight * close
+            metrics["koleo"] = close / 2
+        features = jax.lax.stop_gradient({"h": cls[:, :2], "z": z[:, :2]})
+        state = DistillationState(online, target, target_state, centre, state.step + 1)
+        return value, Aux(state, metrics, features)
+
+    encode = functools.partial(momentum.encode, of_class, projector)
+    return Method(init, loss, encode)
+
+
+def _class_token(factory: str, encoder: Network) -> Network:
+    """The encoder as one that gives the class token alone."""
+
+    def apply(params, state, x, *, train, rng=None):
+        tokens, state = encoder.apply(params, state, x, train=train, rng=rng)
+        if tokens.ndim != 3:
+            raise UsageError(
+                f"{factory}: encoder must give a class token and one for each patch, "
+                f'[B, 1 + L, D], got {tokens.shape}; use a vit with pool="all"'
+            )
+        return tokens[:, 0], state
+
+    return encoder._replace(apply=apply)
+
+
+def _project(projector, params, state, name, x, *, train, rng):
+    """What a head makes of tokens [N, M, D], and the state with the head's new one."""
+    z, new = projector.apply(
+        params[name], state[name], x.reshape(-1, x.shape[-1]), train=train, rng=rng
+    )
+    return z.reshape(*x.shape[:2], -1), state | {name: new}
