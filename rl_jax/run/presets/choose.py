@@ -64,7 +64,8 @@ def for_size(preset: Preset, examples: int) -> Preset:
 
 
 SHARES = {"warmup_steps": 10, "frozen_steps": 20, "queue_from": 13}
-"""Parts of a run that an argument may be at most: a tenth, a twentieth, 15 of 200."""
+"""Parts of a run that an argument may be at most: a tenth, a twentieth, and
+nearly 15 epochs of 200."""
 
 
 def for_steps(preset: Preset, steps: int) -> Preset:
