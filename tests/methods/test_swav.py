@@ -66,6 +66,42 @@ def test_equals_the_paper(local):
         )
 
 
+def test_a_full_queue_is_assigned_with_the_batch():
+    """Filled from step 1 on, with two batches: step 3 is the first that has it."""
+    method = methods.swav(
+        *PARTS, prototypes=7, epsilon=0.2, queue_size=12, queue_from=1
+    )
+    params, state = method.init(jax.random.key(0), BATCH)
+    step = jax.jit(method.loss)
+    f, g = (np.asarray(params[name], np.float64) for name in ("encoder", "projector"))
+    prototypes = np.asarray(params["prototypes"], np.float64)
+    past: list[np.ndarray] = []
+    for t in range(5):
+        views = jax.random.normal(jax.random.key(t), (6, 2, 5))
+        batch = {"views": views, "image": views[:, 0]}
+        value, aux = step(params, state, batch, jax.random.key(1))
+        scores = reference.scores(np.asarray(views, np.float64) @ f @ g, prototypes)
+        full = t >= 3
+        rows = np.concatenate([*past[-2:], scores]) if full else scores
+        options = {"epsilon": 0.2, "iterations": 3}
+        q = [reference.sinkhorn(rows[:, v], **options)[-6:] for v in range(2)]
+        wanted = reference.swapped(np.stack(q, 1), scores / 0.1)
+        np.testing.assert_allclose(value, wanted, rtol=1e-5)
+        alone = [reference.sinkhorn(scores[:, v], **options) for v in range(2)]
+        plain = reference.swapped(np.stack(alone, 1), scores / 0.1)
+        assert (abs(wanted - plain) > 1e-3) == full
+        past += [scores] if t >= 1 else []
+        assert aux.metrics["queue_valid"] == min(6 * t, 12)
+        state = aux.state
+
+
+def test_a_queue_smaller_than_the_batch_is_refused():
+    method = methods.swav(*PARTS, prototypes=7, queue_size=5)
+    params, state = method.init(jax.random.key(0), BATCH)
+    with pytest.raises(UsageError, match="6 rows do not fit a queue of 5"):
+        method.loss(params, state, BATCH, jax.random.key(1))
+
+
 def test_frozen_prototypes_do_not_learn_yet():
     method = methods.swav(*PARTS, prototypes=7, frozen_steps=1)
     params, state = method.init(jax.random.key(0), BATCH)
@@ -118,6 +154,8 @@ def test_clusters_are_all_used_and_follow_the_classes():
         ({"epsilon": -1.0}, "epsilon must be > 0 and finite, got -1.0"),
         ({"sinkhorn_iterations": 0}, "sinkhorn_iterations must be at least 1, got 0"),
         ({"frozen_steps": -1}, "frozen_steps must be at least 0, got -1"),
+        ({"queue_size": -1}, "queue_size must be at least 0, got -1"),
+        ({"queue_from": -1}, "queue_from must be at least 0, got -1"),
     ],
 )
 def test_refuses_values_out_of_range(options, message):

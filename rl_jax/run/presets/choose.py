@@ -63,8 +63,9 @@ def for_size(preset: Preset, examples: int) -> Preset:
     return preset._replace(batch_size=1 << (max(examples, 1).bit_length() - 1))
 
 
-SHARES = {"warmup_steps": 10, "frozen_steps": 20}
-"""Parts of a run that an argument may be at most: a tenth, a twentieth."""
+SHARES = {"warmup_steps": 10, "frozen_steps": 20, "queue_from": 13}
+"""Parts of a run that an argument may be at most: a tenth, a twentieth, and
+nearly 15 epochs of 200."""
 
 
 def for_steps(preset: Preset, steps: int) -> Preset:

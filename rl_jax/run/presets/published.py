@@ -112,7 +112,7 @@ def of_photographs(side: int) -> dict[str, Change]:
                 "projector": {"layers": 3, "hidden": 8192, "out": 8192},
             }
         ),
-        # arXiv:2006.09882 and its code for a batch of 256, whose queue is not here.
+        # arXiv:2006.09882 and its code for a batch of 256.
         "swav": Change(
             augment="multi_crop",
             arguments={
@@ -129,7 +129,11 @@ def of_photographs(side: int) -> dict[str, Change]:
                     "form": "bolts",
                     "end_rate": 1e-3,
                 },
-                "swav": {"frozen_steps": 5000},
+                "swav": {
+                    "frozen_steps": 5000,
+                    "queue_size": 3840,
+                    "queue_from": 75_000,
+                },
             },
         ),
         # arXiv:2104.14294 and its code, ViT-S/16; gradients are not clipped.
@@ -340,7 +344,11 @@ def of_small_images() -> dict[str, Change]:
                 "augment": strong,
                 "optimizer": adapted(0.6, 1e-6),
                 "projector": {"hidden": 2048},
-                "swav": {"frozen_steps": 200},
+                "swav": {
+                    "frozen_steps": 400,
+                    "queue_size": 3840,
+                    "queue_from": 10_000,
+                },
             }
         ),
         "sup_con": Change(

@@ -38,6 +38,9 @@ CASES = {
         slow=True,
     ),
     "swav": Case(lambda: methods.swav(*nets(), prototypes=12), augment=crops(3)),
+    "swav with queues": Case(
+        lambda: methods.swav(*nets(), prototypes=12, queue_size=24, queue_from=1)
+    ),
     "swav with smaller crops": Case(
         lambda: methods.swav(*convolutional(), prototypes=12, frozen_steps=1),
         augment=crops(2, size=6),
