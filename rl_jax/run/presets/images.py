@@ -86,6 +86,7 @@ def tokens_of_small(side: int) -> dict[str, Change]:
                 "warmup_steps": 500,
                 "weight_decay": 0.04,
                 "clip_norm": 3.0,
+                "clip_each": True,
             },
             "projector": {
                 "layers": 3,

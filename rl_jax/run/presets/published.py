@@ -136,11 +136,12 @@ def of_photographs(side: int) -> dict[str, Change]:
                 },
             },
         ),
-        # arXiv:2104.14294 and its code, ViT-S/16; gradients are not clipped.
+        # arXiv:2104.14294 and its code, ViT-S/16.
         "dino": of_tokens(
             side,
             encoder={"patch": 16, "pool": "cls"},
             augment={"num_local": 8},
+            optimizer={"clip_norm": 3.0, "clip_each": True},
             dino={"frozen_steps": 1000},
         ),
         # arXiv:2111.07832 and its code, ViT-S/16, whose last layer is not normalised.
@@ -152,7 +153,7 @@ def of_photographs(side: int) -> dict[str, Change]:
                 "crop_scale": (0.25, 1.0),
                 "local_scale": (0.05, 0.25),
             },
-            optimizer={"clip_norm": 3.0},
+            optimizer={"clip_norm": 3.0, "clip_each": True},
             ibot={"frozen_steps": 1000, "warmup_steps": 3750},
         ),
         # arXiv:2304.07193 and its code for ViT-L/14, whose width, depth, stochastic
