@@ -130,9 +130,9 @@ def _spread(value: float | None, dim: int | None) -> Verdict:
     said = spread(value, dim)
     if value <= COLLAPSED:
         text = (
-            f"{said}: all examples get nearly the same embedding; start "
-            "again with a lower learning rate, or with what holds this method open "
-            "(stop-gradient, predictor, negatives, variance term)"
+            f"{said}: all examples get nearly the same embedding; if it stays so, "
+            "start again with a lower learning rate, or with what holds this method "
+            "open (stop-gradient, predictor, negatives, variance term)"
         )
         return Verdict("z_std", "bad", text)
     if value < HEALTHY:
