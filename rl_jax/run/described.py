@@ -27,6 +27,8 @@ def lines(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> list[
     shapes = jax.eval_shape(init)
     count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes.params))
     held = "on the device" if data.in_memory(source) else "streamed"
+    if source.held_out is not None:
+        held = f"{held}; {source.held_out.size} others held out"
     devices = jax.devices()
     nets = "".join(f"{net.factory}, " for net in recipe.networks.values())
     found = [

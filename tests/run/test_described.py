@@ -10,14 +10,27 @@ from rl_jax.run import described
 from rl_jax.run import recipe as recipes
 
 
+class Started:
+    params = {"encoder": jax.ShapeDtypeStruct((3, 5), jnp.float32)}
+
+
 @pytest.mark.parametrize("large", [True, False])
 def test_a_large_network_on_a_cpu_is_told_of(monkeypatch, large):
     monkeypatch.setattr(described, "LARGE", 10 if large else 1000)
     built = recipes.build(recipe(), data.digits())
 
-    class Started:
-        params = {"encoder": jax.ShapeDtypeStruct((3, 5), jnp.float32)}
-
     monkeypatch.setattr(described.jax, "eval_shape", lambda _: Started)
     found = described.lines(recipe(), built, lambda: None)
     assert any("on a CPU" in line and "rl-jax plan" in line for line in found) == large
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_is_held_out_is_told(apart, monkeypatch):
+    monkeypatch.setattr(described.jax, "eval_shape", lambda _: Started)
+    source = data.digits()
+    if not apart:
+        source = source._replace(held_out=None)
+    built = recipes.build(recipe(), source)
+    first = described.lines(recipe(), built, lambda: None)[0]
+    assert "1297 images 8x8x1 (on the device" in first
+    assert ("; 500 others held out)" in first) == apart
