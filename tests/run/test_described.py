@@ -26,11 +26,11 @@ def test_a_large_network_on_a_cpu_is_told_of(monkeypatch, large):
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_what_is_held_out_is_told(apart, monkeypatch):
-    monkeypatch.setattr(described.jax, "eval_shape", lambda _: Started)
     source = data.digits()
     if not apart:
         source = source._replace(held_out=None)
     built = recipes.build(recipe(), source)
+    monkeypatch.setattr(described.jax, "eval_shape", lambda _: Started)
     first = described.lines(recipe(), built, lambda: None)[0]
     assert "1297 images 8x8x1 (on the device" in first
     assert ("; 500 others held out)" in first) == apart
