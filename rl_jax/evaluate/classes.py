@@ -50,8 +50,8 @@ def class_geometry(features: chex.Array, labels: chex.Array) -> ClassGeometry:
 
     With class means μ_c, their mean μ over the examples and residuals r_i = x_i − μ_y:
     S_W = 1/n Σ_i r_i r_iᵀ and S_B = 1/n Σ_i (μ_y − μ)(μ_y − μ)ᵀ. The ratio does not see
-    invertible linear maps. In float64, one block of rows at a time, and in min(n, D)
-    dimensions.
+    invertible linear maps. In float64, in min(n, D) dimensions: one block of rows at a
+    time, but for D > n, where all rows are held to find them.
 
     Args:
       features: [n, D] of any float dtype, not all equal.

@@ -50,8 +50,8 @@ def sinkhorn(
     Args:
       scores: [B, K] similarities s; float32 here. No gradient is stopped: stop it where
         assignments are targets.
-      weight: [B] ≥ 0, how much of a column's sum a row is; one of 0 changes no other
-        row, whatever it holds. None: 1.
+      weight: [B] ≥ 0, how much of a column's sum a row is, without gradient; one of 0
+        changes no other row, whatever it holds. None: 1.
       epsilon: ε > 0, a float or a scalar array; smaller is harder.
       iterations: pairs of steps, ≥ 1; the authors' 3.
 
@@ -68,13 +68,21 @@ def sinkhorn(
             f"sinkhorn: expected a weight for each row, {scores.shape[:1]}, got "
             f"{weight.shape}"
         )
+    rows = None if weight is None else known(weight)
+    if rows is not None and not ((rows >= 0) & (rows < jnp.inf)).all():
+        raise UsageError(
+            f"sinkhorn: weights must be >= 0 and finite, got {rows.min()} .. "
+            f"{rows.max()}"
+        )
     number = known(epsilon)
     if number is not None and not 0 < number < jnp.inf:
         raise UsageError(f"sinkhorn: epsilon must be > 0 and finite, got {epsilon}")
     if iterations < 1:
         raise UsageError(f"sinkhorn: iterations must be at least 1, got {iterations}")
     log_q = scores.astype(jnp.float32) / epsilon
-    columns = None if weight is None else weight.astype(jnp.float32)[:, None]
+    columns = None
+    if weight is not None:
+        columns = jax.lax.stop_gradient(weight).astype(jnp.float32)[:, None]
     for _ in range(iterations):
         total = logsumexp(log_q, axis=0, b=columns, keepdims=True)
         # Without any row that counts there is no sum to bring them to.

@@ -36,17 +36,22 @@ def shares(factory: str, **values: float) -> None:
 
 
 def at_least(factory: str, least: int, **counts: int) -> None:
-    """Refuses counts below `least`.
+    """Refuses counts below `least`, and what is no whole number.
 
     Raises:
       UsageError: for the first of them.
     """
     for name, count in counts.items():
+        number = known(count)
+        if number is not None and number.dtype.kind not in "iu":
+            raise UsageError(f"{factory}: {name} must be a whole number, got {count!r}")
         _within(factory, name, count, f"at least {least}", lambda n: n >= least)
 
 
 def _within(factory: str, name: str, value, expected: str, holds) -> None:
     # A sweep may trace a number; nothing is known of it here.
     number = known(value)
-    if number is not None and not holds(number):
-        raise UsageError(f"{factory}: {name} must be {expected}, got {value}")
+    if number is None:
+        return
+    if number.dtype.kind not in "iuf" or not holds(number):
+        raise UsageError(f"{factory}: {name} must be {expected}, got {value!r}")

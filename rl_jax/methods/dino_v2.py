@@ -39,7 +39,7 @@ def dino_v2(
     exactly half of a batch and spread the shares evenly over it; ours draws for each
     view by itself, so that it does not depend on the others. Their networks have
     registers (in a later version), LayerScale and SwiGLU, which are the encoder's
-    matter.
+    matter. Memory is as in `ibot`.
 
     Args:
       encoder: f, as in `ibot`: `networks.vit` with pool="all".

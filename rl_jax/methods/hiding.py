@@ -1,10 +1,12 @@
 """Patches that are hidden in the views of an image: blocks, in some of the views."""
 
 import math
+import numbers
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rl_jax.errors import UsageError
 
@@ -94,18 +96,33 @@ def places(hidden: chex.Array, most: int) -> tuple[chex.Array, chex.Array]:
     return order, jnp.take_along_axis(hidden, order, axis=1)
 
 
-def most_hidden(factory: str, count: int, mask_ratio: tuple[float, float]) -> int:
+def most_hidden(
+    factory: str, grid: tuple[int, int], mask_ratio: tuple[float, float], least: int = 1
+) -> int:
     """⌈L·r⌉ for the largest share r.
 
+    Args:
+      factory: of the method, for its errors.
+      grid: rows and columns of patches, L in all.
+      mask_ratio: least and largest share.
+      least: smallest area of a block.
+
     Raises:
-      UsageError: where not even one of the patches can be hidden.
+      UsageError: where the share is less than a patch, or no block of that area leaves
+        a row and a column of the grid.
     """
-    if count * mask_ratio[1] < 1:
+    rows, columns = grid
+    if rows * columns * mask_ratio[1] < 1:
         raise UsageError(
-            f"{factory}: mask_ratio={mask_ratio} hides none of {count} patches; use "
-            "smaller patches or a larger share"
+            f"{factory}: mask_ratio={mask_ratio} hides none of {rows}×{columns} "
+            "patches; use smaller patches or a larger share"
         )
-    return math.ceil(count * mask_ratio[1])
+    if (rows - 1) * (columns - 1) < least:
+        raise UsageError(
+            f"{factory}: {rows}×{columns} patches are too few to hide a block of "
+            f"{least} and leave a row and a column; use smaller patches"
+        )
+    return math.ceil(rows * columns * mask_ratio[1])
 
 
 def check(factory: str, mask_ratio: tuple[float, float]) -> None:
@@ -114,8 +131,8 @@ def check(factory: str, mask_ratio: tuple[float, float]) -> None:
     Raises:
       UsageError: naming the factory.
     """
-    two = isinstance(mask_ratio, tuple | list) and len(mask_ratio) == 2
-    two = two and all(isinstance(x, int | float) for x in mask_ratio)
+    two = isinstance(mask_ratio, tuple | list | np.ndarray) and len(mask_ratio) == 2
+    two = two and all(isinstance(x, numbers.Real) for x in mask_ratio)
     if not (two and 0 < mask_ratio[0] <= mask_ratio[1] < 1):
         raise UsageError(
             f"{factory}: mask_ratio must be least and largest, in (0, 1), got "

@@ -43,7 +43,8 @@ def ibot(
     hidden, up to a share drawn anew for each view; a view in which none is adds 0 to
     the second mean. The student's class token is that of the view with blocks hidden.
     Smaller `local_views`, where the augmentation makes them, are never hidden, and only
-    their class tokens count.
+    their class tokens count. Scores are held of as many patches of every view as may be
+    hidden in one, [2B, M, K]: the largest share and K decide the memory.
 
     Args:
       encoder: f, images or `networks.Patches`, some hidden, to a class token and one

@@ -42,14 +42,14 @@ class Told(NamedTuple):
       cls: [B, 2, K], scores of the class tokens.
       patches: [2B, M, K], scores of the patches that are hidden from the student.
       weight: bool [2B, M], which of these are hidden; the others only fill up.
-      mean: [K], the mean score of all patches.
+      mean: [K], the mean score of all patches; None where there are no centres.
       step: int32, steps taken.
     """
 
     cls: chex.Array
     patches: chex.Array
     weight: chex.Array
-    mean: chex.Array
+    mean: chex.Array | None
     step: chex.Array
 
 
@@ -107,12 +107,25 @@ def self_distillation(
     cut = functools.partial(masking.cut, factory, encoder, cls=True)
     own = "" if shared_head else "patch_"
 
+    def of_grid(side, image):
+        """Rows and columns of patches, the smallest block, and the most hidden."""
+        grid = image.shape[1] // side, image.shape[2] // side
+        third = min(grid) // 3
+        least = third * third if smallest_block is None else smallest_block
+        most = hiding.most_hidden(factory, grid, mask_ratio, max(least, 1))
+        return grid, least, most
+
     def init(rng, batch):
         rng_tower, rng_cls, rng_head, rng_patch = jax.random.split(rng, 4)
         x = tower.two_views(batch)[:, 0]
         params, state = tower.init(of_class, projector, rng_tower, x)
-        _, patches = cut(params, state, x)
-        hiding.most_hidden(factory, patches.values.shape[1], mask_ratio)
+        if koleo_weight and len(x) < 2:
+            raise UsageError(
+                f"{factory}: koleo_weight={koleo_weight} needs a batch of at least 2, "
+                f"got {len(x)}; make it larger, or koleo_weight 0"
+            )
+        side, _ = cut(params, state, x)
+        of_grid(side, x)
         # An encoder of one size is told of smaller crops before anything is computed.
         run = functools.partial(tower.apply_crops, of_class, projector, train=False)
         out, _ = jax.eval_shape(run, params, state, batch)
@@ -179,18 +192,21 @@ def self_distillation(
             target["encoder"], target_state["encoder"], large, train=False
         )
         cls = tower.split_views(tokens[:, 0], 2)
-        z, z_patch, _ = embed(target, target_state, cls, tokens[:, 1:], train=False)
-        words = target[f"{own}prototypes"]
-        # The mean of cosines is the product of means: no score of every patch is held.
-        mean = jnp.einsum(
-            "d,kd->k",
-            jnp.mean(losses.normalize(z_patch), (0, 1)),
-            losses.normalize(words),
-            precision="highest",
-        )
+        patches = tokens[:, 1:] if centred else masking.take(tokens[:, 1:], places)
+        z, z_patch, _ = embed(target, target_state, cls, patches, train=False)
+        words, mean = target[f"{own}prototypes"], None
+        if centred:
+            # The mean of cosines is the product of means: all scores are never held.
+            mean = jnp.einsum(
+                "d,kd->k",
+                jnp.mean(losses.normalize(z_patch), (0, 1)),
+                losses.normalize(words),
+                precision="highest",
+            )
+            z_patch = masking.take(z_patch, places)
         return Told(
             prototype_scores(z, target["prototypes"]),
-            prototype_scores(masking.take(z_patch, places), words),
+            prototype_scores(z_patch, words),
             weight, mean, step,
         )  # fmt: skip
 
@@ -206,8 +222,7 @@ def self_distillation(
         )
         large = tower.flatten_views(tower.two_views(batch))
         side, patches = cut(params, state.online, large)
-        grid = large.shape[1] // side, large.shape[2] // side
-        third = min(grid) // 3
+        grid, least, most = of_grid(side, large)
         hidden = hiding.draw(
             rng,
             batch["index"],
@@ -215,9 +230,8 @@ def self_distillation(
             views=2,
             probability=mask_probability,
             ratio=mask_ratio,
-            least=third * third if smallest_block is None else smallest_block,
+            least=least,
         ).reshape(len(large), -1)
-        most = hiding.most_hidden(factory, hidden.shape[1], mask_ratio)
         places, weight = hiding.places(hidden, most)
 
         cls, z, z_patch, online = student(

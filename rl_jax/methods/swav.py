@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from rl_jax.errors import UsageError
 from rl_jax.losses import (
     normalize,
     prototype_scores,
@@ -100,6 +101,11 @@ def swav(
     def init(rng, batch):
         rng_tower, rng_prototypes = jax.random.split(rng)
         x = tower.two_views(batch)[:, 0]
+        if 0 < queue_size < len(x):
+            raise UsageError(
+                f"swav: queue_size={queue_size} is less than a batch of {len(x)}; make "
+                "it larger, or 0 for no queues"
+            )
         params, state = tower.init(encoder, projector, rng_tower, x)
         out, _ = jax.eval_shape(
             functools.partial(forward, train=False), params, state, batch

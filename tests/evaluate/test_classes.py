@@ -1,5 +1,8 @@
 """Class geometry: by hand, against explicit sums and scikit-learn, and its ends."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 import scipy.linalg
@@ -8,6 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from rl_jax import evaluate
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import classes
 
 
 def normals(seed, *shape):
@@ -160,3 +164,8 @@ def test_more_dimensions_than_rows_are_those_that_the_rows_span():
     np.testing.assert_allclose(found.margin, margin, rtol=1e-9)
     np.testing.assert_allclose(found.separation, separation, rtol=1e-9)
     np.testing.assert_allclose(found.spread, spread, rtol=1e-9)
+    geometry = functools.partial(classes._geometry, count=4)
+    with jax.enable_x64(True):
+        program = str(jax.make_jaxpr(geometry)(x, labels.astype(np.int32)))
+    assert "40,40]" in program
+    assert "100,100]" not in program

@@ -112,12 +112,23 @@ def test_places_are_those_of_the_hidden():
 
 
 def test_most_hidden_is_rounded_up():
-    assert hiding.most_hidden("ibot", 196, (0.1, 0.5)) == 98
-    assert hiding.most_hidden("ibot", 9, (0.1, 0.5)) == 5
+    assert hiding.most_hidden("ibot", (14, 14), (0.1, 0.5)) == 98
+    assert hiding.most_hidden("ibot", (3, 3), (0.1, 0.5)) == 5
     with pytest.raises(
         UsageError, match=r"ibot: mask_ratio=\(0.1, 0.2\) hides none of"
     ):
-        hiding.most_hidden("ibot", 4, (0.1, 0.2))
+        hiding.most_hidden("ibot", (2, 2), (0.1, 0.2))
+
+
+@pytest.mark.parametrize(("grid", "least"), [((1, 8), 1), ((8, 1), 1), ((2, 2), 4)])
+def test_a_grid_too_small_for_a_block_is_refused(grid, least):
+    """In which hardly any view, or none, would have anything hidden."""
+    rows, columns = grid
+    message = (
+        f"dino_v2: {rows}×{columns} patches are too few to hide a block of {least}"
+    )
+    with pytest.raises(UsageError, match=message):
+        hiding.most_hidden("dino_v2", grid, (0.1, 0.5), least)
 
 
 @pytest.mark.parametrize(

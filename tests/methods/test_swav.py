@@ -97,9 +97,9 @@ def test_a_full_queue_is_assigned_with_the_batch():
 
 def test_a_queue_smaller_than_the_batch_is_refused():
     method = methods.swav(*PARTS, prototypes=7, queue_size=5)
-    params, state = method.init(jax.random.key(0), BATCH)
-    with pytest.raises(UsageError, match="6 rows do not fit a queue of 5"):
-        method.loss(params, state, BATCH, jax.random.key(1))
+    message = "swav: queue_size=5 is less than a batch of 6; make it larger, or 0"
+    with pytest.raises(UsageError, match=message):
+        method.init(jax.random.key(0), BATCH)
 
 
 def test_frozen_prototypes_do_not_learn_yet():
@@ -156,6 +156,8 @@ def test_clusters_are_all_used_and_follow_the_classes():
         ({"frozen_steps": -1}, "frozen_steps must be at least 0, got -1"),
         ({"queue_size": -1}, "queue_size must be at least 0, got -1"),
         ({"queue_from": -1}, "queue_from must be at least 0, got -1"),
+        ({"queue_size": 2.5}, "queue_size must be a whole number, got 2.5"),
+        ({"queue_size": True}, "queue_size must be a whole number, got True"),
     ],
 )
 def test_refuses_values_out_of_range(options, message):

@@ -112,6 +112,25 @@ def test_a_short_run_trains_its_prototypes(method):
     assert short[method].get("queue_from", 0) <= 80
 
 
+@pytest.mark.parametrize(
+    ("method", "there", "here"),
+    [
+        ("supervised", "all", "cls"),
+        ("simclr", "none", "mean"),
+        ("supervised", "cls", "cls"),
+        ("dino_v2", "all", "all"),
+        ("ibot", "cls", "all"),
+        ("simmim", "none", "none"),
+    ],
+)
+def test_an_encoder_of_tokens_gives_what_the_method_takes(method, there, here):
+    preset = presets.for_method(presets.digits(), method)
+    encoder = recipes.Spec("vit", {"patch": 2, "pool": there})
+    found = presets.for_encoder(preset, encoder)
+    assert found.networks["encoder"] == "vit"
+    assert found.arguments["encoder"] == {"patch": 2, "pool": here}
+
+
 def test_a_batch_is_at_most_all_there_are():
     preset = presets.small_images()
     assert presets.for_size(preset, 512).batch_size == 512

@@ -46,11 +46,27 @@ def for_method(preset: Preset, method: str) -> Preset:
 
 
 def for_encoder(preset: Preset, encoder: Spec) -> Preset:
-    """The preset with an encoder as another run has it."""
+    """The preset with an encoder as another run has it.
+
+    One that gave tokens gives them in the way that the method takes them: as those of
+    its own preset, or else one vector, of the same weights.
+    """
+    own = preset.arguments.get("encoder", {}).get("pool")
+    same = preset.networks.get("encoder") == encoder.factory
+    arguments = encoder.arguments
+    pool = arguments.get("pool")
+    if same and own in VECTORS:
+        arguments = arguments | {"pool": own}
+    elif encoder.factory == "vit" and pool in VECTORS:
+        arguments = arguments | {"pool": VECTORS[pool]}
     return preset._replace(
         networks=preset.networks | {"encoder": encoder.factory},
-        arguments=preset.arguments | {"encoder": encoder.arguments},
+        arguments=preset.arguments | {"encoder": arguments},
     )
+
+
+VECTORS = {"none": "mean", "all": "cls"}
+"""Of a `vit` that gives tokens, what makes one vector of them."""
 
 
 def for_size(preset: Preset, examples: int) -> Preset:

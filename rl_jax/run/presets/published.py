@@ -136,7 +136,7 @@ def of_photographs(side: int) -> dict[str, Change]:
                 },
             },
         ),
-        # arXiv:2104.14294 and its code, ViT-S/16.
+        # arXiv:2104.14294 and the defaults of its code, ViT-S/16.
         "dino": of_tokens(
             side,
             encoder={"patch": 16, "pool": "cls"},
