@@ -291,11 +291,11 @@ def test_statistics_of_batches_move_and_the_teacher_follows_them():
 
 
 def test_the_student_has_the_noise_of_training_in_large_views():
+    options = {"total_steps": 9, "prototypes": 12, "mask_probability": 0.0}
+    projector = networks.mlp(features=(), out=2)
     vit = networks.vit(patch=2, width=8, depth=2, heads=2, pool="all", drop_path=0.5)
-    method = methods.ibot(
-        vit, networks.mlp(features=(), out=2), total_steps=9, prototypes=12
-    )
-    now = batch(0)
+    method = methods.ibot(vit, projector, **options)
+    now = batch(0, local=0)
     params, state = method.init(jax.random.key(0), now)
     one, two = (
         method.loss(params, state, now, jax.random.key(k))[1].features["h"]
