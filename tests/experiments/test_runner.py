@@ -217,6 +217,22 @@ def dies(name, settings):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def test_processes_compile_quickly_and_flags_of_the_user_go_before(
+    fakes, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
+    monkeypatch.setattr(runner.record, "experiment", flagged)
+    run("fake_holds", "fake_corrected", "--jobs", 2, "--out", tmp_path, code=1)
+    for found in read(tmp_path)["experiments"]:
+        ours, users = found["error"].split()
+        assert ours == runner.QUICKLY_COMPILED
+        assert users == "--xla_backend_optimization_level=2"
+
+
+def flagged(name, settings):
+    return record.lost(name, settings)._replace(error=os.environ["XLA_FLAGS"])
+
+
 def test_figures_as_files(fakes, tmp_path):
     run("--out", tmp_path, "--figures", tmp_path / "figures", code=1)
     names = {path.name for path in (tmp_path / "figures").iterdir()}

@@ -4,7 +4,13 @@ import functools
 from typing import Any
 
 from rl_jax.run.presets.preset import Change, Preset
-from rl_jax.run.presets.published import multiple, of_photographs, of_small_images
+from rl_jax.run.presets.published import (
+    DINO_HEAD,
+    EACH_CLIPPED,
+    multiple,
+    of_photographs,
+    of_small_images,
+)
 
 AS_SEEN = {"crop_scale": (0.9, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
 """Crops only, as CLIP has it: a caption may name a colour, or say left and right."""
@@ -85,16 +91,9 @@ def tokens_of_small(side: int) -> dict[str, Change]:
                 "learning_rate": 5e-4,
                 "warmup_steps": 500,
                 "weight_decay": 0.04,
-                "clip_norm": 3.0,
-                "clip_each": True,
-            },
-            "projector": {
-                "layers": 3,
-                "hidden": 2048,
-                "out": 256,
-                "activation": "gelu",
-                "batch_norm": False,
-            },
+            }
+            | EACH_CLIPPED,
+            "projector": DINO_HEAD | {"batch_norm": False},
         },
     )
     own = {"prototypes": 4096, "frozen_steps": 200, "warmup_steps": 750}

@@ -29,6 +29,11 @@ WEAK = {
 }
 """Those of MoCo v2 (Chen et al. 2020, arXiv:2003.04297)."""
 
+DINO_HEAD = {"layers": 3, "hidden": 2048, "out": 256, "activation": "gelu"}
+"""Of Caron et al. 2021, arXiv:2104.14294; theirs of transformers has no BatchNorm."""
+EACH_CLIPPED = {"clip_norm": 3.0, "clip_each": True}
+"""The default of its code and of iBOT's."""
+
 
 def of_photographs(side: int) -> dict[str, Change]:
     """For images of `side` pixels, as on ImageNet, by method."""
@@ -141,7 +146,7 @@ def of_photographs(side: int) -> dict[str, Change]:
             side,
             encoder={"patch": 16, "pool": "cls"},
             augment={"num_local": 8},
-            optimizer={"clip_norm": 3.0, "clip_each": True},
+            optimizer=EACH_CLIPPED,
             dino={"frozen_steps": 1000},
         ),
         # arXiv:2111.07832 and its code, ViT-S/16, whose last layer is not normalised.
@@ -153,7 +158,7 @@ def of_photographs(side: int) -> dict[str, Change]:
                 "crop_scale": (0.25, 1.0),
                 "local_scale": (0.05, 0.25),
             },
-            optimizer={"clip_norm": 3.0, "clip_each": True},
+            optimizer=EACH_CLIPPED,
             ibot={"frozen_steps": 1000, "warmup_steps": 3750},
         ),
         # arXiv:2304.07193 and its code for ViT-L/14, whose width, depth, stochastic
@@ -222,12 +227,7 @@ def of_tokens(
             "end_weight_decay": 0.4,
             "end_rate": 2e-3,
         },
-        "projector": {
-            "layers": 3,
-            "out": 256,
-            "activation": "gelu",
-            "batch_norm": False,
-        },
+        "projector": DINO_HEAD | {"batch_norm": False},
     }
     own = arguments | {"encoder": encoder, "augment": augment}
     return Change(
@@ -331,12 +331,7 @@ def of_small_images() -> dict[str, Change]:
             arguments={
                 "augment": one_solarised,
                 "optimizer": adapted(0.3, 1e-6),
-                "projector": {
-                    "layers": 3,
-                    "hidden": 2048,
-                    "out": 256,
-                    "activation": "gelu",
-                },
+                "projector": DINO_HEAD,
                 "dino": {"prototypes": 4096, "decay": 0.9995},
             }
         ),
