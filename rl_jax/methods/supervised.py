@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from rl_jax import networks
 from rl_jax.errors import UsageError
-from rl_jax.methods import arguments, inputs, noise
+from rl_jax.methods import arguments, inputs, mixing, noise
 from rl_jax.methods.classifier import cross_entropy
 from rl_jax.types import Aux, Method, Network
 
@@ -16,6 +16,8 @@ def supervised(
     num_classes: int,
     feature_penalty: float = 0.0,
     label_smoothing: float = 0.0,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
 ) -> Method:
     """Cross-entropy of a linear classifier on h = f(x), trained with its encoder.
 
@@ -30,14 +32,22 @@ def supervised(
         do not enter the loss.
       feature_penalty: λ >= 0.
       label_smoothing: α in [0, 1); the target is (1 − α)·one-hot + α/C.
+      mixup: α ≥ 0 of Beta(α, α), the share that an image keeps as it is blended with
+        another, and its label with the other's (Zhang et al. 2018, arXiv:1710.09412);
+        0: none.
+      cutmix: the same of a box of another image put into it (Yun et al. 2019,
+        arXiv:1905.04899); with both each is as likely. DeiT and MAE tune with 0.8, 1.
 
     Returns:
       A method with `encode` names `h` and `logits`, and metrics `accuracy` and
-      `cross_entropy` of the labelled examples.
+      `cross_entropy` of the labelled examples; of mixed ones over both labels, each
+      with its share.
 
     Raises:
-      UsageError: for values out of range; in use, for a batch without labels.
+      UsageError: for values out of range; in use, for a batch without labels, or other
+        than images where they are to be mixed.
     """
+    mixing.check("supervised", mixup=mixup, cutmix=cutmix)
     arguments.at_least("supervised", 2, num_classes=num_classes)
     arguments.not_negative("supervised", feature_penalty=feature_penalty)
     if not 0 <= label_smoothing < 1:
@@ -64,9 +74,16 @@ def supervised(
 
     def loss(params, state, batch, rng):
         label = inputs.take("supervised", batch, "label")
-        x = inputs.one_view("supervised", batch)
+        x, mixed = inputs.one_view("supervised", batch), None
+        if mixup or cutmix:
+            x, share = mixing.mix(
+                "supervised", rng, x, batch["index"], mixup=mixup, cutmix=cutmix
+            )
+            mixed = label[::-1], share
         out, state = forward(params, state, x, train=True, rng=rng)
-        ce, accuracy = cross_entropy(out["logits"], label, smoothing=label_smoothing)
+        ce, accuracy = cross_entropy(
+            out["logits"], label, smoothing=label_smoothing, mixed=mixed
+        )
         value = ce
         if feature_penalty:
             known = label >= 0

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from rl_jax.errors import UsageError
+from rl_jax.train.depth import scale_by_depth
 from rl_jax.train.descent import descend
 from rl_jax.types import TrainState
 
@@ -230,6 +231,8 @@ def adamw(
     end_rate: float = 0.0,
     clip_norm: float | None = None,
     clip_each: bool = False,
+    layer_decay: float = 1.0,
+    embed_rate: float = 1.0,
 ) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); no decay of vectors.
 
@@ -249,10 +252,23 @@ def adamw(
       clip_norm: the gradient, all parameters together, is scaled down to this norm
         where it is longer (Pascanu et al. 2013, arXiv:1211.5063); None: never.
       clip_each: the gradient of each parameter is, by itself: as DINO has it.
+      layer_decay: d in (0, 1]: of L blocks of the encoder number i has the rate times
+        d^(L + 1 − i), what is before them d^(L + 1), all else 1; for tuning a trained
+        encoder (Bao et al. 2022, arXiv:2106.08254), MAE's 0.75, DINOv2's 0.9.
+      embed_rate: share of its rate that the embedding of patches has, in [0, 1], such
+        as DINOv2's 0.2; 0: it stays as it is (Chen et al. 2021, arXiv:2104.02057).
 
     Raises:
-      UsageError: for values out of range.
+      UsageError: for values out of range; from `init`, for rates by depth of an encoder
+        without blocks, or without an embedding.
     """
+    for name, share, fits in (
+        ("layer_decay", layer_decay, 0 < layer_decay <= 1),
+        ("embed_rate", embed_rate, 0 <= embed_rate <= 1),
+    ):
+        if not fits:
+            low = "(0" if name == "layer_decay" else "[0"
+            raise UsageError(f"adamw: {name} must be in {low}, 1], got {share}")
     check_ranges(
         "adamw",
         total_steps=total_steps,
@@ -281,6 +297,9 @@ def adamw(
             optax.masked(_decayed(decay), matrices),
             optax.scale_by_learning_rate(schedule),
         )
+    if layer_decay != 1 or embed_rate != 1:
+        depth = scale_by_depth("adamw", layer_decay=layer_decay, embed_rate=embed_rate)
+        optimizer = optax.chain(optimizer, depth)
     optimizer = clipped("adamw", optimizer, clip_norm, each=clip_each)
     return with_schedule(optimizer, schedule)
 

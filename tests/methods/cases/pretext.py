@@ -45,7 +45,12 @@ CASES = {
     ),
     "supervised": Case(
         lambda: methods.supervised(
-            encoder(), num_classes=4, feature_penalty=1e-2, label_smoothing=0.1
+            encoder(),
+            num_classes=4,
+            feature_penalty=1e-2,
+            label_smoothing=0.1,
+            mixup=0.8,
+            cutmix=1.0,
         )
     ),
     "supervised + probe": Case(
