@@ -137,11 +137,22 @@ def read(
     spec, source = open_data(name, kind, argv[1:], prog)
     preset = presets.for_data(spec.factory, source.image_shape)
     preset = presets.for_method(preset, method.__name__)
+    before = None
+    if chosen.init_from and "encoder" in choices:
+        before = weights.encoder_of(chosen.init_from)
+    if "encoder" in choices:
+        usual = before.factory if before else _usual(preset, "encoder")
+        preset = presets.for_network(
+            preset,
+            method.__name__,
+            chosen.encoder or usual,
+            trained=before is not None,
+        )
     preset = presets.for_steps(preset, chosen.steps or preset.steps)
     few = {"labels": chosen.labels or labelled.ALL, "method": method.__name__}
     preset = presets.for_size(preset, labelled.seen(source, **few).size)
-    if chosen.init_from and "encoder" in choices:
-        preset = presets.for_encoder(preset, weights.encoder_of(chosen.init_from))
+    if before is not None:
+        preset = presets.for_encoder(preset, before)
     try:
         factories = {
             k: recipes.find(known, getattr(chosen, k) or _usual(preset, k), k)

@@ -20,10 +20,12 @@ def test_readme_shows_what_the_script_wrote():
     assert text.strip() in README.read_text()
 
 
-def test_with_one_label_of_each_class_a_start_from_simclr_wins():
+@pytest.mark.parametrize("method", ["simclr", "mae"])
+def test_with_one_label_of_each_class_a_trained_start_wins(method):
     found = json.loads(written("json"))
     gains = [
-        found[f"1% from simclr {k}"] - found[f"1% from scratch {k}"] for k in range(3)
+        found[f"1% {method} tuned {k}"] - found[f"1% {method} from scratch {k}"]
+        for k in range(3)
     ]
     assert min(gains) > 0
 
@@ -31,8 +33,8 @@ def test_with_one_label_of_each_class_a_start_from_simclr_wins():
 @pytest.mark.slow
 def test_a_small_one(tmp_path, monkeypatch, capsys):
     small = ("--encoder", "mlp", "--encoder.features", "8", "--steps", "2")
-    monkeypatch.setattr(table, "PRETRAIN", ("simclr", *small))
-    monkeypatch.setattr(table, "FINETUNE", ("supervised", "--steps", "2"))
+    start = table.Start(("simclr", *small), ("--steps", "2"), ())
+    monkeypatch.setattr(table, "STARTS", {"simclr": start})
     monkeypatch.setattr(table, "LABELS", ("1%",))
     monkeypatch.setattr(table, "enable_compilation_cache", lambda: None)
     table.main(["--seeds", "1", "--out", str(tmp_path)])
@@ -42,5 +44,5 @@ def test_a_small_one(tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / f"{table.NAME}.json").read_text())
     assert found["1% images"] == 10
     assert {key for key in found if key.endswith(" 0")} == {
-        f"1% {column} 0" for column in table.COLUMNS
+        f"1% simclr {column} 0" for column in table.COLUMNS
     }

@@ -1,6 +1,7 @@
 """A recipe survives JSON, and rebuilds what it describes."""
 
 import inspect
+import itertools
 import json
 import os
 
@@ -131,6 +132,68 @@ def test_an_encoder_of_tokens_gives_what_the_method_takes(method, there, here):
     assert found.arguments["encoder"] == {"patch": 2, "pool": here}
 
 
+def asked(method, shape, encoder, *, trained=False):
+    preset = presets.for_method(presets.for_data("folder", shape), method)
+    return presets.for_network(preset, method, encoder, trained=trained)
+
+
+def test_a_transformer_in_the_place_of_another_encoder():
+    """AdamW, where LARS or SGD were for the other; crops that its patches divide."""
+    for method in ("simclr", "simsiam", "swav", "supervised"):
+        small, large = (
+            asked(method, shape, "vit") for shape in ((32, 32, 3), (224, 224, 3))
+        )
+        for found, patch, size in ((small, 4, "Ti"), (large, 16, "S")):
+            assert found.networks["encoder"] == "vit"
+            encoder, augment = (found.arguments[k] for k in ("encoder", "augment"))
+            assert (encoder["patch"], encoder["size"]) == (patch, size)
+            assert "depth" not in encoder
+            assert augment["size"] % patch == augment.get("local_size", 0) % patch == 0
+            assert found.optimizer == "adamw"
+            assert "form" not in found.arguments["optimizer"]
+        # Of its own augmentation what is not a size stays.
+        usual = asked(method, (224, 224, 3), "resnet").arguments["augment"]
+        kept = {k: v for k, v in usual.items() if "size" not in k}
+        assert kept.items() <= large.arguments["augment"].items()
+    assert large.arguments["supervised"]["mixup"] == 0.8
+    # Frozen by its authors alone.
+    rates = [
+        asked(method, (224, 224, 3), "vit").arguments["optimizer"].get("embed_rate")
+        for method in ("moco_v3", "simclr")
+    ]
+    assert rates == [0.0, None]
+
+
+def test_a_method_with_its_own_settings_of_adamw_keeps_them():
+    usual = asked("clip", (224, 224, 3), "resnet").arguments["optimizer"]
+    assert asked("clip", (224, 224, 3), "vit").arguments["optimizer"] == usual
+    mae = asked("mae", (224, 224, 3), "vit")
+    assert mae == presets.for_method(presets.photographs(224), "mae")
+
+
+@pytest.mark.parametrize("method", ["supervised", "simclr"])
+def test_a_trained_encoder_is_tuned(method):
+    """Of a transformer by depth, of a ResNet gently; methods without labels as ever."""
+    for encoder in ("vit", "resnet"):
+        found, usual = (
+            asked(method, (32, 32, 3), encoder, trained=trained)
+            for trained in (True, False)
+        )
+        if method == "simclr":
+            assert found == usual
+            continue
+        rates = [x.arguments["optimizer"]["learning_rate"] for x in (found, usual)]
+        if encoder == "vit":
+            assert found.arguments["optimizer"]["layer_decay"] == 0.75
+            assert "layer_decay" not in usual.arguments["optimizer"]
+            before = recipes.Spec("vit", {"patch": 4, "drop_path": 0.0, "pool": "none"})
+            again = presets.for_encoder(found, before).arguments["encoder"]
+            assert again == {"patch": 4, "drop_path": 0.1, "pool": "mean"}
+        else:
+            assert rates == [0.05, 0.1]
+            assert found.arguments["optimizer"]["weight_decay"] == 0
+
+
 def test_a_batch_is_at_most_all_there_are():
     preset = presets.small_images()
     assert presets.for_size(preset, 512).batch_size == 512
@@ -182,9 +245,18 @@ PRESETS = (
 @pytest.mark.parametrize("method", recipes.METHODS, ids=lambda f: f.__name__)
 def test_every_preset_names_known_arguments(method):
     """A misspelt argument of a preset would be ignored by the command line."""
+    names = {f.__name__ for f in recipes.METHODS}
     for preset in PRESETS:
-        assert set(preset.methods) <= {f.__name__ for f in recipes.METHODS}
+        assert set(preset.methods) <= names
+        assert set(preset.vit) <= names | {presets.OTHERS}
+    for preset, encoder, trained in itertools.product(
+        PRESETS, ("", "vit", "resnet", "convnet"), (False, True)
+    ):
         found = presets.for_method(preset, method.__name__)
+        if encoder:
+            found = presets.for_network(
+                found, method.__name__, encoder, trained=trained
+            )
         factories = {
             "augment": recipes.find(recipes.AUGMENTS, found.augment, "augment"),
             "optimizer": recipes.find(recipes.OPTIMIZERS, found.optimizer, "optimizer"),

@@ -4,21 +4,24 @@ from rl_jax.run.presets.choose import (
     for_data,
     for_encoder,
     for_method,
+    for_network,
     for_size,
     for_steps,
 )
 from rl_jax.run.presets.digits import digits
 from rl_jax.run.presets.images import photographs, small_images
-from rl_jax.run.presets.preset import Change, Preset
+from rl_jax.run.presets.preset import OTHERS, Change, Preset
 from rl_jax.run.presets.records import records, strokes
 
 __all__ = [
+    "OTHERS",
     "Change",
     "Preset",
     "digits",
     "for_data",
     "for_encoder",
     "for_method",
+    "for_network",
     "for_size",
     "for_steps",
     "photographs",

@@ -3,7 +3,8 @@
 from rl_jax import data
 from rl_jax.run.presets.digits import digits
 from rl_jax.run.presets.images import photographs, small_images
-from rl_jax.run.presets.preset import Change, Preset
+from rl_jax.run.presets.preset import OTHERS, Change, Preset
+from rl_jax.run.presets.published import multiple
 from rl_jax.run.presets.records import records, strokes
 from rl_jax.run.recipe import Spec
 
@@ -25,7 +26,37 @@ def for_data(factory: str, image_shape: tuple[int, ...]) -> Preset:
 
 def for_method(preset: Preset, method: str) -> Preset:
     """The preset with what it has otherwise for a method."""
-    change = preset.methods.get(method, Change())
+    changed = _changed(preset, preset.methods.get(method, Change()))
+    return changed._replace(methods={})
+
+
+def for_network(preset: Preset, method: str, encoder: str, *, trained: bool) -> Preset:
+    """The preset of a method with an encoder of that factory.
+
+    A vision transformer in another's place has its own optimizer, and crops that its
+    patches divide. So has a trained encoder that `supervised` starts with.
+    """
+    if encoder == "vit" != preset.networks.get("encoder") and preset.vit:
+        change = preset.vit.get(method, preset.vit[OTHERS])
+        if method not in preset.vit and change.optimizer == preset.optimizer:
+            # What the method itself has of that optimizer stays.
+            own = {k: v for k, v in change.arguments.items() if k != "optimizer"}
+            change = change._replace(arguments=own)
+        preset = _changed(preset, change)
+        patch, augment = preset.arguments["encoder"]["patch"], "augment"
+        sides = {
+            name: multiple(side, patch)
+            for name, side in preset.arguments.get(augment, {}).items()
+            if name in ("size", "local_size")
+        }
+        preset = _changed(preset, Change(arguments={augment: sides}))
+    if trained and method == "supervised":
+        preset = _changed(preset, preset.tuned.get(encoder, Change()))
+    return preset
+
+
+def _changed(preset: Preset, change: Change) -> Preset:
+    """Where a part has another factory, nothing of its arguments stays."""
     chosen = preset.networks | change.networks
     differ = {role for role in chosen if chosen[role] != preset.networks.get(role)}
     for part in ("augment", "optimizer"):
@@ -41,7 +72,6 @@ def for_method(preset: Preset, method: str) -> Preset:
         arguments=arguments,
         steps=change.steps or preset.steps,
         batch_size=change.batch_size or preset.batch_size,
-        methods={},
     )
 
 
@@ -49,7 +79,8 @@ def for_encoder(preset: Preset, encoder: Spec) -> Preset:
     """The preset with an encoder as another run has it.
 
     One that gave tokens gives them in the way that the method takes them: as those of
-    its own preset, or else one vector, of the same weights.
+    its own preset, or else one vector, of the same weights. What the preset says of
+    noise in it stays: that is of the run, not of the weights.
     """
     own = preset.arguments.get("encoder", {}).get("pool")
     same = preset.networks.get("encoder") == encoder.factory
@@ -59,12 +90,15 @@ def for_encoder(preset: Preset, encoder: Spec) -> Preset:
         arguments = arguments | {"pool": own}
     elif encoder.factory == "vit" and pool in VECTORS:
         arguments = arguments | {"pool": VECTORS[pool]}
+    noise = preset.arguments.get("encoder", {})
+    arguments = arguments | {k: noise[k] for k in NOISE if k in noise}
     return preset._replace(
         networks=preset.networks | {"encoder": encoder.factory},
         arguments=preset.arguments | {"encoder": arguments},
     )
 
 
+NOISE = ("dropout", "drop_path")
 VECTORS = {"none": "mean", "all": "cls"}
 """Of a `vit` that gives tokens, what makes one vector of them."""
 

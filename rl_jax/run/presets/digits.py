@@ -1,7 +1,7 @@
 """Settings for scikit-learn's digits."""
 
 from rl_jax.augment.presets import DIGITS_MEAN, DIGITS_STD
-from rl_jax.run.presets.preset import Change, Preset
+from rl_jax.run.presets.preset import OTHERS, Change, Preset
 
 STANDARD_DIGITS = {"mean": DIGITS_MEAN, "std": DIGITS_STD}
 
@@ -29,6 +29,8 @@ def digits() -> Preset:
         log_every=10,
         checkpoint_every=50,
         methods=DIGITS,
+        vit={OTHERS: WITH_VIT},
+        tuned=TUNED,
     )
 
 
@@ -67,6 +69,24 @@ CAPTIONED_DIGITS = Change(
 
 SMALL_VIT = {"patch": 2, "width": 48, "depth": 2, "heads": 4, "pool": "none"}
 """For methods of masked patches."""
+
+WITH_VIT = Change(
+    networks={"encoder": "vit"},
+    arguments={
+        "encoder": SMALL_VIT | {"pool": "mean"},
+        "optimizer": {"learning_rate": 2e-3, "warmup_steps": 100, "b2": 0.95},
+    },
+)
+"""For methods that have another encoder otherwise."""
+
+TUNED = {
+    "convnet": Change(
+        optimizer="sgd",
+        arguments={"optimizer": {"learning_rate": 0.03, "scaling": "none"}},
+    ),
+    "vit": Change(arguments={"optimizer": {"layer_decay": 0.75}}),
+}
+"""For `supervised` with a trained encoder."""
 
 SHARP = {
     "prototypes": 256,

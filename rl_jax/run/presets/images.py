@@ -3,14 +3,15 @@
 import functools
 from typing import Any
 
+from rl_jax.run.presets.cifar import of_small_images
 from rl_jax.run.presets.preset import Change, Preset
 from rl_jax.run.presets.published import (
     DINO_HEAD,
     EACH_CLIPPED,
     multiple,
     of_photographs,
-    of_small_images,
 )
+from rl_jax.run.presets.transformers import instead, tuned
 
 AS_SEEN = {"crop_scale": (0.9, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
 """Crops only, as CLIP has it: a caption may name a colour, or say left and right."""
@@ -158,6 +159,12 @@ def small_images(size: int = 32) -> Preset:
             ("clip", "siglip"),
             captioned({"num_views": 1}, {"width": 128, "depth": 4}, dim=128),
         ),
+        vit=instead(
+            {"size": "Ti", "patch": 4 if size >= 16 else 2},
+            {"learning_rate": 5e-4, "weight_decay": 0.05},
+            warmup_steps=500,
+        ),
+        tuned=tuned(warmup_steps=500),
     )
 
 
@@ -212,4 +219,11 @@ def photographs(size: int = 256) -> Preset:
                 dim=512,
             ),
         ),
+        # Chen et al. 2021, arXiv:2104.02057, 5 and A, of SimCLR and BYOL too.
+        vit=instead(
+            {"size": "S", "patch": 16},
+            {"learning_rate": 1.5e-4, "scaling": "linear", "weight_decay": 0.1},
+            warmup_steps=1000,
+        ),
+        tuned=tuned(warmup_steps=1000),
     )

@@ -34,6 +34,10 @@ class Preset(NamedTuple):
       batch_size: examples of one step.
       log_every, checkpoint_every: in steps.
       methods: what is otherwise for some methods.
+      vit: what is otherwise where a method that has another encoder is given a vision
+        transformer; by method, OTHERS for all that are not named.
+      tuned: what is otherwise for `supervised` where another run trained its encoder,
+        by the encoder's factory.
     """
 
     augment: str
@@ -45,3 +49,8 @@ class Preset(NamedTuple):
     log_every: int
     checkpoint_every: int
     methods: dict[str, Change] = {}
+    vit: dict[str, Change] = {}
+    tuned: dict[str, Change] = {}
+
+
+OTHERS = "others"
