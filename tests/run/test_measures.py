@@ -271,7 +271,7 @@ def wide(images, dim=24):
     rng = np.random.default_rng(1)
     h = rng.normal(size=(images, dim)) * np.arange(1, dim + 1) ** -0.5
     views = tuple(h + 0.3 * rng.normal(size=h.shape) for _ in range(2))
-    z, narrow = h[:, :6], tuple(v[:, :6] for v in views)
+    z, narrow = h[:, :14], tuple(v[:, :6] for v in views)
     return Study(
         representations={"h": Pair(h, h), "z": Pair(z, z)},
         labels=Pair(*(np.full(images, -1),) * 2),
@@ -280,7 +280,10 @@ def wide(images, dim=24):
     )
 
 
-def test_label_free_measures_stand_where_there_are_dimensions_and_images_for_them():
+def test_the_decay_and_lidar_are_measured_where_there_are_enough_rows(monkeypatch):
+    # The others take long to compile.
+    monkeypatch.setattr(geometry, "NEIGHBOURS", 10**6)
+    monkeypatch.setattr(geometry, "_rank", lambda x: np.ones(3))
     study = wide(400)
     found = geometry.geometry(study)
     h, z = (row["measures"] for row in found.values["rows"])
@@ -296,6 +299,15 @@ def test_label_free_measures_stand_where_there_are_dimensions_and_images_for_the
     assert places == [0, 1, 2, 3]
     assert "natural images" in found.lines[2]
     assert not any("not measured" in line for line in found.lines)
+    # Twice as many rows as the last rank.
+    for images, last in ((40, 20), (18, None)):
+        few = wide(images)
+        h, _ = (row["measures"] for row in geometry.geometry(few).values["rows"])
+        assert ("alpha_req" in h) == (last is not None)
+        if last:
+            x = few.representations["h"].scored
+            expected = evaluate.alpha_req(x, ranks=(6, last))
+            assert h["alpha_req"]["value"] == pytest.approx(expected)
 
     found = geometry.alignment(study)
     for point, (name, (a, b)) in zip(
