@@ -1,6 +1,7 @@
 """Evaluation of frozen features: arrays in, numbers out, from any framework."""
 
 from rl_jax.evaluate.alignment import AlignmentUniformity, alignment_uniformity
+from rl_jax.evaluate.alpha_req import alpha_req
 from rl_jax.evaluate.attack import Attack, RobustAccuracy, pgd, robust_accuracy
 from rl_jax.evaluate.baselines import raw_pixels
 from rl_jax.evaluate.calibration import (
@@ -55,6 +56,7 @@ from rl_jax.evaluate.intervals import (
 from rl_jax.evaluate.jackknife import jackknife
 from rl_jax.evaluate.knn import knn, knn_accuracy
 from rl_jax.evaluate.labels import fraction_draws, label_draws
+from rl_jax.evaluate.lidar import lidar
 from rl_jax.evaluate.masking import GradientMasking, gradient_masking
 from rl_jax.evaluate.median_distance import median_distance
 from rl_jax.evaluate.mig import mutual_information_gap
@@ -100,6 +102,7 @@ __all__ = [
     "SoftmaxSharpness",
     "Temperature",
     "alignment_uniformity",
+    "alpha_req",
     "aps_sets",
     "bootstrap_interval",
     "brier_score",
@@ -125,6 +128,7 @@ __all__ = [
     "knn_accuracy",
     "label_draws",
     "lac_sets",
+    "lidar",
     "linear_cka",
     "linear_probe",
     "logistic",

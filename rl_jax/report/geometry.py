@@ -18,6 +18,10 @@ _MEASURES = {
         "effective rank",
         "the same of the covariance, so without the mean",
     ),
+    "alpha_req": (
+        "α-ReQ",
+        "the spectrum falls as rank^−α; 0: all directions alike, near 1: often best",
+    ),
     "std": ("spread on the sphere", "std of normalised × √D; 0: collapsed, 1: spread"),
     "hubness": ("hubness", "skewness of how often one is a neighbour; 0: even"),
     "orphans": ("orphans", "share that is nobody's neighbour"),
@@ -73,32 +77,36 @@ def geometry(shown: Sequence[Shown]) -> list[Markup]:
 
 
 def alignment(shown: Sequence[Shown]) -> list[Markup]:
-    """The alignment-uniformity plane."""
-    points, limits = [], []
+    """The alignment-uniformity plane, and LiDAR of the same views below it."""
+    points, limits, ranks = [], [], []
     shapes: dict[str, int] = {}
     for each in shown:
         for i, point in enumerate(each.section.values["points"][:12]):
-            if None in (point["alignment"].value, point["uniformity"].value):
-                continue
             if not each.alone and point["name"] in words.BASELINES:
                 continue
             name = words.representation(point["name"])
+            if point["lidar"].value is not None:
+                ranks.append((each.called(name), words.interval(point["lidar"])))
+            if None in (point["alignment"].value, point["uniformity"].value):
+                continue
             colour = cards.colour(point["name"], i) if each.alone else each.colour
             values = (point["alignment"], point["uniformity"])
             # Names of many runs would cover the points: shapes tell h from z.
             shape = None if each.alone else shapes.setdefault(name, len(shapes))
             points.append(Point(each.called(name), *values, colour, shape))
         limits.append(each.section.values["limit"])
-    if not points:
+    if not points and not ranks:
         return []
     once = [limit for limit in dict.fromkeys(limits) if limit is not None]
-    figure = plane(points, limits=once)
+    figure = plane(points, limits=once) if points else None
     signs = [
         tag("li", charts.swatch("base", shape % len(charts.SHAPES)), name)
         for name, shape in shapes.items()
     ]
     key = [cards.runs(shown), tag("ul.legend", signs) if signs else None]
-    return [cards.joint("Alignment and uniformity", shown, key, figure)]
+    told = tag("small.line", "directions that tell images apart under augmentation")
+    below = cards.table(["", ["LiDAR, q = 2", told]], ranks) if ranks else None
+    return [cards.joint("Alignment and uniformity", shown, key, figure, below)]
 
 
 def similarity(shown: Sequence[Shown]) -> list[Markup]:

@@ -68,7 +68,14 @@ SHAPES: dict[str, dict[str, Any]] = {
     "drift": {"steps": [float], "cka": [Interval], "probe": [Interval]},
     "geometry": {"rows": [{"name": str, "measures": {str: Interval}}]},
     "alignment": {
-        "points": [{"name": str, "alignment": Interval, "uniformity": Interval}],
+        "points": [
+            {
+                "name": str,
+                "alignment": Interval,
+                "uniformity": Interval,
+                "lidar": Interval,
+            }
+        ],
         "limit": float,
     },
     "similarity": {

@@ -21,6 +21,7 @@ LAYERS = {"x": X, "y": OTHER}
 
 GOOD = {
     "alignment_uniformity": PAIR,
+    "alpha_req": {"features": X, "ranks": (1, 3)},
     "cka_map": {"layers_a": [X, OTHER]},
     "class_embeddings": {"prompts": RNG.normal(size=(CLASSES, 2, DIM))},
     "class_geometry": {"features": X, "labels": Y},
@@ -35,6 +36,7 @@ GOOD = {
     "knn_accuracy": {
         "features": X, "labels": Y, "queries": OTHER, "query_labels": Y, "k": 3
     },
+    "lidar": {"views": np.stack([X, OTHER], axis=1)},
     "linear_cka": LAYERS,
     "linear_probe": SPLIT | {"labels_per_class": 2, "draws": 1},
     "logistic": {"features": X, "labels": Y, "num_classes": CLASSES, "l2": 0.1},
@@ -100,7 +102,7 @@ ELSEWHERE = {
 }
 FEATURES = {
     "a", "b", "features", "images", "kernel", "layers_a", "prompts", "queries",
-    "test_x", "texts", "train_x", "x", "y", "z",
+    "test_x", "texts", "train_x", "views", "x", "y", "z",
 }  # fmt: skip
 LABELS = {"labels", "query_labels", "test_labels", "test_y", "train_labels", "train_y"}
 TARGETS = {"ridge_r2"}  # its train_y and test_y are floating
@@ -168,6 +170,7 @@ def constant_class(out):
 
 CONSTANT = {
     "alignment_uniformity": lambda out: abs(out.uniformity) < 1e-6,
+    "alpha_req": "collapsed",
     "cka_map": "constant",
     "class_embeddings": lambda out: np.ptp(out, axis=0).max() < 1e-6,
     "class_geometry": "collapsed",
@@ -181,6 +184,7 @@ CONSTANT = {
     # The three first rows, one of each class, vote alike: the lowest class.
     "knn": lambda out: (np.asarray(out) == 0).all(),
     "knn_accuracy": lambda out: out == pytest.approx(1 / 3),
+    "lidar": lambda out: out == 1,
     "linear_cka": "constant",
     "linear_probe": lambda out: out.mean == pytest.approx(1 / 3),
     "logistic": lambda out: np.abs(out[0]).max() < 1e-6,

@@ -34,6 +34,10 @@ Y = np.arange(40, dtype=np.int32) % 2
             lambda: evaluate.similarity_histogram(X, X, bins=2.5),
             "bins must be an integer, got 2.5",
         ),
+        (
+            lambda: evaluate.alpha_req(X, ranks=(1.5, 4)),
+            "ranks: first must be an integer, got 1.5",
+        ),
         (lambda: evaluate.hubness(X.tolist(), k=3), "must be an array, got list"),
         (
             lambda: evaluate.ridge_probe(X * np.float64(1e200), Y, X, Y),

@@ -75,6 +75,7 @@ def sections(*, classes: int = 10, shift: float = 0.0) -> dict[str, Any]:
             "measures": {
                 "rank_me": interval(rank),
                 "effective_rank": interval(0.9 * rank),
+                "alpha_req": interval(1.37, 0.04),
                 "std": interval(0.71, 0.02),
                 "hubness": interval(hub),
                 "orphans": interval(0.04),
@@ -179,12 +180,13 @@ def sections(*, classes: int = 10, shift: float = 0.0) -> dict[str, Any]:
                     "name": name,
                     "alignment": interval(a + shift, 0.02),
                     "uniformity": interval(u, 0.05),
+                    "lidar": interval(rank, 1.5),
                 }
-                for name, a, u in (
-                    ("h", 0.21, -2.1),
-                    ("z", 0.33, -3.2),
-                    ("random", 0.09, -0.6),
-                    ("raw", 0.24, -0.8),
+                for name, a, u, rank in (
+                    ("h", 0.21, -2.1, 33.4),
+                    ("z", 0.33, -3.2, 12.6),
+                    ("random", 0.09, -0.6, 41.3),
+                    ("raw", 0.24, -0.8, 27.5),
                 )
             ],
             "limit": -3.62,

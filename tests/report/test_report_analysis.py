@@ -71,7 +71,13 @@ def test_every_section_has_a_card_with_its_lines(whole_page):
         (TITLES["factors"], "MCC correlation of paired dimensions 0.610"),
         (TITLES["geometry"], "41.2 11.8 6.40 22.7"),
         (TITLES["geometry"], "0.710 0.690 to 0.730"),
+        (TITLES["geometry"], "near 1: often best 1.37 1.33 to 1.41"),
         (TITLES["alignment"], "lowest: −3.62"),
+        (
+            TITLES["alignment"],
+            "LiDAR, q = 2 directions that tell images apart under augmentation "
+            "h 33.4 31.9 to 34.9 z 12.6",
+        ),
         (TITLES["similarity"], "mean 0.82"),
         (TITLES["similarity"], "temperature 0.300 · softmax entropy 3.10"),
         (TITLES["cka"], "on 500 images"),
@@ -142,6 +148,30 @@ def test_three_runs_are_side_by_side(runs):
     corruptions = plain(card(text, TITLES["corruptions"]))
     assert corruptions.startswith(" Corruptions first second third raw pixels Mean")
     assert "untrained" not in corruptions
+
+
+def test_lidar_stands_under_the_plane_where_it_was_measured(runs):
+    new = evaluation_sections.sections()["alignment"]
+    folders = [runs(name, evaluation=runs.whole(alignment=new)) for name in "ab"]
+    seen = plain(card(page(*folders), TITLES["alignment"]))
+    assert "a · h 33.4 31.9 to 34.9 a · z 12.6" in seen
+    # Baselines would only repeat themselves; runs of before have none.
+    assert "41.3" not in seen
+    for point in new["points"]:
+        del point["lidar"]
+    seen = plain(
+        card(
+            page(runs("old", evaluation=runs.whole(alignment=new))), TITLES["alignment"]
+        )
+    )
+    assert "LiDAR" not in seen
+    assert "lowest: −3.62" in seen
+    # Of constant features there is no plane.
+    points = [{"name": "h", "lidar": evaluation_sections.interval(1.0)}]
+    alone = runs("c", evaluation=runs.whole(alignment=new | {"points": points}))
+    found = card(page(alone), TITLES["alignment"])
+    assert "h 1.00" in plain(found)
+    assert "<svg" not in found
 
 
 def test_runs_whose_layers_or_edges_differ_get_a_figure_each(runs):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import entr
 
+from rl_jax import evaluate
 from rl_jax.run import evaluation, measures, summary
 from rl_jax.run.measures import Pair, Study, accuracy, geometry
 from rl_jax.run.measures.guarantee import guarantee
@@ -241,6 +242,105 @@ def test_intervals_of_ranks_hold_those_of_all_examples(count, decay):
         hits += [f["low"] <= t <= f["high"] for f, t in zip(found, truth, strict=False)]
         assert all(f["high"] <= 10 for f in found)
     assert min(hits) >= 17
+
+
+def test_intervals_of_the_decay_and_of_lidar_hold_those_of_all_examples():
+    scale = np.arange(1.0, 21.0) ** -0.5
+    between = 4 * scale[:10]
+    truth = 1.0, np.exp(entr(v := (between + 0.5) / np.sum(between + 0.5)).sum())
+    hits = np.zeros(2)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x = scale * rng.normal(size=(200, 20))
+        image = np.sqrt(between) * rng.normal(size=(200, 10))
+        views = [image + rng.normal(size=image.shape) for _ in range(2)]
+        found = (
+            geometry._measured(geometry._decay(20), x, names=("alpha_req",))[
+                "alpha_req"
+            ],
+            geometry._lidar(*views),
+        )
+        hits += [f["low"] <= t <= f["high"] for f, t in zip(found, truth, strict=True)]
+        assert found[1]["high"] <= 10
+    assert len(v) == 10
+    assert min(hits) >= 17
+
+
+def wide(images, dim=24):
+    """A power law, and two views of it with noise; beside it one of few dimensions."""
+    rng = np.random.default_rng(1)
+    h = rng.normal(size=(images, dim)) * np.arange(1, dim + 1) ** -0.5
+    views = tuple(h + 0.3 * rng.normal(size=h.shape) for _ in range(2))
+    z, narrow = h[:, :14], tuple(v[:, :6] for v in views)
+    return Study(
+        representations={"h": Pair(h, h), "z": Pair(z, z)},
+        labels=Pair(*(np.full(images, -1),) * 2),
+        titles={"h": "method h", "z": "method z"},
+        views={"h": views, "z": narrow},
+    )
+
+
+def test_the_decay_and_lidar_are_measured_where_there_are_enough_rows(monkeypatch):
+    # The others take long to compile.
+    monkeypatch.setattr(geometry, "NEIGHBOURS", 10**6)
+    monkeypatch.setattr(geometry, "_rank", lambda x: np.ones(3))
+    study = wide(400)
+    found = geometry.geometry(study)
+    h, z = (row["measures"] for row in found.values["rows"])
+    assert list(h)[:3] == ["rank_me", "effective_rank", "std"]
+    expected = evaluate.alpha_req(study.representations["h"].scored, ranks=(6, 24))
+    assert h["alpha_req"]["value"] == pytest.approx(expected)
+    assert h["alpha_req"]["low"] < 1 < h["alpha_req"]["high"]
+    assert "alpha_req" not in z
+    places = [
+        i for i, line in enumerate(found.lines)
+        if line.startswith(("rank_me (", "effective_rank (", "alpha_req (", "std ("))
+    ]  # fmt: skip
+    assert places == [0, 1, 2, 3]
+    assert "natural images" in found.lines[2]
+    assert not any("not measured" in line for line in found.lines)
+    # Twice as many rows as the last rank.
+    for images, last in ((40, 20), (18, None)):
+        few = wide(images)
+        h, _ = (row["measures"] for row in geometry.geometry(few).values["rows"])
+        assert ("alpha_req" in h) == (last is not None)
+        if last:
+            x = few.representations["h"].scored
+            expected = evaluate.alpha_req(x, ranks=(6, last))
+            assert h["alpha_req"]["value"] == pytest.approx(expected)
+
+    found = geometry.alignment(study)
+    for point, (name, (a, b)) in zip(
+        found.values["points"], study.views.items(), strict=True
+    ):
+        value = evaluate.lidar(np.stack([a, b], axis=1), relative=True)
+        assert point["lidar"]["value"] == pytest.approx(value)
+        assert point["lidar"]["low"] <= value < point["lidar"]["high"]
+        (line,) = (v for v in found.lines if v.startswith(f"{name}: LiDAR"))
+        assert f"{value:.2f} [" in line
+        assert f"of {a.shape[1]} at q = 2 views an image" in line
+
+
+def test_few_images_have_no_interval_of_lidar_and_fewer_no_lidar():
+    middle, few = (geometry.alignment(wide(n)) for n in (36, 35))
+    h, z = (point["lidar"] for point in middle.values["points"])
+    assert h["value"] > 1
+    assert (h["low"], h["high"]) == (None, None)
+    assert z["low"] is not None
+    assert ["lidar" in point for point in few.values["points"]] == [False, True]
+    (line,) = (v for v in few.lines if "not measured" in v)
+    assert line.startswith("h: not measured: lidar: two views of 35 images are too few")
+    assert line.endswith("24 dimensions; 36 images would do")
+    said = ["too small of only 36 images)" in line for line in middle.lines]
+    assert said == [False, True, False, False]
+
+
+def test_lidar_is_measured_where_no_row_has_a_direction():
+    study = wide(60, dim=4)
+    study = study._replace(views={"h": (np.zeros((60, 4)),) * 2})
+    found = geometry.alignment(study)
+    assert found.values["points"] == [{"name": "h", "lidar": number(1.0, 1.0, 1.0)}]
+    assert "60 of 60 examples left out" in found.lines[1]
 
 
 @pytest.mark.parametrize("scale", [1e-24, 1e-40])

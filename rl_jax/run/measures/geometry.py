@@ -13,12 +13,22 @@ from rl_jax.run.measures.study import Study, spread
 ROWS = 2000
 """Scored examples that are looked at, evenly spread; some cost grows as n²."""
 NEIGHBOURS = 10
+IMAGES = 10_000
+"""Of which LiDAR looks at two views, at most."""
+MANY = 5
+"""Images for each dimension, with which an interval holds LiDAR's value of all."""
+FIRST, LAST, LEAST = 6, 100, 15
+"""Ranks of α-ReQ's fit, and how many there must be: its line begins at the sixth."""
 
-_RANKS = ("rank_me", "effective_rank")
+_RANKS = ("rank_me", "effective_rank", "lidar")
+_CORRECTED = (*_RANKS, "alpha_req")
 _SIGNED = ("hubness", "margin", "uniformity")
 _MEANING = {
     "rank_me": "dimensions in use, smoothly counted",
     "effective_rank": "the same of the covariance",
+    "alpha_req": f"the spectrum falls as rank^−α, from rank {FIRST} to {LAST} or the "
+    "last; 0: all directions spread the same, near 1 was best of natural images, "
+    "large: few directions hold nearly all",
     "std": "1 spread over the sphere, 0 collapsed",
     "hubness": "skewness of how often a row is a neighbour; 0: no hubs",
     "orphans": "share of rows that are nobody's neighbour",
@@ -36,7 +46,11 @@ def geometry(study: Study) -> Section:
     known = labels >= 0
     for name, pair in study.representations.items():
         x, measures = pair.scored[few], {}
-        parts = [(_rank, (x,), (*_RANKS, "std"))]
+        parts = [(_rank, (x,), ("rank_me", "effective_rank", "std"))]
+        # Fewer than twice as many rows as the last rank bend the spectrum's end.
+        last = min(LAST, x.shape[1], len(x) // 2)
+        if last >= LEAST:
+            parts.append((_decay(last), (x,), ("alpha_req",)))
         if len(x) > NEIGHBOURS + 1:
             parts.append((_hubs, (x,), ("hubness", "orphans")))
         if len(np.unique(labels[known])) > 1:
@@ -48,7 +62,8 @@ def geometry(study: Study) -> Section:
             except UsageError as error:
                 problems.append(f"{study.titles[name]}: not measured: {error}")
         rows.append({"name": name, "measures": measures})
-    keys = list(dict.fromkeys(k for row in rows for k in row["measures"]))
+    found = {k for row in rows for k in row["measures"]}
+    keys = [k for k in _MEANING if k in found]
     lines = [
         f"{key} ({_MEANING[key]}): "
         + ", ".join(
@@ -63,23 +78,35 @@ def geometry(study: Study) -> Section:
 
 
 def alignment(study: Study) -> Section:
-    """The alignment-uniformity plane, of two views of each scored example."""
+    """The alignment-uniformity plane and LiDAR, of two views of each scored example."""
     points, lines, problems, limit = [], [], [], 0.0
-    for name, (a, b) in study.views.items():
-        a, b, left_out = _directions(a, b)
+    for name, pair in study.views.items():
+        point = {}
+        a, b, left_out = _directions(*pair)
         problems += [f"{name}: {line}" for line in left_out]
         try:
-            found = _measured(_plane, a, b, names=("alignment", "uniformity"))
+            point |= _measured(_plane, a, b, names=("alignment", "uniformity"))
             limit = evaluate.alignment_uniformity(a[:2], b[:2]).limit
+            lines.append(
+                f"{name}: alignment {shown(point['alignment'])} (0: views agree), "
+                f"uniformity {shown(point['uniformity'])} ({limit:.3f}: spread over "
+                "the sphere)"
+            )
         except UsageError as error:
             problems.append(f"{name}: not measured: {error}")
-            continue
-        points.append({"name": name, **found})
-        lines.append(
-            f"{name}: alignment {shown(found['alignment'])} (0: views agree), "
-            f"uniformity {shown(found['uniformity'])} ({limit:.3f}: spread over the "
-            "sphere)"
-        )
+        try:
+            point["lidar"] = _lidar(*pair)
+            count, dim = min(len(pair[0]), IMAGES), a.shape[1]
+            few = f"; too small of only {count:,} images" if count < MANY * dim else ""
+            lines.append(
+                f"{name}: LiDAR {shown(point['lidar'], 2)} of {dim:,} at q = 2 "
+                "views an image (directions in which images differ by more than their "
+                f"views do, smoothly counted; more than at the paper's q = 50{few})"
+            )
+        except UsageError as error:
+            problems.append(f"{name}: not measured: {error}")
+        if point:
+            points.append({"name": name, **point})
     if not points:
         raise UsageError("; ".join(problems))
     values = {"points": points, "limit": limit}
@@ -135,7 +162,7 @@ def _measured(statistic: Callable, *rows: np.ndarray, names) -> dict[str, dict]:
             for name, value in zip(names, statistic(*rows), strict=True)
         }
     # Few rows fill few dimensions, which the interval makes up for.
-    found = evaluate.jackknife(statistic, *rows, corrected=names[0] in _RANKS)
+    found = evaluate.jackknife(statistic, *rows, corrected=names[0] in _CORRECTED)
     out = {}
     for name, value, low, high in zip(names, *found, strict=True):
         low = low if name in _SIGNED else max(low, 0.0)
@@ -147,6 +174,32 @@ def _measured(statistic: Callable, *rows: np.ndarray, names) -> dict[str, dict]:
 def _rank(x):
     measures = (evaluate.rank_me, evaluate.effective_rank, evaluate.normalized_std)
     return np.stack([np.asarray(measure(x)) for measure in measures])
+
+
+def _decay(last: int) -> Callable:
+    """Of a fixed range, so that fewer rows are fitted over the same."""
+    return lambda x: np.array([evaluate.alpha_req(x, ranks=(FIRST, last))])
+
+
+def _lidar(a: np.ndarray, b: np.ndarray) -> dict:
+    """LiDAR of two views; relative, for the scales of representations differ."""
+    few = spread(len(a), IMAGES)
+    a, b = a[few], b[few]
+    n, dim = a.shape
+    # Σ_w has n rows to be known by; with no more than D it has no inverse but for δ.
+    if 2 * n < 3 * dim:
+        raise UsageError(
+            f"lidar: two views of {n:,} images are too few to know how views spread in "
+            f"{dim:,} dimensions; {-(-3 * dim // 2):,} images would do"
+        )
+
+    def statistic(a, b):
+        return np.array([evaluate.lidar(np.stack([a, b], axis=1), relative=True)])
+
+    # With fewer images the correction for their number is too small.
+    if n < MANY * dim:
+        return number(float(statistic(a, b)[0]))
+    return _measured(statistic, a, b, names=("lidar",))["lidar"]
 
 
 def _hubs(x):
