@@ -77,7 +77,7 @@ def geometry(shown: Sequence[Shown]) -> list[Markup]:
 
 
 def alignment(shown: Sequence[Shown]) -> list[Markup]:
-    """The alignment-uniformity plane, and LiDAR of the same views below it."""
+    """The alignment-uniformity plane, and LiDAR below it."""
     points, limits, ranks = [], [], []
     shapes: dict[str, int] = {}
     for each in shown:
@@ -105,7 +105,7 @@ def alignment(shown: Sequence[Shown]) -> list[Markup]:
     ]
     key = [cards.runs(shown), tag("ul.legend", signs) if signs else None]
     told = tag("small.line", "directions that tell images apart under augmentation")
-    below = cards.table(["", ["LiDAR, q = 2", told]], ranks) if ranks else None
+    below = cards.table(["", ["LiDAR", told]], ranks) if ranks else None
     return [cards.joint("Alignment and uniformity", shown, key, figure, below)]
 
 

@@ -1,5 +1,6 @@
 """What a run gives an evaluation to measure."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -12,6 +13,7 @@ from rl_jax.run.encode import encode, encode_batch
 from rl_jax.run.measures import Images, Pair, Reading, Seen, Study
 from rl_jax.run.split import Part, as_read, rows_of
 from rl_jax.run.trained import Run
+from rl_jax.types import Augment, Method
 
 PAIRWISE = (
     *("simclr", "info_nce", "moco", "moco_v3", "nnclr", "memory_bank", "sup_con"),
@@ -19,7 +21,9 @@ PAIRWISE = (
 """Methods whose temperature is that of a softmax over cosines of embeddings."""
 BASELINES = ("random", "raw")
 MAX_IMAGES = 1000
-"""Scored images that are corrupted, spread over the part."""
+"""Scored images that are corrupted, or seen in many views, spread over the part."""
+MANY_VIEWS = 10
+"""Of each of them, for LiDAR; its authors have 50."""
 
 
 def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
@@ -58,7 +62,8 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
         titles={name: _title(name, title, run.parts.source) for name in kept},
         baselines=tuple(name for name in BASELINES if name in kept),
         layers={k: pairs[k] for k in layers},
-        views=_views(run, scored_part),
+        views=_two_views(run, scored_part),
+        clouds=lambda: _many_views(run, scored_part),
         temperature=temperature,
         factors=factors,
     )
@@ -138,17 +143,55 @@ def _title(name: str, method: str, source: data.Source) -> str:
     return known.get(name, f"{method} {name}")
 
 
-def _views(run: Run, part: Part) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Two views of each scored image, through the encoder in evaluation mode.
-
-    {} for methods whose views are no two images of the shape it encodes.
-    """
+def _two_views(run: Run, part: Part) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Two views of each scored image; {} where there are none."""
     source = rows_of(part)
     if not source.image_shape or source.size < 2:
         return {}
-    method, augment = run.parts.method, run.parts.augment
+    found = _views(run, source, np.arange(source.size), rounds=1)
+    return {name: (x[:, 0], x[:, 1]) for name, x in found.items()}
 
-    @jax.jit
+
+def _many_views(run: Run, part: Part) -> dict[str, np.ndarray]:
+    """Many views of some scored images, [m, q, D]; {} where there are none."""
+    source = rows_of(part)
+    if not source.image_shape or source.size < 2:
+        return {}
+    few = measures.spread(source.size, MAX_IMAGES)
+    return _views(run, source, few, rounds=MANY_VIEWS // 2)
+
+
+def _views(
+    run: Run, source: data.Source, rows: np.ndarray, *, rounds: int
+) -> dict[str, np.ndarray]:
+    """Views of images through the encoder in evaluation mode, [m, 2·rounds, D].
+
+    {} for methods whose views are no two images of the shape it encodes.
+    """
+    look = _look(run.parts.method, run.parts.augment)
+    rng = jax.random.key(run.recipe.seed)
+    rngs = [rng, *jax.random.split(rng, rounds - 1)]
+    size, blocks = min(256, source.size), []
+    for start in range(0, len(rows), size):
+        index = np.resize(rows[start : start + size], size).astype(np.int32)
+        batch = data.examples(source, index)
+        seen = [look(run.state.params, run.state.state, batch, rng) for rng in rngs]
+        blocks.append(
+            {
+                name: np.concatenate([np.stack(one[name], 1) for one in seen], axis=1)
+                for name in seen[0]
+            }
+        )
+    return {
+        name: np.concatenate([block[name] for block in blocks])[: len(rows)]
+        for name in blocks[0]
+    }
+
+
+@functools.lru_cache(maxsize=4)
+def _look(method: Method, augment: Augment):
+    """`(params, state, batch, rng) -> {name: ([B, D], [B, D])}` of two views."""
+
     def look(params, state, batch, rng):
         batch = augment.views(rng, batch)
         views, image = batch.get("views"), batch["image"]
@@ -164,21 +207,7 @@ def _views(run: Run, part: Part) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             if name in sides[0] and sides[0][name].ndim == 2
         }
 
-    rng = jax.random.key(run.recipe.seed)
-    size, blocks = min(256, source.size), []
-    for start in range(0, source.size, size):
-        index = np.arange(start, start + size, dtype=np.int32) % source.size
-        batch = data.examples(source, index)
-        blocks.append(
-            jax.device_get(look(run.state.params, run.state.state, batch, rng))
-        )
-    return {
-        name: tuple(
-            np.concatenate([block[name][i] for block in blocks])[: source.size]
-            for i in (0, 1)
-        )
-        for name in blocks[0]
-    }
+    return jax.jit(look)
 
 
 def _raw(source: data.Source) -> np.ndarray | None:

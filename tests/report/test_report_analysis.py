@@ -75,7 +75,7 @@ def test_every_section_has_a_card_with_its_lines(whole_page):
         (TITLES["alignment"], "lowest: −3.62"),
         (
             TITLES["alignment"],
-            "LiDAR, q = 2 directions that tell images apart under augmentation "
+            "LiDAR directions that tell images apart under augmentation "
             "h 33.4 31.9 to 34.9 z 12.6",
         ),
         (TITLES["similarity"], "mean 0.82"),

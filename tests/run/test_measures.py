@@ -247,18 +247,18 @@ def test_intervals_of_ranks_hold_those_of_all_examples(count, decay):
 def test_intervals_of_the_decay_and_of_lidar_hold_those_of_all_examples():
     scale = np.arange(1.0, 21.0) ** -0.5
     between = 4 * scale[:10]
-    truth = 1.0, np.exp(entr(v := (between + 0.5) / np.sum(between + 0.5)).sum())
+    truth = 1.0, np.exp(entr(v := (between + 0.1) / np.sum(between + 0.1)).sum())
     hits = np.zeros(2)
     for seed in range(20):
         rng = np.random.default_rng(seed)
         x = scale * rng.normal(size=(200, 20))
         image = np.sqrt(between) * rng.normal(size=(200, 10))
-        views = [image + rng.normal(size=image.shape) for _ in range(2)]
+        views = image[:, None] + rng.normal(size=(200, 10, 10))
         found = (
             geometry._measured(geometry._decay(20), x, names=("alpha_req",))[
                 "alpha_req"
             ],
-            geometry._lidar(*views),
+            geometry._lidar(views),
         )
         hits += [f["low"] <= t <= f["high"] for f, t in zip(found, truth, strict=True)]
         assert found[1]["high"] <= 10
@@ -266,17 +266,18 @@ def test_intervals_of_the_decay_and_of_lidar_hold_those_of_all_examples():
     assert min(hits) >= 17
 
 
-def wide(images, dim=24):
-    """A power law, and two views of it with noise; beside it one of few dimensions."""
+def wide(images, dim=24, q=10):
+    """A power law, two views and q of it with noise; beside it few dimensions of it."""
     rng = np.random.default_rng(1)
     h = rng.normal(size=(images, dim)) * np.arange(1, dim + 1) ** -0.5
-    views = tuple(h + 0.3 * rng.normal(size=h.shape) for _ in range(2))
-    z, narrow = h[:, :14], tuple(v[:, :6] for v in views)
+    views = h[:, None] + 0.3 * rng.normal(size=(images, q, dim))
+    z, two = h[:, :14], (views[:, 0], views[:, 1])
     return Study(
         representations={"h": Pair(h, h), "z": Pair(z, z)},
         labels=Pair(*(np.full(images, -1),) * 2),
         titles={"h": "method h", "z": "method z"},
-        views={"h": views, "z": narrow},
+        views={"h": two, "z": tuple(v[:, :6] for v in two)},
+        clouds=lambda: {"h": views, "z": views[..., :6]},
     )
 
 
@@ -310,37 +311,49 @@ def test_the_decay_and_lidar_are_measured_where_there_are_enough_rows(monkeypatc
             assert h["alpha_req"]["value"] == pytest.approx(expected)
 
     found = geometry.alignment(study)
-    for point, (name, (a, b)) in zip(
-        found.values["points"], study.views.items(), strict=True
-    ):
-        value = evaluate.lidar(np.stack([a, b], axis=1), relative=True)
+    assert study.clouds is not None
+    clouds = study.clouds()
+    for point in found.values["points"]:
+        name = point["name"]
+        value = evaluate.lidar(clouds[name], relative=True)
         assert point["lidar"]["value"] == pytest.approx(value)
         assert point["lidar"]["low"] <= value < point["lidar"]["high"]
         (line,) = (v for v in found.lines if v.startswith(f"{name}: LiDAR"))
         assert f"{value:.2f} [" in line
-        assert f"of {a.shape[1]} at q = 2 views an image" in line
+        assert f"of {clouds[name].shape[2]} from 10 views of 400 images" in line
+    assert {"alignment", "uniformity", "lidar"} <= point.keys()
 
 
 def test_few_images_have_no_interval_of_lidar_and_fewer_no_lidar():
-    middle, few = (geometry.alignment(wide(n)) for n in (36, 35))
+    middle, few = (geometry.alignment(wide(n, q=2)) for n in (36, 35))
     h, z = (point["lidar"] for point in middle.values["points"])
     assert h["value"] > 1
     assert (h["low"], h["high"]) == (None, None)
     assert z["low"] is not None
     assert ["lidar" in point for point in few.values["points"]] == [False, True]
     (line,) = (v for v in few.lines if "not measured" in v)
-    assert line.startswith("h: not measured: lidar: two views of 35 images are too few")
+    assert line.startswith("h: not measured: lidar: 2 views of 35 images are too few")
     assert line.endswith("24 dimensions; 36 images would do")
-    said = ["too small of only 36 images)" in line for line in middle.lines]
-    assert said == [False, True, False, False]
+    said = ["; of more images it would be larger)" in v for v in middle.lines]
+    assert said == [False, False, True, False]
+    # With ten views as many images are enough.
+    assert "lidar" in geometry.alignment(wide(30)).values["points"][0]
 
 
 def test_lidar_is_measured_where_no_row_has_a_direction():
     study = wide(60, dim=4)
-    study = study._replace(views={"h": (np.zeros((60, 4)),) * 2})
+    study = study._replace(
+        views={"h": (np.zeros((60, 4)),) * 2},
+        clouds=lambda: {"h": np.zeros((60, 3, 4))},
+    )
     found = geometry.alignment(study)
     assert found.values["points"] == [{"name": "h", "lidar": number(1.0, 1.0, 1.0)}]
     assert "60 of 60 examples left out" in found.lines[1]
+    # Two views alone, as a file of features has them, are too few to tell.
+    assert (
+        "lidar"
+        not in geometry.alignment(wide(60)._replace(clouds=None)).values["points"][0]
+    )
 
 
 @pytest.mark.parametrize("scale", [1e-24, 1e-40])

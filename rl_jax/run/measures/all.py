@@ -24,7 +24,7 @@ SECTIONS = {
     "layers": "probe and k-NN of each layer",
     "factors": "identifiability and disentanglement, where factors are known",
     "geometry": "rank, decay of the spectrum, spread, hubness, class margins",
-    "alignment": "alignment, uniformity and LiDAR of two views",
+    "alignment": "alignment and uniformity of two views, LiDAR of many",
     "similarity": "cosines of positives and negatives",
     "cka": "layers and representations compared",
     "drift": "checkpoints compared",

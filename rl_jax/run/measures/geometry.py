@@ -13,8 +13,6 @@ from rl_jax.run.measures.study import Study, spread
 ROWS = 2000
 """Scored examples that are looked at, evenly spread; some cost grows as n²."""
 NEIGHBOURS = 10
-IMAGES = 10_000
-"""Of which LiDAR looks at two views, at most."""
 MANY = 5
 """Images for each dimension, with which an interval holds LiDAR's value of all."""
 FIRST, LAST, LEAST = 6, 100, 15
@@ -78,38 +76,42 @@ def geometry(study: Study) -> Section:
 
 
 def alignment(study: Study) -> Section:
-    """The alignment-uniformity plane and LiDAR, of two views of each scored example."""
-    points, lines, problems, limit = [], [], [], 0.0
+    """The alignment-uniformity plane of two views of each example; LiDAR of many."""
+    points, lines, problems, limit = {}, [], [], 0.0
     for name, pair in study.views.items():
-        point = {}
         a, b, left_out = _directions(*pair)
         problems += [f"{name}: {line}" for line in left_out]
         try:
-            point |= _measured(_plane, a, b, names=("alignment", "uniformity"))
+            found = _measured(_plane, a, b, names=("alignment", "uniformity"))
             limit = evaluate.alignment_uniformity(a[:2], b[:2]).limit
-            lines.append(
-                f"{name}: alignment {shown(point['alignment'])} (0: views agree), "
-                f"uniformity {shown(point['uniformity'])} ({limit:.3f}: spread over "
-                "the sphere)"
-            )
         except UsageError as error:
             problems.append(f"{name}: not measured: {error}")
+            continue
+        points[name] = found
+        lines.append(
+            f"{name}: alignment {shown(found['alignment'])} (0: views agree), "
+            f"uniformity {shown(found['uniformity'])} ({limit:.3f}: spread over the "
+            "sphere)"
+        )
+    clouds = study.clouds() if study.clouds is not None else {}
+    for name, views in clouds.items():
         try:
-            point["lidar"] = _lidar(*pair)
-            count, dim = min(len(pair[0]), IMAGES), a.shape[1]
-            few = f"; too small of only {count:,} images" if count < MANY * dim else ""
-            lines.append(
-                f"{name}: LiDAR {shown(point['lidar'], 2)} of {dim:,} at q = 2 "
-                "views an image (directions in which images differ by more than their "
-                f"views do, smoothly counted; more than at the paper's q = 50{few})"
-            )
+            found = _lidar(views)
         except UsageError as error:
             problems.append(f"{name}: not measured: {error}")
-        if point:
-            points.append({"name": name, **point})
+            continue
+        points.setdefault(name, {})["lidar"] = found
+        images, q, dim = views.shape
+        few = "" if images >= MANY * dim else "; of more images it would be larger"
+        lines.append(
+            f"{name}: LiDAR {shown(found, 2)} of {dim:,} from {q} views of {images:,} "
+            "images (directions in which images differ by more than their views do, "
+            f"smoothly counted{few})"
+        )
     if not points:
         raise UsageError("; ".join(problems))
-    values = {"points": points, "limit": limit}
+    told = [{"name": name, **point} for name, point in points.items()]
+    values = {"points": told, "limit": limit}
     return Section("Alignment and uniformity", [*lines, *problems], values)
 
 
@@ -166,7 +168,7 @@ def _measured(statistic: Callable, *rows: np.ndarray, names) -> dict[str, dict]:
     out = {}
     for name, value, low, high in zip(names, *found, strict=True):
         low = low if name in _SIGNED else max(low, 0.0)
-        high = min(high, max(value, rows[0].shape[1])) if name in _RANKS else high
+        high = min(high, max(value, rows[0].shape[-1])) if name in _RANKS else high
         out[name] = number(float(value), float(low), float(high))
     return out
 
@@ -181,25 +183,24 @@ def _decay(last: int) -> Callable:
     return lambda x: np.array([evaluate.alpha_req(x, ranks=(FIRST, last))])
 
 
-def _lidar(a: np.ndarray, b: np.ndarray) -> dict:
-    """LiDAR of two views; relative, for the scales of representations differ."""
-    few = spread(len(a), IMAGES)
-    a, b = a[few], b[few]
-    n, dim = a.shape
-    # Σ_w has n rows to be known by; with no more than D it has no inverse but for δ.
-    if 2 * n < 3 * dim:
+def _lidar(views: np.ndarray) -> dict:
+    """LiDAR of views [m, q, D]; relative, for the scales of representations differ."""
+    images, q, dim = views.shape
+    # Without as many differences between views Σ_w has no inverse but for δ.
+    if 2 * images * (q - 1) < 3 * dim:
         raise UsageError(
-            f"lidar: two views of {n:,} images are too few to know how views spread in "
-            f"{dim:,} dimensions; {-(-3 * dim // 2):,} images would do"
+            f"lidar: {q} views of {images:,} images are too few to know how views "
+            f"spread in {dim:,} dimensions; {-(-3 * dim // (2 * q - 2)):,} images "
+            "would do"
         )
 
-    def statistic(a, b):
-        return np.array([evaluate.lidar(np.stack([a, b], axis=1), relative=True)])
+    def statistic(views):
+        return np.array([evaluate.lidar(views, relative=True)])
 
     # With fewer images the correction for their number is too small.
-    if n < MANY * dim:
-        return number(float(statistic(a, b)[0]))
-    return _measured(statistic, a, b, names=("lidar",))["lidar"]
+    if images < MANY * dim:
+        return number(float(statistic(views)[0]))
+    return _measured(statistic, views, names=("lidar",))["lidar"]
 
 
 def _hubs(x):

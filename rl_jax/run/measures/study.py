@@ -1,5 +1,6 @@
 """The arrays an evaluation measures, of a run or of a file."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ class Study(NamedTuple):
       baselines: names of those that were not trained.
       layers: of the encoder, in the order of execution.
       views: of the scored examples, two embeddings each [m, D] under two augmentations.
+      clouds: gives many embeddings of some scored examples, [m, q, D] under q
+        augmentations; called where they are needed, for they take long to make.
       temperature: of the method's softmax, where it has one.
       factors: float [n, F] and [m, F] true factors.
       factor_names: of the columns.
@@ -40,6 +43,7 @@ class Study(NamedTuple):
     baselines: tuple[str, ...] = ()
     layers: dict[str, Pair] = {}
     views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    clouds: Callable[[], dict[str, np.ndarray]] | None = None
     temperature: float | None = None
     factors: Pair | None = None
     factor_names: tuple[str, ...] = ()

@@ -1,0 +1,59 @@
+"""What a run gives an evaluation: views of the scored images."""
+
+import jax
+import numpy as np
+import pytest
+
+from rl_jax.cli.recipe import read
+from rl_jax.run import pretrain, studies
+from rl_jax.run import recipe as recipes
+from rl_jax.run.measures.study import spread
+from rl_jax.run.split import split
+from rl_jax.run.trained import Run
+
+
+def run_of(*words):
+    small = ["--encoder", "mlp", "--encoder.features", "4", "--encoder.out", "4"]
+    asked = read("pretrain", [*words, *small])
+    parts = recipes.build(asked.recipe, asked.source)
+    state = pretrain.initial(asked.recipe, parts)()
+    return Run(asked.recipe, {}, parts, 7, state, state, None)
+
+
+def test_views_are_those_of_the_augmentation(monkeypatch):
+    """Two of every scored image; of some many, the first two of them the same."""
+    monkeypatch.setattr(studies, "MAX_IMAGES", 300)
+    run = run_of("simclr")
+    fit, scored, _ = split(run.parts.source)
+    study = studies.study(run, fit, scored)
+    assert study.clouds is not None
+    clouds = study.clouds()
+    assert clouds.keys() == study.views.keys() == {"h", "z"}
+    rows = spread(500, 300)
+    for name, views in clouds.items():
+        assert views.shape[:2] == (300, studies.MANY_VIEWS)
+        for k, one in enumerate(study.views[name]):
+            assert len(one) == 500
+            np.testing.assert_allclose(views[:, k], one[rows], rtol=1e-5, atol=1e-6)
+        # Each has noise of its own.
+        first = views[0]
+        gaps = np.linalg.norm(first[:, None] - first[None], axis=-1)
+        assert np.all(gaps[~np.eye(len(first), dtype=bool)] > 0)
+
+    source = run.parts.source.held_out
+    batch = {"image": source.images[:5], "index": np.arange(5, dtype=np.int32)}
+    drawn = run.parts.augment.views(jax.random.key(run.recipe.seed), batch)
+    for k, one in enumerate(study.views["h"]):
+        clean = drawn | {"image": drawn["views"][:, k]}
+        h = run.parts.method.encode(run.state.params, run.state.state, clean)["h"]
+        np.testing.assert_allclose(one[:5], h, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["supervised", "vib"])
+def test_methods_of_one_view_have_none(method):
+    run = run_of(method)
+    fit, scored, _ = split(run.parts.source)
+    study = studies.study(run, fit, scored)
+    assert study.views == {}
+    assert study.clouds is not None
+    assert study.clouds() == {}
