@@ -239,24 +239,37 @@ def embed(argv: Sequence[str]) -> None:
         run: Run,
         data: Annotated[str, tyro.conf.Positional],
         output: Annotated[pathlib.Path, tyro.conf.arg(aliases=["-o"])],
+        size: int | None = None,
         imports: Imports = (),
     ) -> None:
         """Writes the representations of images by a run's newest checkpoint.
 
         Args:
-          run: folder of the run.
+          run: folder of the run; or a file of safetensors with an encoder of timm or
+            torchvision, for images standardised as on ImageNet.
           data: digits, a folder of images, tar shards, a dataset of Hugging Face, an
             .npz or .npy file, or MODULE:FUNCTION of your own.
           output: the .npz file; holds an array [n, D] for each representation
             (h, z, ..., and layer1, layer2, ... of the encoder, each the mean over
             positions; text, where a run that learned from captions finds some), and
             `label`, -1 where unknown.
+          size: side of the images that an encoder from a file sees; by default its own,
+            or 224. A run has its own.
         """
-        from rl_jax.run.embed import embed as write
+        from rl_jax.run import embed as embedding
+        from rl_jax.run import torch_file
 
         enable_compilation_cache()
         _import(imports)
-        print(write(run, data, output))
+        if torch_file.is_file(run):
+            print(embedding.embed_by_file(run, data, output, size=size))
+            return
+        if size is not None:
+            raise UsageError(
+                f"embed: --size is of encoders from a file; {run} sees images of the "
+                "size it was trained on: leave it out"
+            )
+        print(embedding.embed(run, data, output))
 
     _with_own_code("embed", command, argv)
 

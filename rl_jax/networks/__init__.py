@@ -16,6 +16,7 @@ from rl_jax.networks.recurrent import gru
 from rl_jax.networks.resnet import resnet
 from rl_jax.networks.settings import settings
 from rl_jax.networks.text import text_transformer, token_embedding
+from rl_jax.networks.torch_weights import TorchWeights, from_torch, resize_positions
 from rl_jax.networks.vit import vit
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ __all__ = [
     "BatchNorm",
     "Masked",
     "Patches",
+    "TorchWeights",
     "chain",
     "conv_decoder",
     "convnet",
     "from_linen",
     "from_nnx",
+    "from_torch",
     "gru",
     "in_order",
     "jepa_predictor",
@@ -44,6 +47,7 @@ __all__ = [
     "prediction_head",
     "pretrained",
     "projection_head",
+    "resize_positions",
     "resnet",
     "settings",
     "task_head",

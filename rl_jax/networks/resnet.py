@@ -15,7 +15,13 @@ from rl_jax.networks.linen import OTHERWISE, check_input, check_sizes, from_line
 from rl_jax.networks.norm import BatchNorm
 from rl_jax.types import Network
 
-STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+STAGES = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -120,7 +126,7 @@ def convolution(width: int, size: int, stride: int, **kwargs) -> nn.Conv:
 
 def resnet(
     *,
-    depth: Literal[18, 34, 50] = 18,
+    depth: Literal[18, 34, 50, 101, 152] = 18,
     stem: Literal["imagenet", "cifar"] = "imagenet",
     width: int = 64,
     dtype: Literal["float32", "bfloat16"] = "float32",
@@ -133,8 +139,8 @@ def resnet(
     h are float32 whatever `dtype` is; parameters are those of torchvision's networks.
 
     Args:
-      depth: 18 and 34 with basic blocks, 50 with bottlenecks whose stride is in the 3×3
-        convolution (v1.5).
+      depth: 18 and 34 with basic blocks, 50, 101 and 152 with bottlenecks whose stride
+        is in the 3×3 convolution (v1.5).
       stem: imagenet: 7×7 convolution of stride 2 and 3×3 max-pooling of stride 2;
         cifar: 3×3 convolution of stride 1, for images up to 64 pixels.
       width: channels of the stem; stage s has width·2^(s−1), ×4 at bottlenecks.
@@ -144,7 +150,8 @@ def resnet(
         block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677).
 
     Returns:
-      A network [B, H, W, C] -> [B, D] float32, D = 8·width, or 32·width for depth 50.
+      A network [B, H, W, C] -> [B, D] float32, D = 8·width, or 32·width from depth 50
+      on.
 
     Raises:
       UsageError: for a depth, stem or dtype there is not, or sizes below 1; while

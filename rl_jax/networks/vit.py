@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from rl_jax.errors import UsageError
+from rl_jax.errors import UsageError, check_integer
 from rl_jax.networks.linen import check_sizes, from_linen
 from rl_jax.networks.patches import (
     Patches,
@@ -38,6 +38,7 @@ class ViT(nn.Module):
     width: int
     positions: str
     pool: str
+    registers: int
     transformer: Transformer
 
     @nn.compact
@@ -54,15 +55,29 @@ class ViT(nn.Module):
             token = x.token.astype(tokens.dtype)[None, None]
             tokens = jnp.where(x.hidden[..., None], token, tokens)
         tokens += self._embedded(x.positions, size)
-        if self.pool in ("cls", "all"):
-            cls = self.param("cls", embedding_init, (1, 1, self.width))
-            cls = jnp.broadcast_to(cls, (tokens.shape[0], 1, self.width))
-            tokens = jnp.concatenate([cls, tokens], axis=1)
+        if self.registers:
+            tokens = self._after("registers", self.registers, tokens)
+        with_cls = self.pool in ("cls", "all")
+        if with_cls:
+            tokens = self._after("cls", 1, tokens)
 
         tokens = self.transformer(tokens, train=train)
-        if self.pool in ("none", "all"):
+        if self.pool == "cls":
+            return tokens[:, 0]
+        patches = tokens[:, with_cls + self.registers :]
+        if self.pool == "mean":
+            return jnp.mean(patches, axis=1)
+        if self.pool == "none":
+            return patches
+        if not self.registers:
             return tokens
-        return tokens[:, 0] if self.pool == "cls" else jnp.mean(tokens, axis=1)
+        return jnp.concatenate([tokens[:, :1], patches], axis=1)
+
+    def _after(self, name: str, count: int, tokens: jax.Array) -> jax.Array:
+        """The tokens after learned ones, which have no place."""
+        learned = self.param(name, embedding_init, (1, count, self.width))
+        learned = jnp.broadcast_to(learned, (tokens.shape[0], count, self.width))
+        return jnp.concatenate([learned, tokens], axis=1)
 
     def _embedded(self, positions, size: tuple[int, int] | None) -> jax.Array:
         """The embedding of positions; `size` of the grid, None where not known."""
@@ -97,6 +112,7 @@ def vit(
     mlp_ratio: float = 4.0,
     positions: Literal["sincos", "learned"] = "sincos",
     pool: Literal["mean", "cls", "none", "all"] = "mean",
+    registers: int = 0,
     dropout: float = 0.0,
     drop_path: float = 0.0,
     dtype: Dtype = "float32",
@@ -121,6 +137,9 @@ def vit(
         grid of patches that the network is initialised with.
       pool: mean over the patches; cls token; none, every patch of the last layer; or
         all, the cls token and then every patch.
+      registers: R ≥ 0 learned tokens that attend and are attended and that nothing is
+        made of: what patches of large transformers would else be used for (Darcet et
+        al. 2023, arXiv:2309.16588, who have 4).
       dropout: probability in training that a number is dropped, of the embeddings and
         of what each attention and each MLP adds (Vaswani et al. 2017, arXiv:1706.03762;
         theirs is 0.1); weights of the attention are never dropped.
@@ -143,6 +162,9 @@ def vit(
     check_choice("vit", "positions", positions, ("sincos", "learned"))
     check_choice("vit", "pool", pool, ("mean", "cls", "none", "all"))
     check_sizes("vit", patch=patch)
+    check_integer("vit: registers", registers)
+    if registers < 0:
+        raise UsageError(f"vit: registers must be at least 0, got {registers}")
     given = zip((width, depth, heads), SIZES[size], strict=True)
     width, depth, heads = (own if own is not None else usual for own, usual in given)
     check_transformer(
@@ -172,6 +194,7 @@ def vit(
             width=width,
             positions=positions,
             pool=pool,
+            registers=registers,
             transformer=transformer,
         )
     )

@@ -72,9 +72,10 @@ def _beginnings(recipe: Recipe, source: data.Source) -> list[str]:
             f"labels: {recipe.labels} of each class, {labelled.count(source):,} in all"
         )
     if recipe.init_from:
+        start = recipe.init_from
+        step = "" if start.step is None else f", step {start.step}"
         lines.append(
-            f"the encoder starts with that of {recipe.init_from.run}, step "
-            f"{recipe.init_from.step}; all else is random"
+            f"the encoder starts with that of {start.run}{step}; all else is random"
         )
         # The other run need not be there any more.
         with contextlib.suppress(UsageError):

@@ -1,15 +1,20 @@
-"""Representations of any images by a trained run, as an .npz file."""
+"""Representations of any images by a trained run or by PyTorch's weights, as .npz."""
 
 import pathlib
 
+import jax
 import numpy as np
 
-from rl_jax import data, files
+from rl_jax import augment, data, files, methods, networks
 from rl_jax.errors import UsageError
-from rl_jax.run import check, datasets
+from rl_jax.run import check, datasets, torch_file
 from rl_jax.run import recipe as recipes
 from rl_jax.run.encode import encode
 from rl_jax.run.trained import Run, load
+from rl_jax.types import Augment, Method, TrainState
+
+SIDE = 224
+"""Of images, where an encoder has none of its own."""
 
 
 def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path:
@@ -37,9 +42,7 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
       UsageError: for images of another shape than the run was trained on, other
         fields or tokens, or an output that cannot be written.
     """
-    if output.suffix != ".npz":
-        raise UsageError(f"embed: the output must end in .npz, got {output}")
-    check.output_file("embed:", output)
+    _check_output(output)
     run = load(folder, decode=False, examples=False)
     source = datasets.build(_spec(run, name))
     ours, theirs = run.parts.source, source
@@ -57,12 +60,86 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
             f"tokens), but the run was trained on {data.contents(ours)} "
             f"({len(ours.vocabulary)} tokens)"
         )
+    _write(run.parts.method, run.parts.augment, run.state, source, output)
+    return output
+
+
+def embed_by_file(
+    path: pathlib.Path, name: str, output: pathlib.Path, *, size: int | None = None
+) -> pathlib.Path:
+    """The same by an encoder of PyTorch, as `networks.from_torch` reads it: `h`.
+
+    Images are cut to the central 7/8 of their shorter side, resized and standardised as
+    on ImageNet (`augment.imagenet`).
+
+    Args:
+      path: a file of safetensors with the names of timm or torchvision.
+      name, output: as in `embed`.
+      size: side of the images in pixels; None: that of the positions it has learned, or
+        else 224.
+
+    Returns:
+      `output`.
+
+    Raises:
+      UsageError: for a file without such an encoder, images that are not of three
+        channels, a size that patches do not divide, or an output that cannot be
+        written.
+    """
+    _check_output(output)
+    found = torch_file.read(path)
+    patch = found.arguments.get("patch", 1)
+    table = found.params.get("positions")
+    side = size or (SIDE if table is None else len(table) * patch)
+    if side < 1 or side % patch:
+        raise UsageError(
+            f"embed: --size must be a multiple of the patches' {patch} pixels, got "
+            f"{side}"
+        )
+    factory, arguments = datasets.chosen(name, "images")
+    spec = recipes.resolve(factory, **arguments)
+    if "size" in spec.arguments and "size" not in arguments:
+        spec = spec.given(size=-(-side * 8 // 7))
+    source = datasets.build(spec)
+    if source.image_shape[-1:] != (3,):
+        raise UsageError(
+            f"embed: {path} is of images [H, W, 3], got {source.image_shape} from "
+            f"{name}"
+        )
+    encoder = getattr(networks, found.factory)(**found.arguments)
+    shape = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+    wanted, _ = jax.eval_shape(encoder.init, jax.random.key(0), shape)
+    params, state = torch_file.fitted(found, wanted)
+
+    def encode_clean(params, state, batch):
+        x = batch["image"]
+        h, _ = encoder.apply(params, state, x, train=False)
+        return {"h": h} | networks.layers_of(encoder, params, state, x)
+
+    method = methods.supervised(encoder, num_classes=2)._replace(encode=encode_clean)
+    seen = TrainState(np.int32(0), None, params, state, None)
+    _write(method, augment.imagenet(size=side), seen, source, output)
+    return output
+
+
+def _check_output(output: pathlib.Path) -> None:
+    if output.suffix != ".npz":
+        raise UsageError(f"embed: the output must end in .npz, got {output}")
+    check.output_file("embed:", output)
+
+
+def _write(
+    method: Method,
+    views: Augment,
+    state: TrainState,
+    source: data.Source,
+    output: pathlib.Path,
+) -> None:
+    """Representations of all parts of the data, and what is known of its examples."""
     arrays: dict[str, list[np.ndarray]] = {}
     parts = [source] if source.held_out is None else [source, source.held_out]
     for number, part in enumerate(parts):
-        found = encode(
-            run.parts.method, run.parts.augment, run.state, part, layers=True
-        )
+        found = encode(method, views, state, part, layers=True)
         found["label"] = data.labels_at(part, np.arange(part.size))
         found["index"] = np.arange(part.size, dtype=np.int32)
         if len(parts) > 1:
@@ -73,7 +150,6 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
             arrays.setdefault(key, []).append(value)
     with files.replacing(output) as file:
         np.savez(file, **{key: np.concatenate(v) for key, v in arrays.items()})  # pyright: ignore[reportArgumentType]
-    return output
 
 
 def _spec(run: Run, name: str) -> recipes.Spec:

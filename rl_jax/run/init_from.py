@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 
 class InitFrom(NamedTuple):
-    """Another run, and which weights of it.
+    """Another run or a file, and which weights of it.
 
     Attributes:
-      run: folder of the run that trained them.
-      step: of its checkpoint; None: of the newest sound one, until the run starts.
+      run: folder of the run that trained them, or file of an encoder of PyTorch.
+      step: of its checkpoint; None: of the newest sound one, until the run starts, or
+        of a file.
       digest: of the weights; None likewise.
     """
 

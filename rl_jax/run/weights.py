@@ -1,6 +1,6 @@
-"""The weights of another run, for the encoder of a new one to start with.
+"""The weights that the encoder of a run starts with: of another run, or of PyTorch.
 
-Read from the checkpoint alone: neither the data of that run nor what its method and
+Of a run read from the checkpoint alone: neither its data nor what its method and
 optimizer carry is needed.
 """
 
@@ -15,6 +15,7 @@ import jax
 from rl_jax import data, networks, own, train
 from rl_jax.errors import UsageError
 from rl_jax.run import recipe as recipes
+from rl_jax.run import torch_file
 from rl_jax.run.init_from import InitFrom
 from rl_jax.run.recipe import Parts, Recipe, Spec
 from rl_jax.types import Method, Network, Params, State
@@ -61,17 +62,20 @@ def initial(recipe: Recipe, parts: Parts, given: Weights | None = None):
     )
 
 
-def encoder_of(folder: pathlib.Path) -> Spec:
-    """The encoder that a run trains.
+def encoder_of(path: pathlib.Path) -> Spec:
+    """The encoder that a run trains, or of which a file has the weights.
 
     Raises:
-      UsageError: where the folder holds no run, or one without an encoder.
+      UsageError: where the folder holds no run, or one without an encoder; where the
+        file holds none.
     """
-    return _told(folder)[0]
+    return _told(path)[0]
 
 
 def _told(folder: pathlib.Path) -> tuple[Spec, dict[str, Any]]:
-    """The encoder of a run, and the notes beside its recipe."""
+    """The encoder of a run, and the notes beside its recipe; of a file none."""
+    if torch_file.is_file(folder):
+        return torch_file.encoder(_of_file(folder)), {}
     try:
         found, notes = recipes.read(folder / "run.json")
     except UsageError as error:
@@ -117,6 +121,8 @@ def check(recipe: Recipe, source: data.Source) -> None:
             f"than the {len(source.vocabulary)} of {source.name}; use that run's data, "
             "or texts and options that give the same vocabulary"
         )
+    if torch_file.is_file(folder):
+        return
     if not any((folder / "checkpoints").glob("[0-9]*")):
         raise UsageError(f"--init-from {folder}: it has no checkpoint; train it first")
 
@@ -141,6 +147,25 @@ def read(recipe: Recipe, source: data.Source) -> tuple[InitFrom, Weights]:
     asked = recipe.init_from
     assert asked is not None
     wanted = _wanted(recipe, source)
+    path = pathlib.Path(asked.run)
+    if torch_file.is_file(path):
+        step, weights = None, _from_file(recipe, wanted)
+    else:
+        step, weights = _from_run(recipe, wanted)
+    digest = _digest(weights)
+    if asked.digest not in (None, digest):
+        what = "it" if step is None else f"the encoder of checkpoint {step}"
+        raise UsageError(
+            f"--init-from {path}: {what} has changed since this run was started; put "
+            "it back, or start a new run"
+        )
+    return InitFrom(asked.run, step, digest), weights
+
+
+def _from_run(recipe: Recipe, wanted: Weights) -> tuple[int, Weights]:
+    """Of the checkpoint that the recipe names, or the newest sound one."""
+    asked = recipe.init_from
+    assert asked is not None
     folder = pathlib.Path(asked.run)
 
     def choose(layout: dict[str, list]) -> list[str]:
@@ -158,14 +183,32 @@ def read(recipe: Recipe, source: data.Source) -> tuple[InitFrom, Weights]:
             "new run"
         )
     step, leaves = found
-    weights = jax.tree.unflatten(jax.tree.structure(wanted), list(leaves.values()))
-    digest = _digest(weights)
-    if asked.digest not in (None, digest):
-        raise UsageError(
-            f"--init-from {folder}: the encoder of checkpoint {step} has changed since "
-            "this run was started; put it back, or start a new run"
-        )
-    return InitFrom(asked.run, step, digest), weights
+    return step, jax.tree.unflatten(jax.tree.structure(wanted), list(leaves.values()))
+
+
+def _of_file(path: pathlib.Path) -> networks.TorchWeights:
+    """What a file holds."""
+    try:
+        return torch_file.read(path)
+    except UsageError as error:
+        raise UsageError(f"--init-from {error}") from None
+
+
+def _from_file(recipe: Recipe, wanted: Weights) -> Weights:
+    """Of the file that the recipe names; positions are those of the images here."""
+    assert recipe.init_from is not None
+    found = _of_file(pathlib.Path(recipe.init_from.run))
+    given = Weights(*torch_file.fitted(found, wanted.params))
+    _check_same(recipe, _layout(given), wanted)
+    everywhere = train.replicated(train.data_mesh())
+    leaves = {
+        jax.tree_util.keystr(path): x
+        for path, x in jax.tree_util.tree_leaves_with_path(given)
+    }
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: train.put(leaves[jax.tree_util.keystr(path)], everywhere),
+        wanted,
+    )
 
 
 def differing(recipe: Recipe) -> list[str]:

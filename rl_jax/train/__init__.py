@@ -25,7 +25,7 @@ from rl_jax.train.processes import (
     joined,
     together,
 )
-from rl_jax.train.sharding import check_batch_size, data_mesh, replicated
+from rl_jax.train.sharding import check_batch_size, data_mesh, put, replicated
 from rl_jax.train.sinks import NO_SINKS, Sinks, check_sinks, open_sinks
 from rl_jax.train.step import diagnostics, init_train_state, step_keys, train_step
 
@@ -65,6 +65,7 @@ __all__ = [
     "open_sinks",
     "path_of",
     "plan_step",
+    "put",
     "read_rows",
     "replicated",
     "restore_target",

@@ -130,7 +130,7 @@ def test_split_reaches_every_batch_norm(factory, monkeypatch):
         ),
         (networks.convnet, {"widths": ()}, "convnet: widths must name at least one"),
         (networks.convnet, {"widths": (0,)}, "convnet: widths must be at least 1"),
-        (networks.resnet, {"depth": 20}, "depth must be one of 18, 34, 50, got 20"),
+        (networks.resnet, {"depth": 20}, "one of 18, 34, 50, 101, 152, got 20"),
         (networks.resnet, {"stem": "tiny"}, "stem must be one of imagenet, cifar"),
         (
             networks.resnet,

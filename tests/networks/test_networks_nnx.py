@@ -204,8 +204,8 @@ def test_refuses_inputs_it_cannot_take():
 
 def test_names_of_the_package():
     assert "from_nnx" in networks.__all__
-    with pytest.raises(AttributeError, match="no attribute 'from_torch'"):
-        _ = networks.from_torch
+    with pytest.raises(AttributeError, match="no attribute 'from_keras'"):
+        _ = networks.from_keras
 
 
 class Kept(nnx.Module):

@@ -1,0 +1,81 @@
+"""Encoders of PyTorch, in a file of safetensors."""
+
+import pathlib
+from collections.abc import Iterator, Mapping
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from rl_jax import networks
+from rl_jax.errors import UsageError
+from rl_jax.networks import TorchWeights
+from rl_jax.run import recipe as recipes
+from rl_jax.run.recipe import Spec
+from rl_jax.types import Params, State
+
+SUFFIX = ".safetensors"
+CONVERTED = (
+    "python -c 'import sys, torch; from safetensors.torch import save_file; "
+    "found = torch.load(sys.argv[1], weights_only=True); save_file({k: v.contiguous() "
+    'for k, v in found.get("state_dict", found).items()}, sys.argv[2])\' IN OUT'
+)
+
+
+class _Tensors(Mapping[str, np.ndarray]):
+    """The arrays of a file, each read when it is asked for."""
+
+    def __init__(self, file):
+        self.file, self.names = file, tuple(file.keys())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def is_file(path: pathlib.Path) -> bool:
+    """Whether a path means weights and no run: any file, and what ends as one."""
+    return path.is_file() or path.suffix in (SUFFIX, ".pth", ".pt", ".bin", ".npz")
+
+
+def read(path: pathlib.Path) -> TorchWeights:
+    """The encoder in a file.
+
+    Raises:
+      UsageError: for what is no file of safetensors, or has no encoder of ours.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no such file")
+    if path.suffix != SUFFIX:
+        raise UsageError(
+            f"{path}: weights are read from files of {SUFFIX}, which run no code; "
+            f"PyTorch makes one of its own: {CONVERTED}"
+        )
+    try:
+        with safe_open(path, framework="np") as file:
+            return networks.from_torch(_Tensors(file))
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: not read: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def encoder(found: TorchWeights) -> Spec:
+    """The encoder, every argument written out."""
+    return recipes.resolve(getattr(networks, found.factory), **found.arguments)
+
+
+def fitted(found: TorchWeights, params: Params) -> tuple[Params, State]:
+    """Its weights for the images that parameters of these shapes are of."""
+    mine = dict(found.params)
+    if "positions" in mine and "positions" in params:
+        grid = params["positions"].shape[:2]
+        if mine["positions"].shape[:2] != grid:
+            table = networks.resize_positions(mine["positions"], grid)
+            mine["positions"] = jax.device_get(table)
+    return mine, found.state
