@@ -171,6 +171,17 @@ def test_a_method_with_its_own_settings_of_adamw_keeps_them():
     assert mae == presets.for_method(presets.photographs(224), "mae")
 
 
+def test_losses_in_the_units_of_the_image_are_minimised_by_adam():
+    """By LARS biases follow gradients of thousands, and soon nothing is finite."""
+    of_images = [f.__name__ for f in recipes.METHODS if "decoder" in recipes.roles(f)]
+    of_images.remove("ivae")  # of vectors
+    assert {"vae", "autoencoder", "mae"} <= {*of_images}
+    for shape in ((8, 8, 1), (32, 32, 3), (224, 224, 3)):
+        preset = presets.for_data("folder", shape)
+        for method in of_images:
+            assert presets.for_method(preset, method).optimizer == "adamw", method
+
+
 @pytest.mark.parametrize("method", ["supervised", "simclr"])
 def test_a_trained_encoder_is_tuned(method):
     """Of a transformer by depth, of a ResNet gently; methods without labels as ever."""

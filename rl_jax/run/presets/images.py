@@ -40,6 +40,7 @@ AUTOENCODERS = (
     "autoencoder",
     "denoising_autoencoder",
     "sparse_autoencoder",
+    "vae",
 )
 BY_ADAM = Change(
     optimizer="adamw",
