@@ -14,6 +14,11 @@ from rl_jax.types import TrainState
 
 LARGE = 5_000_000
 """Parameters from which on a CPU is slow; those of the presets of digits are fewer."""
+NEVER = {
+    "frozen_steps": "the prototypes never learn",
+    "queue_from": "the queue is never used",
+}
+"""What happens to a method whose argument is a step that its run does not reach."""
 
 
 def lines(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> list[str]:
@@ -54,6 +59,12 @@ def lines(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> list[
             found.append(
                 f"warning: from step {last} on nothing is learned: the schedule ends "
                 "there; `rl-jax resume --steps` makes a run longer, and its schedules"
+            )
+    for name, then in NEVER.items():
+        first = recipe.method.arguments.get(name)
+        if isinstance(first, int) and first >= recipe.steps:
+            found.append(
+                f"warning: {name}={first}, but the run has {recipe.steps} steps: {then}"
             )
     if devices[0].platform == "cpu" and count > LARGE:
         found.append(

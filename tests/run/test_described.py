@@ -34,3 +34,17 @@ def test_what_is_held_out_is_told(apart, monkeypatch):
     first = described.lines(recipe(), built, lambda: None)[0]
     assert "1297 images 8x8x1 (on the device" in first
     assert ("; 500 others held out)" in first) == apart
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("queue_from", "queue is never used"), ("frozen_steps", "never")]
+)
+def test_a_step_that_is_not_reached_is_told(name, told, monkeypatch):
+    built = recipes.build(recipe(), data.digits())
+    monkeypatch.setattr(described.jax, "eval_shape", lambda _: Started)
+    for first in (4, 5):  # of five steps
+        made = recipe(method=recipes.Spec("swav", {name: first}))
+        found = described.lines(made, built, lambda: None)
+        warned = [line for line in found if line.startswith(f"warning: {name}={first}")]
+        assert len(warned) == (first == 5)
+        assert all("the run has 5 steps" in line and told in line for line in warned)
