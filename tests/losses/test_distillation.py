@@ -145,6 +145,14 @@ def test_nothing_of_the_teacher_has_a_gradient(block_size):
     for x in jax.tree.leaves(quick_jit(jax.grad(loss, range(5)))(*teacher)):
         assert not np.any(x)
 
+    def total(z, words, weight, sharp):
+        options = {"epsilon": sharp, "block_size": block_size}
+        return losses.sinkhorn_centre(z, words, weight, **options).sum()
+
+    given = *arrays[2:], weight, jnp.float32(SHARP)
+    for x in jax.tree.leaves(quick_jit(jax.grad(total, range(4)))(*given)):
+        assert not np.any(x)
+
 
 @pytest.mark.parametrize("block_size", BLOCKS)
 @pytest.mark.parametrize("iterations", [1, 3])
