@@ -226,8 +226,8 @@ def test_scores_of_patches_in_blocks_change_nothing(name, monkeypatch):
         centre = {k: state.centre[k].at[0].set(0.3) for k in ("cls", "patch")}
         state = state._replace(centre=centre)
     found = []
-    for block in (distillation.BLOCK_BYTES, 4 * K * 7):
-        monkeypatch.setattr(distillation, "BLOCK_BYTES", block)
+    for block in (distillation.BLOCK_BYTES["cpu"], 4 * K * 7):
+        monkeypatch.setitem(distillation.BLOCK_BYTES, "cpu", block)
         slopes = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
         found.append(slopes(params, state, now, rng))
     assert hidden_of(rng, now["index"], 4).sum() > 7
