@@ -7,6 +7,7 @@ from rl_jax.losses.assignment import (
     swapped_cross_entropy,
 )
 from rl_jax.losses.bootstrap import negative_cosine
+from rl_jax.losses.centring import sinkhorn_centre
 from rl_jax.losses.contrastive import (
     alignment,
     clip,
@@ -16,6 +17,7 @@ from rl_jax.losses.contrastive import (
     sup_con,
     uniformity,
 )
+from rl_jax.losses.distillation import Distilled, patch_distillation
 from rl_jax.losses.koleo import koleo
 from rl_jax.losses.masked import (
     absolute_error,
@@ -43,6 +45,7 @@ from rl_jax.losses.variational import (
 )
 
 __all__ = [
+    "Distilled",
     "absolute_error",
     "alignment",
     "barlow_twins",
@@ -62,11 +65,13 @@ __all__ = [
     "normalize",
     "nt_xent",
     "patch_cross_entropy",
+    "patch_distillation",
     "patch_statistics",
     "prototype_scores",
     "sigmoid",
     "sigreg",
     "sinkhorn",
+    "sinkhorn_centre",
     "smooth_l1",
     "squared_distance",
     "squared_error",

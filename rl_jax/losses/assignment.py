@@ -23,13 +23,22 @@ def prototype_scores(z: chex.Array, prototypes: chex.Array) -> chex.Array:
     Raises:
       UsageError: for widths that differ.
     """
-    if prototypes.ndim != 2 or z.shape[-1:] != prototypes.shape[1:]:
-        raise UsageError(
-            "prototype_scores: expected embeddings [..., D] and prototypes [K, D], got "
-            f"{z.shape}, {prototypes.shape}"
-        )
+    check_width("prototype_scores", z, prototypes)
     z, prototypes = normalize(z), normalize(prototypes)
     return jnp.einsum("...d,kd->...k", z, prototypes, precision="highest")
+
+
+def check_width(name: str, z: chex.Array, prototypes: chex.Array) -> None:
+    """Refuses embeddings and prototypes of widths that differ.
+
+    Raises:
+      UsageError: naming the function and both shapes.
+    """
+    if prototypes.ndim != 2 or z.shape[-1:] != prototypes.shape[1:]:
+        raise UsageError(
+            f"{name}: expected embeddings [..., D] and prototypes [K, D], got "
+            f"{z.shape}, {prototypes.shape}"
+        )
 
 
 @checked
@@ -68,17 +77,7 @@ def sinkhorn(
             f"sinkhorn: expected a weight for each row, {scores.shape[:1]}, got "
             f"{weight.shape}"
         )
-    rows = None if weight is None else known(weight)
-    if rows is not None and not ((rows >= 0) & (rows < jnp.inf)).all():
-        raise UsageError(
-            f"sinkhorn: weights must be >= 0 and finite, got {rows.min()} .. "
-            f"{rows.max()}"
-        )
-    number = known(epsilon)
-    if number is not None and not 0 < number < jnp.inf:
-        raise UsageError(f"sinkhorn: epsilon must be > 0 and finite, got {epsilon}")
-    if iterations < 1:
-        raise UsageError(f"sinkhorn: iterations must be at least 1, got {iterations}")
+    check_sinkhorn("sinkhorn", weight, epsilon, iterations)
     log_q = scores.astype(jnp.float32) / epsilon
     columns = None
     if weight is not None:
@@ -89,6 +88,26 @@ def sinkhorn(
         log_q = log_q - jnp.where(jnp.isneginf(total), 0.0, total)
         log_q = log_q - logsumexp(log_q, axis=1, keepdims=True)
     return jnp.exp(log_q)
+
+
+def check_sinkhorn(
+    name: str, weight: chex.Array | None, epsilon: chex.Numeric, iterations: int
+) -> None:
+    """Refuses weights, ε or iterations that are out of range, where they are known.
+
+    Raises:
+      UsageError: naming the function and what was given.
+    """
+    rows = None if weight is None else known(weight)
+    if rows is not None and not ((rows >= 0) & (rows < jnp.inf)).all():
+        raise UsageError(
+            f"{name}: weights must be >= 0 and finite, got {rows.min()} .. {rows.max()}"
+        )
+    number = known(epsilon)
+    if number is not None and not 0 < number < jnp.inf:
+        raise UsageError(f"{name}: epsilon must be > 0 and finite, got {epsilon}")
+    if iterations < 1:
+        raise UsageError(f"{name}: iterations must be at least 1, got {iterations}")
 
 
 @checked

@@ -2,10 +2,10 @@
 
 import functools
 
-from rl_jax.losses import sinkhorn
+from rl_jax.losses import sinkhorn, sinkhorn_centre
 from rl_jax.methods import arguments
 from rl_jax.methods import prototypes as shared
-from rl_jax.methods.self_distillation import self_distillation
+from rl_jax.methods.self_distillation import Wanted, self_distillation
 from rl_jax.types import Method, Network
 
 
@@ -39,7 +39,8 @@ def dino_v2(
     exactly half of a batch and spread the shares evenly over it; ours draws for each
     view by itself, so that it does not depend on the others. Their networks have
     registers (in a later version), LayerScale and SwiGLU, which are the encoder's
-    matter. Memory is as in `ibot`.
+    matter. Memory is as in `ibot`: each iteration of Sinkhorn forms the scores of
+    hidden patches anew, a block at a time, and keeps a number of each prototype.
 
     Args:
       encoder: f, as in `ibot`: `networks.vit` with pool="all".
@@ -85,14 +86,12 @@ def dino_v2(
 
     def targets(told, centre):
         sharp = temperature(told.step)
-        assign = functools.partial(
-            sinkhorn, epsilon=sharp, iterations=sinkhorn_iterations
+        options = {"epsilon": sharp, "iterations": sinkhorn_iterations}
+        q = sinkhorn(told.cls.reshape(-1, prototypes), **options)
+        patch_centre = sinkhorn_centre(
+            told.patches, told.prototypes, told.weight, **options
         )
-        cls = told.cls.reshape(-1, prototypes)
-        patches = told.patches.reshape(-1, prototypes)
-        q = assign(cls).reshape(told.cls.shape)
-        q_patch = assign(patches, told.weight.reshape(-1)).reshape(told.patches.shape)
-        return q, q_patch, centre, sharp
+        return Wanted(q.reshape(told.cls.shape), sharp, patch_centre, sharp, centre)
 
     return self_distillation(
         "dino_v2",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from rl_jax.memory import ema
 from rl_jax.methods import arguments
 from rl_jax.methods import prototypes as shared
-from rl_jax.methods.self_distillation import self_distillation
+from rl_jax.methods.self_distillation import Wanted, self_distillation
 from rl_jax.types import Method, Network
 
 
@@ -43,8 +43,12 @@ def ibot(
     hidden, up to a share drawn anew for each view; a view in which none is adds 0 to
     the second mean. The student's class token is that of the view with blocks hidden.
     Smaller `local_views`, where the augmentation makes them, are never hidden, and only
-    their class tokens count. Scores are held of as many patches of every view as may be
-    hidden in one, [2B, M, K]: the largest share and K decide the memory.
+    their class tokens count.
+
+    Scores of hidden patches are formed a block at a time, on each device, and forgotten
+    (`losses.patch_distillation`): beside the encoder, memory is that of the scores of
+    class tokens, [B, 2 + V, K] for V small views, and of K prototypes. Up to a block of
+    scores, they are kept.
 
     Args:
       encoder: f, images or `networks.Patches`, some hidden, to a class token and one
@@ -96,10 +100,9 @@ def ibot(
         sharp = temperature(told.step, end=teacher_temperature)
         patch_sharp = temperature(told.step, end=patch_temperature)
         q = jax.nn.softmax((told.cls - centre["cls"][None, None]) / sharp, axis=-1)
-        patches = told.patches - centre["patch"][None, None]
-        q_patch = jax.nn.softmax(patches / patch_sharp, axis=-1)
         means = {"cls": jnp.mean(told.cls, (0, 1)), "patch": told.mean}
-        return q, q_patch, ema(centre, means, centre_momentum), sharp
+        new = ema(centre, means, centre_momentum)
+        return Wanted(q, sharp, centre["patch"], patch_sharp, new)
 
     return self_distillation(
         "ibot",

@@ -22,27 +22,27 @@ def warmed(step: chex.Array, *, start: float, end: float, steps: int) -> chex.Nu
     return start + share * (end - start)
 
 
-def entropies(
-    targets: chex.Array, used: chex.Array, weight: chex.Array | None = None
-) -> dict[str, chex.Array]:
+def entropies(targets: chex.Array, used: chex.Array) -> dict[str, chex.Array]:
     """How soft targets are, and how evenly prototypes are used: shares of log K.
 
     Args:
       targets: [B, T, K] distributions.
       used: [B, V, K] distributions whose mean over all rows is the use.
-      weight: [B, T] for T = V, 1 where a row counts and 0 where it does not; None: 1.
+
+    Returns:
+      As `shares`.
+    """
+    return shares(jnp.mean(_entropy(targets)), jnp.mean(used, (0, 1)))
+
+
+def shares(soft: chex.Array, use: chex.Array) -> dict[str, chex.Array]:
+    """The same from the mean entropy of targets and the mean [K] of distributions.
 
     Returns:
       `target_entropy`: 0 where each is certain, 1 where each is uniform.
       `usage_entropy`: 0 where all views have one prototype, 1 where all are used alike.
     """
-    most = jnp.log(float(targets.shape[-1]))
-    if weight is None:
-        soft, use = jnp.mean(_entropy(targets)), jnp.mean(used, (0, 1))
-    else:
-        share = weight / jnp.maximum(jnp.sum(weight), 1)
-        soft = jnp.sum(share * _entropy(targets))
-        use = jnp.einsum("bt,btk->k", share, used, precision="highest")
+    most = jnp.log(float(len(use)))
     return {"target_entropy": soft / most, "usage_entropy": _entropy(use) / most}
 
 

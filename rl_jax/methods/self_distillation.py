@@ -40,7 +40,8 @@ class Told(NamedTuple):
 
     Attributes:
       cls: [B, 2, K], scores of the class tokens.
-      patches: [2B, M, K], scores of the patches that are hidden from the student.
+      patches: [2B, M, D], z of the patches that are hidden from the student.
+      prototypes: [K, D], those of patches.
       weight: bool [2B, M], which of these are hidden; the others only fill up.
       mean: [K], the mean score of all patches; None where there are no centres.
       step: int32, steps taken.
@@ -48,15 +49,31 @@ class Told(NamedTuple):
 
     cls: chex.Array
     patches: chex.Array
+    prototypes: chex.Array
     weight: chex.Array
     mean: chex.Array | None
     step: chex.Array
 
 
-Targets = Callable[
-    [Told, dict[str, chex.Array]],
-    tuple[chex.Array, chex.Array, dict[str, chex.Array], chex.Numeric],
-]
+class Wanted(NamedTuple):
+    """What the student is to learn of it.
+
+    Attributes:
+      cls: [B, 2, K], distributions of the class tokens.
+      temperature: of these.
+      patch_centre: [K], taken from the scores of patches.
+      patch_temperature: by which they are divided then, before their softmax.
+      centre: the new moving means.
+    """
+
+    cls: chex.Array
+    temperature: chex.Numeric
+    patch_centre: chex.Array
+    patch_temperature: chex.Numeric
+    centre: dict[str, chex.Array]
+
+
+Targets = Callable[[Told, dict[str, chex.Array]], Wanted]
 
 
 def self_distillation(
@@ -83,8 +100,8 @@ def self_distillation(
       factory: of the method, for its errors.
       encoder: f, images or `networks.Patches` to a class token and one for each patch.
       projector: g, tokens to the bottleneck z of a head.
-      targets: what the teacher tells, and the centres, to targets [B, 2, K] for class
-        tokens and [2B, M, K] for patches, the new centres and the temperature.
+      targets: what the teacher tells, and the centres, to what is wanted. Of patches no
+        distributions, which would be [2B, M, K]: only what makes them of scores.
       centred: whether there are centres, `cls` and `patch`.
       smallest_block: area in patches, at least, of what is hidden at a time; None: the
         square of a third of the grid's shorter side.
@@ -206,8 +223,7 @@ def self_distillation(
             z_patch = masking.take(z_patch, places)
         return Told(
             prototype_scores(z, target["prototypes"]),
-            prototype_scores(z_patch, words),
-            weight, mean, step,
+            z_patch, words, weight, mean, step,
         )  # fmt: skip
 
     def loss(params, state, batch, rng):
@@ -238,32 +254,41 @@ def self_distillation(
             params, state.online, batch, patches, hidden, places, rng
         )
         told = teacher(target, target_state, large, places, weight, state.step)
-        q, q_patch, centre, sharp = targets(told, state.centre)
+        wanted = targets(told, state.centre)
 
-        def scores(z, name):
-            words = shared.frozen(params[name], state.step, frozen_steps)
-            return prototype_scores(z, words) / student_temperature
+        def learned(name):
+            return shared.frozen(params[name], state.step, frozen_steps)
 
-        patch_loss = losses.patch_cross_entropy(
-            q_patch, scores(z_patch, f"{own}prototypes"), weight
+        of_patches = losses.patch_distillation(
+            z_patch,
+            learned(f"{own}prototypes"),
+            told.patches,
+            told.prototypes,
+            weight,
+            centre=wanted.patch_centre,
+            temperature=student_temperature,
+            target_temperature=wanted.patch_temperature,
         )
-        value = losses.swapped_cross_entropy(q, scores(z, "prototypes")) + patch_loss
+        logits = prototype_scores(z, learned("prototypes")) / student_temperature
+        value = losses.swapped_cross_entropy(wanted.cls, logits) + of_patches.loss
         metrics = {
             "ema_decay": tau,
-            "teacher_temperature": jnp.asarray(sharp, jnp.float32),
-            "patch_loss": patch_loss,
+            "teacher_temperature": jnp.asarray(wanted.temperature, jnp.float32),
+            "patch_loss": of_patches.loss,
             "hidden": jnp.mean(hidden.astype(jnp.float32)),
-            **shared.entropies(q, q),
+            **shared.entropies(wanted.cls, wanted.cls),
         }
-        of_patches = shared.entropies(q_patch, q_patch, weight)
-        metrics |= {f"patch_{name}": v for name, v in of_patches.items()}
+        found = shared.shares(of_patches.target_entropy, of_patches.usage)
+        metrics |= {f"patch_{name}": v for name, v in found.items()}
         if koleo_weight:
             # Of each view by itself: two views of an image are to be close.
             close = losses.koleo(cls[:, 0]) + losses.koleo(cls[:, 1])
             value += koleo_weight * close
             metrics["koleo"] = close / 2
         features = jax.lax.stop_gradient({"h": cls[:, :2], "z": z[:, :2]})
-        state = DistillationState(online, target, target_state, centre, state.step + 1)
+        state = DistillationState(
+            online, target, target_state, wanted.centre, state.step + 1
+        )
         return value, Aux(state, metrics, features)
 
     encode = functools.partial(momentum.encode, of_class, projector)

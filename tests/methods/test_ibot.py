@@ -15,6 +15,7 @@ from training import on_digits
 import rl_jax.methods as uncompiled
 from rl_jax import augment, networks, train
 from rl_jax.errors import UsageError
+from rl_jax.losses import distillation
 from rl_jax.methods import hiding
 from rl_jax.types import Network
 
@@ -211,6 +212,26 @@ def test_dino_v2_equals_the_papers_loop(shared_head, local):
         apart = (koleo(cls[:, 0]) + koleo(cls[:, 1])) / 2
         np.testing.assert_allclose(aux.metrics["koleo"], apart, rtol=1e-4)
         check_slopes(grads, run, params)
+
+
+@pytest.mark.parametrize("name", ["ibot", "dino_v2"])
+def test_scores_of_patches_in_blocks_change_nothing(name, monkeypatch):
+    """Neither loss, diagnostics, centres nor any gradient."""
+    method = getattr(uncompiled, name)(
+        encoder(), head(), total_steps=TOTAL, prototypes=K, shared_head=False, **MASKED
+    )
+    now, rng = batch(0), jax.random.key(0)
+    params, state = method.init(jax.random.key(0), now)
+    if name == "ibot":
+        centre = {k: state.centre[k].at[0].set(0.3) for k in ("cls", "patch")}
+        state = state._replace(centre=centre)
+    found = []
+    for block in (distillation.BLOCK_BYTES["cpu"], 4 * K * 7):
+        monkeypatch.setitem(distillation.BLOCK_BYTES, "cpu", block)
+        slopes = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
+        found.append(slopes(params, state, now, rng))
+    assert hidden_of(rng, now["index"], 4).sum() > 7
+    assert_close(found[1], found[0], tolerance=1e-5, floor=1e-3)
 
 
 def check_slopes(grads, run, params):
