@@ -103,6 +103,18 @@ def test_a_short_run_warms_up_for_a_tenth_of_it():
     assert preset.arguments["optimizer"]["warmup_steps"] == 500
 
 
+@pytest.mark.parametrize("side", [32, 224])
+def test_a_short_run_of_vicreg_has_bounded_gradients(side):
+    """Its published warm-up is what keeps biases finite under LARS."""
+    preset = presets.for_method(presets.for_data("npz", (side, side, 3)), "vicreg")
+    warm = preset.arguments["optimizer"]["warmup_steps"]
+    for steps, bound in ((10 * warm, None), (10 * warm - 10, 10.0), (50, 10.0)):
+        found = presets.for_steps(preset, steps).arguments["optimizer"]
+        assert found.get("clip_norm") == bound
+    other = presets.for_method(presets.for_data("npz", (side, side, 3)), "simclr")
+    assert "clip_norm" not in presets.for_steps(other, 50).arguments["optimizer"]
+
+
 @pytest.mark.parametrize("method", ["swav", "dino", "ibot", "dino_v2"])
 def test_a_short_run_trains_its_prototypes(method):
     preset = presets.for_method(presets.photographs(), method)

@@ -72,6 +72,7 @@ def _changed(preset: Preset, change: Change) -> Preset:
         arguments=arguments,
         steps=change.steps or preset.steps,
         batch_size=change.batch_size or preset.batch_size,
+        short=change.short or preset.short,
     )
 
 
@@ -129,4 +130,8 @@ def for_steps(preset: Preset, steps: int) -> Preset:
         }
         for part, values in preset.arguments.items()
     }
+    usual = preset.arguments.get("optimizer", {}).get("warmup_steps", 0)
+    if steps // SHARES["warmup_steps"] < usual:
+        for part, values in preset.short.items():
+            arguments[part] = arguments.get(part, {}) | values
     return preset._replace(arguments=arguments, steps=steps)

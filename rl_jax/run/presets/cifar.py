@@ -2,6 +2,7 @@
 
 from rl_jax.run.presets.preset import Change
 from rl_jax.run.presets.published import (
+    BOUNDED,
     DINO_HEAD,
     STRONG,
     Arguments,
@@ -98,7 +99,8 @@ def of_small_images() -> dict[str, Change]:
                 "augment": one_solarised | {"crop_scale": (0.2, 1.0)},
                 "optimizer": adapted(0.3, 1e-4),
                 "projector": three,
-            }
+            },
+            short=BOUNDED,
         ),
         "dino": Change(
             arguments={

@@ -11,6 +11,7 @@ class Change(NamedTuple):
       networks: names of factories by role, those that differ.
       arguments: by part; where the part's factory differs, all of them.
       steps, batch_size: None: those of the preset.
+      short: arguments by part, too, of runs that are too short for the whole warm-up.
     """
 
     augment: str | None = None
@@ -19,6 +20,7 @@ class Change(NamedTuple):
     arguments: dict[str, dict[str, Any]] = {}
     steps: int | None = None
     batch_size: int | None = None
+    short: dict[str, dict[str, Any]] = {}
 
 
 class Preset(NamedTuple):
@@ -38,6 +40,7 @@ class Preset(NamedTuple):
         transformer; by method, OTHERS for all that are not named.
       tuned: what is otherwise for `supervised` where another run trained its encoder,
         by the encoder's factory.
+      short: as of a change.
     """
 
     augment: str
@@ -51,6 +54,7 @@ class Preset(NamedTuple):
     methods: dict[str, Change] = {}
     vit: dict[str, Change] = {}
     tuned: dict[str, Change] = {}
+    short: dict[str, dict[str, Any]] = {}
 
 
 OTHERS = "others"

@@ -33,6 +33,10 @@ DINO_HEAD = {"layers": 3, "hidden": 2048, "out": 256, "activation": "gelu"}
 EACH_CLIPPED = {"clip_norm": 3.0, "clip_each": True}
 """The default of its code and of iBOT's."""
 
+BOUNDED = {"optimizer": {"clip_norm": 10.0}}
+"""For losses whose gradient is large at first, which LARS leaves to biases: without the
+long warm-up of the source nothing is finite after some steps."""
+
 
 def of_photographs(side: int) -> dict[str, Change]:
     """For images of `side` pixels, as on ImageNet, by method."""
@@ -114,7 +118,8 @@ def of_photographs(side: int) -> dict[str, Change]:
             arguments={
                 "optimizer": {"form": "mae", "end_rate": 1e-3},
                 "projector": {"layers": 3, "hidden": 8192, "out": 8192},
-            }
+            },
+            short=BOUNDED,
         ),
         # arXiv:2006.09882 and its code for a batch of 256.
         "swav": Change(
