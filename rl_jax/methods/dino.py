@@ -46,6 +46,7 @@ def dino(
     decay: float = 0.996,
     frozen_steps: int = 0,
     target_statistics: momentum.Statistics = "own",
+    micro_batch: int | None = None,
 ) -> Method:
     """Self-distillation without labels (Caron et al. 2021, arXiv:2104.14294).
 
@@ -75,6 +76,8 @@ def dino(
         epoch.
       target_statistics: batch statistics of the teacher, as in `moco`. With stochastic
         depth in the encoder use "average": the authors' teacher has none.
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`, views of one size after the other; None: all.
 
     Returns:
       A method with `encode` names `h`, `z` and `target_h`; the authors evaluate the
@@ -98,7 +101,9 @@ def dino(
     arguments.at_least("dino", 2, prototypes=prototypes)
     momentum.check("dino", target_statistics)
 
-    forward = functools.partial(tower.apply_crops, encoder, projector)
+    forward = functools.partial(
+        tower.apply_crops, encoder, projector, micro_batch=micro_batch
+    )
     temperature = functools.partial(
         shared.warmed,
         start=warmup_temperature,
@@ -109,7 +114,9 @@ def dino(
     def init(rng, batch):
         rng_tower, rng_prototypes = jax.random.split(rng)
         x = tower.two_views(batch)[:, 0]
-        params, state = tower.init(encoder, projector, rng_tower, x)
+        params, state = tower.init(
+            encoder, projector, rng_tower, x, micro_batch=micro_batch
+        )
         out, _ = jax.eval_shape(
             functools.partial(forward, train=False), params, state, batch
         )

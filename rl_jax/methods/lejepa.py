@@ -18,6 +18,7 @@ def lejepa(
     slices: int = 1024,
     knots: int = 17,
     t_max: float = 3.0,
+    micro_batch: int | None = None,
 ) -> Method:
     """LeJEPA (Balestriero & LeCun 2025, arXiv:2511.08544).
 
@@ -38,6 +39,8 @@ def lejepa(
       weight: λ in [0, 1]; the paper's 0.01 to 0.1.
       slices: directions drawn anew at each step, M ≥ 1; in these, z is tested.
       knots, t_max: of the integral, see `losses.sigreg`.
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`, views of one size after the other; None: all.
 
     Returns:
       A method with `encode` names `h` and `z`. Metrics: `prediction` and `sigreg`, the
@@ -52,12 +55,14 @@ def lejepa(
     arguments.at_least("lejepa", 2, knots=knots)
     arguments.positive("lejepa", t_max=t_max)
 
-    forward = functools.partial(tower.apply_crops, encoder, projector)
+    forward = functools.partial(
+        tower.apply_crops, encoder, projector, micro_batch=micro_batch
+    )
     gaussian = functools.partial(sigreg, slices=slices, knots=knots, t_max=t_max)
 
     def init(rng, batch):
         x = tower.two_views(batch)[:, 0]
-        params, state = tower.init(encoder, projector, rng, x)
+        params, state = tower.init(encoder, projector, rng, x, micro_batch=micro_batch)
         # An encoder of one size is told of smaller crops before anything is computed.
         jax.eval_shape(functools.partial(forward, train=False), params, state, batch)
         return params, state

@@ -45,6 +45,7 @@ def swav(
     frozen_steps: int = 0,
     queue_size: int = 0,
     queue_from: int = 0,
+    micro_batch: int | None = None,
 ) -> Method:
     """Swapping assignments between views (Caron et al. 2020, arXiv:2006.09882).
 
@@ -72,6 +73,8 @@ def swav(
         for batches of 256 are 3840, and none for 4096.
       queue_from: the step from which they are filled; the authors' 15 epochs of 200.
         Before, embeddings change too fast.
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`, views of one size after the other; None: all.
 
     Returns:
       A method with `encode` names `h` and `z`. Metrics, as shares of log K:
@@ -93,7 +96,9 @@ def swav(
     )
     arguments.at_least("swav", 2, prototypes=prototypes)
 
-    forward = functools.partial(tower.apply_crops, encoder, projector)
+    forward = functools.partial(
+        tower.apply_crops, encoder, projector, micro_batch=micro_batch
+    )
     assign = functools.partial(
         sinkhorn, epsilon=epsilon, iterations=sinkhorn_iterations
     )
@@ -106,7 +111,9 @@ def swav(
                 f"swav: queue_size={queue_size} is less than a batch of {len(x)}; make "
                 "it larger, or 0 for no queues"
             )
-        params, state = tower.init(encoder, projector, rng_tower, x)
+        params, state = tower.init(
+            encoder, projector, rng_tower, x, micro_batch=micro_batch
+        )
         out, _ = jax.eval_shape(
             functools.partial(forward, train=False), params, state, batch
         )

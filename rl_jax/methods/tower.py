@@ -10,13 +10,25 @@ from jax.sharding import AxisType, PartitionSpec
 from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.methods import noise
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Batch, Network, Params, State
 
 
 def init(
-    encoder: Network, projector: Network, rng: chex.PRNGKey, x: chex.Array
+    encoder: Network,
+    projector: Network,
+    rng: chex.PRNGKey,
+    x: chex.Array,
+    *,
+    micro_batch: int | None = None,
 ) -> tuple[Params, State]:
-    """Parameters and state of both, keyed `encoder` and `projector`."""
+    """Parameters and state of both, keyed `encoder` and `projector`.
+
+    Raises:
+      UsageError: as `micro_batched` does, where it is to be trained so.
+    """
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch)
     return networks.chain(encoder=encoder, projector=projector).init(rng, x)
 
 
@@ -62,11 +74,13 @@ def apply_crops(
     *,
     train: bool,
     rng: chex.PRNGKey | None = None,
+    micro_batch: int | None = None,
 ) -> tuple[dict[str, chex.Array], State]:
     """As `apply`, of all views of a batch: two, and `local_views` where it has them.
 
-    The encoder sees each size by itself, one after the other, the projector all of them
-    as one batch: what belongs to an example stays together.
+    The encoder sees each size by itself, one after the other, where asked for only the
+    views of so many examples at a time; the projector sees all as one batch: what
+    belongs to an example stays together.
 
     Returns:
       `{"h", "z"}`, each [B, V, D], the two large views first; and the new state.
@@ -80,8 +94,10 @@ def apply_crops(
     *rngs, rng_projector = noise.keys(rng, len(sizes) + 1)
     encoder_state, parts = state["encoder"], []
     for views, rng_encoder in zip(sizes, rngs, strict=True):
-        x = views.reshape(-1, *views.shape[2:])
-        h, encoder_state = encoder.apply(
+        x, seen_by = views.reshape(-1, *views.shape[2:]), encoder
+        if micro_batch is not None:
+            seen_by = micro_batched(encoder, micro_batch, views=views.shape[1])
+        h, encoder_state = seen_by.apply(
             params["encoder"], encoder_state, x, train=train, rng=rng_encoder
         )
         check_vectors("the encoder", h)

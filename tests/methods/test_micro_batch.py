@@ -142,6 +142,40 @@ def test_moving_targets_take_it_too(name):
     assert_close_to(second(cached), second(one), tolerance=1e-5, floor=0.05)
 
 
+CROPPED = {
+    "dino": functools.partial(methods.dino, total_steps=10, prototypes=12),
+    "dino average": functools.partial(
+        methods.dino, total_steps=10, prototypes=12, target_statistics="average"
+    ),
+    "swav": functools.partial(methods.swav, prototypes=12, queue_size=20),
+    "lejepa": functools.partial(methods.lejepa, slices=8),
+}
+
+
+@pytest.mark.parametrize("name", CROPPED)
+def test_crops_of_two_sizes_go_through_in_parts(name):
+    """The second step; each size is cut by itself, with as many views as it has."""
+
+    def cropped(seed):
+        crops = jax.random.normal(jax.random.key(seed), (B, 3, 5, 5, 1))
+        return batch(seed=seed) | {"local_views": crops}
+
+    make = CROPPED[name]
+    nets = (split(), networks.projection_head(hidden=8, out=6, batch_norm=False))
+    one, cached = (make(*nets, micro_batch=m) for m in (None, MICRO))
+    params, state = one.init(RNG, cropped(1))
+    chex.assert_trees_all_equal(cached.init(RNG, cropped(1)), (params, state))
+    state = quick_jit(one.loss)(params, state, cropped(1), RNG)[1].state
+
+    def second(method):
+        f = jax.value_and_grad(method.loss, has_aux=True)
+        return quick_jit(f)(params, state, cropped(2), RNG)
+
+    assert_close_to(second(cached), second(one), tolerance=1e-5, floor=0.05)
+    with pytest.raises(UsageError, match=r"micro_batch=5 does not cut the batch of 16"):
+        make(*nets, micro_batch=5).init(RNG, cropped(1))
+
+
 def test_probe_learns_and_leaves_the_encoder_alone():
     cached = methods.simclr(mlp(), HEAD, micro_batch=MICRO)
     probed = methods.with_probe(cached, num_classes=4)
