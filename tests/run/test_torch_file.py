@@ -87,6 +87,14 @@ def test_a_transformer_starts_with_the_weights_its_positions_resized(tmp_path, s
     assert train.fingerprint(again) == train.fingerprint(state)
 
 
+def test_other_heads_can_be_given(tmp_path):
+    """They are no weights, so that the file cannot tell them."""
+    found = asked(images(tmp_path), vit_file(tmp_path), "--encoder.heads", "4")
+    assert found.recipe.networks["encoder"].arguments["heads"] == 4
+    _, given = weights.read(found.recipe, found.source)
+    assert given.params["positions"].shape == (4, 4, 64)
+
+
 def test_a_resnet_starts_with_weights_and_statistics(tmp_path, monkeypatch):
     path = resnet_file(tmp_path, monkeypatch)
     state, _ = first(asked(images(tmp_path), path))
