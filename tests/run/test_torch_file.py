@@ -181,7 +181,6 @@ def test_an_encoder_that_does_not_fit_is_refused_in_one_line(tmp_path, capsys):
             ("--encoder.width", "32"),
             "does not fit: width is 64 there, 32",
         ),
-        (colour, ("--encoder.pool", "mean"), "does not fit: pool is cls there, mean h"),
         (grey, (), "does not fit: embed/kernel is float32[12, 64] there, float32[4"),
     ):
         told = ("--data", data, "--init-from", path, "--run-dir", run, *more)
