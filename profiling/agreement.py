@@ -1,4 +1,4 @@
-"""Our losses, methods, optimizers and schedules beside the same of other libraries.
+"""Our losses, methods, optimizers and encoders beside the same of other libraries.
 
     python -m profiling.agreement [--out DIR] [--only WORD] [--seed K]
 
@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from profiling import arguments, cases, results
-from profiling.cases import of_losses, of_masks, of_training
+from profiling.cases import of_encoders, of_losses, of_masks, of_training
 from profiling.peers import WORKER, PeerError, TorchPeer
 
 TITLE = "Agreement with other libraries"
-CASES = of_losses.CASES + of_masks.CASES + of_training.CASES
+CASES = of_losses.CASES + of_masks.CASES + of_training.CASES + of_encoders.CASES
 TOLERANCE = 1e-5
 """Of the value and of each gradient, relative to the largest entry of theirs."""
 SHARED = results.ROOT / "any-device"

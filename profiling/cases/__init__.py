@@ -12,7 +12,7 @@ class Peer(NamedTuple):
     Attributes:
       library: a package, or the name of a repository of the authors' code.
       name: the function or class there; `peers/torch_losses.py`,
-        `torch_masks.py` and `torch_training.py` call it.
+        `torch_masks.py`, `torch_training.py` and `torch_encoders.py` call it.
       convention: how it differs by definition, and so what stands on which side.
       factor: what the convention multiplies theirs by to give ours: from the two
         definitions, never from numbers.

@@ -14,17 +14,19 @@ import subprocess
 import sys
 
 import torch
+import torch_encoders
 import torch_losses
 import torch_masks
 import torch_training
 import worker
 
 FUNCTIONS = torch_losses.FUNCTIONS | torch_masks.FUNCTIONS
-FUNCTIONS |= torch_training.FUNCTIONS
+FUNCTIONS |= torch_training.FUNCTIONS | torch_encoders.FUNCTIONS
 PACKAGES = {
     "torch": "torch",
     "lightly": "lightly",
     "timm": "timm",
+    "torchvision": "torchvision",
     "pytorch-metric-learning": "pytorch_metric_learning",
     "open_clip_torch": "open_clip",
     "info-nce-pytorch": "info_nce",

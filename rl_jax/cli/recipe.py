@@ -277,8 +277,9 @@ Args:
   seed: of the initialisation, the order of images and all noise.
   labels: that training may see, drawn by the seed: numbers per class as 10, parts of
     them as 1%; supervised and vib then learn from those images alone.
-  init_from: folder of a run whose encoder this one starts with; its factory and
-    arguments are then the defaults here.
+  init_from: folder of a run whose encoder this one starts with, or a file of
+    safetensors with an encoder of timm or torchvision; its factory and arguments are
+    then the defaults here.
   probe: train an online linear probe where there are labels; the encoder never sees it.
   evaluate: evaluate and write the page when trained.
   log_every: steps between rows of metrics.

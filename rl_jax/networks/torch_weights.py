@@ -16,13 +16,14 @@ from rl_jax.networks.vit import SIZES
 from rl_jax.types import Params, State
 
 HEAD = 64
-"""Numbers of a head of every published vision transformer but those of WIDE."""
-WIDE = {1280: 16}
-"""Heads by width where they are wider: ViT-H."""
+"""Numbers of a head of published vision transformers but those of WIDE."""
+WIDE = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+"""Heads by width where they are wider: those of So400m, ViT-H, g and G."""
 VIT, RESNET = "patch_embed.proj.weight", "layer1.0.conv1.weight"
 """By these names the two are known, whatever stands before them."""
 BESIDE = re.compile(
-    r"(head|heads|fc|proj|projector|predictor|decoder|mask_token)\b|(head|decoder)_"
+    r"(head|heads|fc|proj|projector|projection_head|prototypes|predictor|decoder"
+    r"|mask_token|masked_embed)\b|(head|decoder)_"
 )
 """How names begin that may stand beside an encoder and are left out."""
 
@@ -34,7 +35,8 @@ class TorchWeights(NamedTuple):
       factory: `vit` or `resnet`, of `networks`.
       arguments: of the factory, those that the weights decide.
       params, state: of the network that it makes of them.
-      left_out: names that are of no encoder, such as those of a head.
+      left_out: names that are of no encoder, such as those of a head; as they are in
+        the file.
     """
 
     factory: str
@@ -52,7 +54,8 @@ def from_torch(tensors: Mapping[str, Any]) -> TorchWeights:
     SwAV, BYOL, Barlow Twins and VICReg have. Both compute what they did there, for
     images standardised as there; LayerScale (γ of a branch) is multiplied into the
     branch's last layer. What stands before all names (`module.encoder_q.`) is left out,
-    and so is what belongs to no encoder.
+    and so is what belongs to no encoder. GELU is by the error function and ε of
+    LayerNorm 1e-6, as theirs are: no weight tells where, as in SigLIP's, it is another.
 
         found = networks.from_torch(safetensors.numpy.load_file("dino.safetensors"))
         make = getattr(networks, found.factory)
@@ -65,7 +68,8 @@ def from_torch(tensors: Mapping[str, Any]) -> TorchWeights:
 
     Returns:
       Factory, arguments and weights, float32. The number of heads is no weight: it is
-      taken to be width/64, of ViT-H 16.
+      taken to be width/64, or 16 at the widths of So400m, ViT-H, g and G. The ViT-S of
+      MoCo v3 has 12, twice as many: for it, give heads=12 beside the arguments.
 
     Raises:
       UsageError: for weights of neither, of several encoders, or of an encoder that
@@ -76,23 +80,27 @@ def from_torch(tensors: Mapping[str, Any]) -> TorchWeights:
         raise UsageError(
             f"from_torch: expected names with arrays, as of a state_dict, got {got}"
         )
-    for known, read in ((VIT, _vit), (RESNET, _resnet)):
-        before = sorted(k[: -len(known)] for k in tensors if k.endswith(known))
-        if len(before) > 1:
-            raise UsageError(
-                f"from_torch: there are {len(before)} encoders, {', '.join(before)}; "
-                "keep the names of one"
-            )
-        if before:
-            (start,) = before
-            own = {k.removeprefix(start): k for k in tensors if k.startswith(start)}
-            taken = _Taken(tensors, own)
-            found = read(taken)
-            return found._replace(left_out=taken.left())
-    raise UsageError(
-        "from_torch: these are names of no vision transformer of timm and no ResNet of "
-        f"torchvision, which have {VIT} or {RESNET}; got {', '.join(list(tensors)[:3])}"
-    )
+    found = [
+        (name.removesuffix(known), read)
+        for known, read in ((VIT, _vit), (RESNET, _resnet))
+        for name in tensors
+        if name.endswith(known)
+    ]
+    if not found:
+        raise UsageError(
+            "from_torch: these are names of no vision transformer of timm and no "
+            f"ResNet of torchvision, which have {VIT} or {RESNET}; got "
+            f"{', '.join(list(tensors)[:3])}"
+        )
+    if len(found) > 1:
+        names = ", ".join(sorted(start or "one without" for start, _ in found))
+        raise UsageError(
+            f"from_torch: there are {len(found)} encoders, by what is before their "
+            f"names: {names}; keep the names of one"
+        )
+    ((start, read),) = found
+    taken = _Taken(tensors, start)
+    return read(taken)._replace(left_out=taken.left())
 
 
 def resize_positions(table: chex.Array, grid: tuple[int, int]) -> chex.Array:
@@ -112,8 +120,9 @@ def resize_positions(table: chex.Array, grid: tuple[int, int]) -> chex.Array:
 class _Taken:
     """Arrays by the names that an encoder has, and which of them were asked for."""
 
-    def __init__(self, tensors: Mapping[str, Any], names: dict[str, str]):
-        self.tensors, self.names, self.seen = tensors, names, set()
+    def __init__(self, tensors: Mapping[str, Any], start: str):
+        self.tensors, self.seen = tensors, set()
+        self.names = {k.removeprefix(start): k for k in tensors if k.startswith(start)}
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
@@ -137,36 +146,52 @@ class _Taken:
                 f"from_torch: {name} must be [{asked}], got {list(x.shape)}; its "
                 "encoder is of another kind than ours"
             )
-        return x.astype(np.float32)
+        return x.astype(np.float32, copy=False)
 
     def count(self, pattern: str) -> int:
         """How many numbers, from 0, stand where the pattern has its group."""
         found = {int(m[1]) for k in self.names if (m := re.match(pattern, k))}
         if found != set(range(len(found))):
-            raise UsageError(f"from_torch: some of {pattern} are missing: {found}")
+            name = re.sub(r"\W.*", "", pattern)
+            there = ", ".join(map(str, sorted(found)))
+            raise UsageError(f"from_torch: of {name} there are only {there}")
         return len(found)
 
     def left(self) -> tuple[str, ...]:
         """What was not asked for; none of it may be inside the encoder."""
-        left = [k for k in self.names if k not in self.seen]
-        left = sorted(k for k in left if not k.endswith("num_batches_tracked"))
-        inside = [k for k in left if not BESIDE.match(k)]
+        left = [k for k in self.names if k not in self.seen and not _counts(k)]
+        inside = sorted(k for k in left if not BESIDE.match(k))
         if inside:
             names = ", ".join(inside[:4]) + (", ..." if len(inside) > 4 else "")
             raise UsageError(f"from_torch: the encoder has what ours has not: {names}")
-        return tuple(left)
+        own = set(self.names.values())
+        outside = [k for k in self.tensors if k not in own and not _counts(k)]
+        return tuple(sorted([self.names[k] for k in left] + outside))
 
 
-def _dense(take: _Taken, name: str, *, scale: np.ndarray | None = None) -> Params:
+def _counts(name: str) -> bool:
+    """Whether it is only how many batches a BatchNorm has seen."""
+    return name.endswith("num_batches_tracked")
+
+
+def _dense(
+    take: _Taken,
+    name: str,
+    out: int | None,
+    inputs: int,
+    *,
+    scale: np.ndarray | None = None,
+) -> Params:
     """A linear layer; with a scale, that of what it gives."""
-    kernel, bias = take(f"{name}.weight", None, None).T, take(f"{name}.bias", None)
+    kernel = take(f"{name}.weight", out, inputs).T
+    bias = take(f"{name}.bias", kernel.shape[1])
     if scale is not None:
         kernel, bias = kernel * scale, bias * scale
     return {"kernel": kernel, "bias": bias}
 
 
-def _norm(take: _Taken, name: str) -> Params:
-    return {"scale": take(f"{name}.weight", None), "bias": take(f"{name}.bias", None)}
+def _norm(take: _Taken, name: str, size: int | None = None) -> Params:
+    return {"scale": take(f"{name}.weight", size), "bias": take(f"{name}.bias", size)}
 
 
 def _vit(take: _Taken) -> TorchWeights:
@@ -174,7 +199,7 @@ def _vit(take: _Taken) -> TorchWeights:
     width, _, patch, columns = kernel.shape
     if patch != columns:
         raise UsageError(f"from_torch: patches must be square, got {patch}×{columns}")
-    depth = take.count(r"blocks\.(\d+)\.")
+    depth = max(take.count(r"blocks\.(\d+)\."), 1)
     embed = {
         # Of a patch ours has values by row, column, channel.
         "kernel": kernel.transpose(2, 3, 1, 0).reshape(-1, width),
@@ -199,8 +224,8 @@ def _vit(take: _Taken) -> TorchWeights:
             f"from_torch: pos_embed must be of a square of patches, got {len(rows)}"
         )
     params["positions"] = rows.reshape(side, side, width)
-    blocks = {f"block{i + 1}": _block(take, f"blocks.{i}") for i in range(depth)}
-    params["transformer"] = blocks | {"norm": _norm(take, "norm")}
+    blocks = {f"block{i + 1}": _block(take, f"blocks.{i}", width) for i in range(depth)}
+    params["transformer"] = blocks | {"norm": _norm(take, "norm", width)}
 
     heads = WIDE.get(width, width // HEAD)
     size = next((k for k, v in SIZES.items() if v == (width, depth, heads)), None)
@@ -210,15 +235,18 @@ def _vit(take: _Taken) -> TorchWeights:
         arguments["size"] = size
     hidden = blocks["block1"]["mlp1"]["bias"].shape[0]
     if hidden != 4 * width:
-        arguments["mlp_ratio"] = hidden / width
+        ratio = hidden / width
+        # The product may be just below.
+        whole = int(width * ratio) == hidden
+        arguments["mlp_ratio"] = ratio if whole else math.nextafter(ratio, math.inf)
     return TorchWeights("vit", arguments, params, {}, ())
 
 
-def _block(take: _Taken, name: str) -> Params:
+def _block(take: _Taken, name: str, width: int) -> Params:
     scales = [
         next(
             (
-                take(key, None)
+                take(key, width)
                 for key in (f"{name}.ls{k}.gamma", f"{name}.gamma_{k}")
                 if key in take
             ),
@@ -226,13 +254,15 @@ def _block(take: _Taken, name: str) -> Params:
         )
         for k in (1, 2)
     ]
+    hidden = _dense(take, f"{name}.mlp.fc1", None, width)
+    inner = len(hidden["bias"])
     return {
-        "norm1": _norm(take, f"{name}.norm1"),
-        "qkv": _dense(take, f"{name}.attn.qkv"),
-        "out": _dense(take, f"{name}.attn.proj", scale=scales[0]),
-        "norm2": _norm(take, f"{name}.norm2"),
-        "mlp1": _dense(take, f"{name}.mlp.fc1"),
-        "mlp2": _dense(take, f"{name}.mlp.fc2", scale=scales[1]),
+        "norm1": _norm(take, f"{name}.norm1", width),
+        "qkv": _dense(take, f"{name}.attn.qkv", 3 * width, width),
+        "out": _dense(take, f"{name}.attn.proj", width, width, scale=scales[0]),
+        "norm2": _norm(take, f"{name}.norm2", width),
+        "mlp1": hidden,
+        "mlp2": _dense(take, f"{name}.mlp.fc2", width, inner, scale=scales[1]),
     }
 
 
@@ -257,7 +287,11 @@ def _resnet(take: _Taken) -> TorchWeights:
             there = f"layer{stage + 1}.{block}"
             here = f"stage{stage + 1}_block{block + 1}"
             made, seen = _residual(
-                take, there, width=width * 2**stage, bottleneck=bottleneck
+                take,
+                there,
+                width=width * 2**stage,
+                bottleneck=bottleneck,
+                shortcut=block == 0 and (stage > 0 or bottleneck),
             )
             params[here], state[here] = made, seen
     arguments = {"depth": depth, "stem": "imagenet" if size == 7 else "cifar"}
@@ -266,7 +300,7 @@ def _resnet(take: _Taken) -> TorchWeights:
     return TorchWeights("resnet", arguments, params, {"batch_stats": state}, ())
 
 
-def _residual(take: _Taken, name: str, *, width: int, bottleneck: bool):
+def _residual(take: _Taken, name: str, *, width: int, bottleneck: bool, shortcut: bool):
     """A block's parameters and statistics."""
     shapes = [(width, 3), (width, 3)]
     if bottleneck:
@@ -278,7 +312,7 @@ def _residual(take: _Taken, name: str, *, width: int, bottleneck: bool):
         params[f"Conv_{k}"] = {"kernel": kernel.transpose(2, 3, 1, 0)}
         norm = f"BatchNorm_{k}"
         params[norm], state[norm] = _batch_norm(take, f"{name}.bn{k + 1}")
-    if f"{name}.downsample.0.weight" in take:
+    if shortcut:
         kernel = take(f"{name}.downsample.0.weight", shapes[-1][0], None, 1, 1)
         params["shortcut"] = {"kernel": kernel.transpose(2, 3, 1, 0)}
         made = _batch_norm(take, f"{name}.downsample.1")

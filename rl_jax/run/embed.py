@@ -90,7 +90,8 @@ def embed_by_file(
     found = torch_file.read(path)
     patch = found.arguments.get("patch", 1)
     table = found.params.get("positions")
-    side = size or (SIDE if table is None else len(table) * patch)
+    side = SIDE if table is None else len(table) * patch
+    side = side if size is None else size
     if side < 1 or side % patch:
         raise UsageError(
             f"embed: --size must be a multiple of the patches' {patch} pixels, got "

@@ -17,9 +17,12 @@ from rl_jax.types import Params, State
 SUFFIX = ".safetensors"
 CONVERTED = (
     "python -c 'import sys, torch; from safetensors.torch import save_file; "
-    "found = torch.load(sys.argv[1], weights_only=True); save_file({k: v.contiguous() "
-    'for k, v in found.get("state_dict", found).items()}, sys.argv[2])\' IN OUT'
+    'found = torch.load(sys.argv[1], weights_only=True, map_location="cpu"); '
+    'found = next((found[k] for k in ("state_dict", "model", "teacher") if k in found),'
+    " found); save_file({k: v.clone().contiguous() for k, v in found.items()}, "
+    "sys.argv[2])' IN OUT"
 )
+"""Weights lie at the top, or under the name that MoCo, MAE or DINO gave them."""
 
 
 class _Tensors(Mapping[str, np.ndarray]):
@@ -36,6 +39,10 @@ class _Tensors(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+FREE = ("dropout", "drop_path", "dtype", "remat", "split", "zero_init_residual")
+"""Arguments of an encoder that say nothing of its weights."""
 
 
 def is_file(path: pathlib.Path) -> bool:

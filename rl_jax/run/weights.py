@@ -214,14 +214,17 @@ def _from_file(recipe: Recipe, wanted: Weights) -> Weights:
 def differing(recipe: Recipe) -> list[str]:
     """Arguments of the encoder that the other run had otherwise, a few words each."""
     assert recipe.init_from is not None
-    spec, notes = _told(pathlib.Path(recipe.init_from.run))
+    folder = pathlib.Path(recipe.init_from.run)
+    spec, notes = _told(folder)
+    # Of these a file tells nothing.
+    free = torch_file.FREE if torch_file.is_file(folder) else ()
     there, here = spec.arguments, recipe.networks["encoder"].arguments
     names = own.names(recipes.as_json(recipe))
     code = own.change(notes, own.digests(names))
     changed = [f"{code} has changed since that run started"] if code else []
     return changed + [
         f"{name} is {there.get(name)} there, {here.get(name)} here"
-        for name in sorted(there.keys() | here.keys())
+        for name in sorted((there.keys() | here.keys()) - set(free))
         if there.get(name) != here.get(name)
     ]
 

@@ -164,3 +164,60 @@ def test_a_token_stands_for_what_is_hidden():
     other = jnp.where(hidden[..., None], 7.0, cut)
     z, _ = apply(params, state, x._replace(values=other))
     np.testing.assert_array_equal(z, y)
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls", "none", "all"])
+def test_registers_are_attended_and_not_returned(pool):
+    plain, network = small(pool=pool), small(pool=pool, registers=3)
+    params, state = network.init(RNG, IMAGES)
+    registers = params.pop("registers")
+    assert registers.shape == (1, 3, 16)
+    assert 0 < np.abs(registers).max() < 0.05
+    without = plain.init(RNG, IMAGES)[0]
+    assert jax.tree.structure(params) == jax.tree.structure(without)
+    y, _ = plain.apply(params, state, IMAGES, train=False)
+    found = []
+    for given in (registers, 5 * registers):
+        z, _ = network.apply(params | {"registers": given}, state, IMAGES, train=False)
+        assert z.shape == y.shape
+        # Every token that is returned has seen them.
+        apart = np.abs(z - y).max(-1)
+        assert apart.min() > 1e-5
+        found.append(z)
+    assert np.abs(found[0] - found[1]).max(-1).min() > 1e-5
+    # In any order: they have no place.
+    z, _ = network.apply(
+        params | {"registers": registers[:, ::-1]}, state, IMAGES, train=False
+    )
+    assert_close(z, found[0], tolerance=1e-5)
+
+
+def test_patches_are_returned_in_their_places_beside_registers():
+    network = small(pool="all", registers=2)
+    params, state = network.init(RNG, IMAGES)
+    y, _ = network.apply(params, state, IMAGES, train=False)
+    order = np.random.default_rng(1).permutation(12)
+    places = jnp.broadcast_to(networks.patch_positions(3, 4)[None], (3, 12, 2))
+    cut = networks.Patches(networks.patchify(IMAGES, 2)[:, order], places[:, order])
+    z, _ = network.apply(params, state, cut, train=False)
+    assert_close(z, y[:, np.append(0, 1 + order)], tolerance=1e-5)
+
+
+def test_no_registers_are_what_there_was():
+    plain, none = small(pool="cls"), small(pool="cls", registers=0)
+    one, other = (n.init(RNG, IMAGES)[0] for n in (plain, none))
+    assert "registers" not in one
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize(
+    ("registers", "words"),
+    [
+        (-1, "vit: registers must be at least 0, got -1"),
+        (1.5, "vit: registers must be an integer, got 1.5"),
+    ],
+)
+def test_refuses_registers_that_are_no_number(registers, words):
+    with pytest.raises(UsageError, match=words) as error:
+        small(registers=registers)
+    assert "\n" not in str(error.value)

@@ -154,9 +154,8 @@ def test_only_takes_a_word(run):
 def test_every_peer_has_a_function():
     """Names of the cases are keys of the other side's tables, which need PyTorch."""
     folder = peers.WORKER.parent
-    text = "".join(
-        (folder / f"torch_{n}.py").read_text() for n in ("losses", "masks", "training")
-    )
+    parts = ("losses", "masks", "training", "encoders")
+    text = "".join((folder / f"torch_{n}.py").read_text() for n in parts)
     for case in agreement.CASES:
         for peer in case.peers:
             assert peer.inside or f'"{peer.name}": ' in text, peer.name

@@ -19,13 +19,15 @@ THEIRS = {
     },
     "torch_step.py": {"torch", "torchvision"},
     "torch_agreement.py": {
-        *("torch", "torch_losses", "torch_masks", "torch_training", "worker"),
+        *("torch", "torch_encoders", "torch_losses", "torch_masks"),
+        *("torch_training", "worker"),
     },
     "torch_losses.py": {
         *("torch", "authors", "lightly", "pytorch_metric_learning"),
         *("open_clip", "info_nce", "timm"),
     },
     "torch_masks.py": {"torch", "authors"},
+    "torch_encoders.py": {"torch", "timm", "torchvision"},
     "torch_training.py": {"torch", "authors", "lightly", "timm"},
     "authors.py": {"torch", "numpy"},
 }
