@@ -79,7 +79,7 @@ def supervised(
             x, share = mixing.mix(
                 "supervised", rng, x, batch["index"], mixup=mixup, cutmix=cutmix
             )
-            mixed = label[::-1], share
+            mixed = mixing.partners(label), share
         out, state = forward(params, state, x, train=True, rng=rng)
         ce, accuracy = cross_entropy(
             out["logits"], label, smoothing=label_smoothing, mixed=mixed

@@ -12,6 +12,11 @@ from rl_jax.methods import mixing
 from rl_jax.methods.classifier import cross_entropy
 
 
+def partner(x):
+    """The neighbour of each row of an even number."""
+    return np.asarray(x)[np.arange(len(x)) ^ 1]
+
+
 def images(n, height=16, width=12):
     """Image i is i everywhere, in both channels."""
     values = jnp.arange(n, dtype=jnp.float32)
@@ -27,9 +32,9 @@ def mixed(n=64, seed=0, **arguments):
 
 def test_blended():
     x, out, share = mixed(mixup=0.8, cutmix=0.0)
-    expected = (
-        share[:, None, None, None] * x + (1 - share)[:, None, None, None] * x[::-1]
-    )
+    expected = share[:, None, None, None] * x + (1 - share)[
+        :, None, None, None
+    ] * partner(x)
     np.testing.assert_allclose(out, expected, rtol=1e-5)
 
 
@@ -38,7 +43,7 @@ def test_boxes():
     x, out, share = mixed(mixup=0.0, cutmix=1.0)
     np.testing.assert_array_equal(out[..., 0], out[..., 1])
     own = out[..., 0] == x[..., 0]
-    assert np.all(own | (out[..., 0] == x[::-1, ..., 0]))
+    assert np.all(own | (out[..., 0] == partner(x)[..., 0]))
     np.testing.assert_allclose(share, own.mean((1, 2)), rtol=1e-6)
     for inside in ~own:
         rows, columns = inside.any(1), inside.any(0)
@@ -73,7 +78,7 @@ def test_shares_have_the_law(alpha):
 
 def test_each_is_as_likely():
     x, out, share = mixed(n=1000, mixup=1.0, cutmix=1.0)
-    cut = ((out == x) | (out == x[::-1])).all((1, 2, 3))
+    cut = ((out == x) | (out == partner(x))).all((1, 2, 3))
     assert 0.4 < cut.mean() < 0.6
     assert np.all((share >= 0) & (share <= 1))
 
@@ -81,7 +86,7 @@ def test_each_is_as_likely():
 def test_draws_are_those_of_the_example():
     """By its index, not its place: another order of pairs gives the same images."""
     x, index = images(8), jnp.arange(8, dtype=jnp.int32)
-    order = jnp.array([1, 0, 2, 3, 4, 5, 7, 6])  # partners stay partners
+    order = jnp.array([4, 5, 2, 3, 1, 0, 7, 6])  # neighbours stay neighbours
     how = {"mixup": 0.8, "cutmix": 1.0}
     rng = jax.random.key(3)
     out, share = mixing.mix("test", rng, x, index, **how)
@@ -90,6 +95,32 @@ def test_draws_are_those_of_the_example():
     np.testing.assert_array_equal(shares, share[order])
     other, _ = mixing.mix("test", jax.random.key(4), x, index, **how)
     assert np.any(np.asarray(other) != np.asarray(out))
+
+
+def test_the_last_of_an_odd_number_stays():
+    x = images(5)
+    assert mixing.partners(x)[:, 0, 0, 0].tolist() == [1, 0, 3, 2, 4]
+    index = jnp.arange(5, dtype=jnp.int32)
+    out, _ = mixing.mix("test", jax.random.key(0), x, index, mixup=0.0, cutmix=1.0)
+    np.testing.assert_array_equal(out[4], x[4])
+
+
+def test_no_image_moves_between_devices():
+    """Neighbours are on one device, and permutes of a cached program can deadlock."""
+    devices = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+    spread = jax.NamedSharding(devices, jax.P("data"))
+    x, index = images(32), jnp.arange(32, dtype=jnp.int32)
+    mix = jax.jit(
+        lambda rng, x, index: mixing.mix("test", rng, x, index, mixup=0.8, cutmix=1.0)
+    )
+    arguments = jax.random.key(0), *(jax.device_put(v, spread) for v in (x, index))
+    text = mix.lower(*arguments).compile().as_text()
+    assert len(jax.devices()) == 8
+    assert "permute" not in text
+    assert "all-" not in text
+    whole = mix(jax.random.key(0), x, index)
+    for one, other in zip(mix(*arguments), whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 def test_cross_entropy_of_mixed_labels():
@@ -143,7 +174,7 @@ def test_a_method_learns_from_mixed_images():
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     y, share = np.asarray(batch["label"]), np.asarray(share, np.float64)
     rows = np.arange(10)
-    each = share * log_p[rows, y] + (1 - share) * log_p[rows, y[::-1]]
+    each = share * log_p[rows, y] + (1 - share) * log_p[rows, partner(y)]
     np.testing.assert_allclose(loss, -each.mean(), rtol=1e-5)
     np.testing.assert_allclose(aux.metrics["cross_entropy"], loss, rtol=1e-6)
 
