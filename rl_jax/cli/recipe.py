@@ -147,6 +147,7 @@ def read(
             method.__name__,
             chosen.encoder or usual,
             trained=before is not None,
+            patch=chosen.patch or (before and before.arguments.get("patch")),
         )
     preset = presets.for_steps(preset, chosen.steps or preset.steps)
     few = {"labels": chosen.labels or labelled.ALL, "method": method.__name__}
@@ -194,6 +195,7 @@ def _chosen(argv: Sequence[str], choices: Mapping) -> argparse.Namespace:
     parser.add_argument("--steps", nargs="?", type=_int_or_none)
     parser.add_argument("--labels", nargs="?")
     parser.add_argument("--init-from", nargs="?", type=pathlib.Path)
+    parser.add_argument("--encoder.patch", dest="patch", nargs="?", type=_int_or_none)
     for part in choices:
         parser.add_argument(f"--{part}", nargs="?")
     return parser.parse_known_args(list(argv))[0]

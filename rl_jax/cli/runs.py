@@ -240,6 +240,7 @@ def embed(argv: Sequence[str]) -> None:
         data: Annotated[str, tyro.conf.Positional],
         output: Annotated[pathlib.Path, tyro.conf.arg(aliases=["-o"])],
         size: int | None = None,
+        heads: int | None = None,
         imports: Imports = (),
     ) -> None:
         """Writes the representations of images by a run's newest checkpoint.
@@ -255,6 +256,8 @@ def embed(argv: Sequence[str]) -> None:
             `label`, -1 where unknown.
           size: side of the images that an encoder from a file sees; by default its own,
             or 224. A run has its own.
+          heads: of a transformer from a file, where they are not those of its width:
+            12 of MoCo v3's ViT-S.
         """
         from rl_jax.run import embed as embedding
         from rl_jax.run import torch_file
@@ -262,13 +265,14 @@ def embed(argv: Sequence[str]) -> None:
         enable_compilation_cache()
         _import(imports)
         if torch_file.is_file(run):
-            print(embedding.embed_by_file(run, data, output, size=size))
+            print(embedding.embed_by_file(run, data, output, size=size, heads=heads))
             return
-        if size is not None:
-            raise UsageError(
-                f"embed: --size is of encoders from a file; {run} sees images of the "
-                "size it was trained on: leave it out"
-            )
+        for name, value in (("size", size), ("heads", heads)):
+            if value is not None:
+                raise UsageError(
+                    f"embed: --{name} is of encoders from a file; the encoder of {run} "
+                    "is as it was trained: leave it out"
+                )
         print(embedding.embed(run, data, output))
 
     _with_own_code("embed", command, argv)

@@ -83,7 +83,8 @@ def patch_distillation(
       The loss, and of the teacher's assignments q their mean entropy and their mean.
 
     Raises:
-      UsageError: for shapes that do not fit together or an empty block.
+      UsageError: for shapes that do not fit together, a temperature that is no number
+        above 0, or an empty block.
     """
     name = "patch_distillation"
     shape = z.shape
@@ -100,6 +101,12 @@ def patch_distillation(
         )
     check_width(name, z, prototypes)
     check_width(name, target_z, target_prototypes)
+    for what, value in (
+        ("temperature", temperature),
+        ("target_temperature", target_temperature),
+    ):
+        if isinstance(value, int | float) and not value > 0:
+            raise UsageError(f"{name}: {what} must be > 0, got {value}")
     weight, centre, sharp = (
         jax.lax.stop_gradient(jnp.asarray(x, jnp.float32))
         for x in (weight, centre, target_temperature)

@@ -149,9 +149,18 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, real: jax.Array | None = None, *, train: bool
+        self,
+        x: jax.Array,
+        real: jax.Array | None = None,
+        *,
+        train: bool,
+        told: jax.Array | None = None,
     ) -> jax.Array:
-        """[B, L, width] to float32 of that shape; `real` [B, L] bool, None: all."""
+        """[B, L, width] to float32 of that shape; `real` [B, L] bool, None: all.
+
+        Layers are means over the tokens `told` [B, L]; None: over the real ones.
+        """
+        told = real if told is None else told
         dtype = DTYPES[self.dtype]
         x = x.astype(dtype)
         noise = None
@@ -181,7 +190,7 @@ class Transformer(nn.Module):
             def step(x, given):
                 params, noise = given
                 x = one.apply({"params": params}, x, real, noise)
-                return x, pooled(x, real) if asked else None
+                return x, pooled(x, told) if asked else None
 
             params = [self.variables["params"][name] for name in names]
             stacked = jax.tree.map(lambda *p: jnp.stack(p), *params)
@@ -192,7 +201,7 @@ class Transformer(nn.Module):
             for i, name in enumerate(names):
                 own = jax.tree.map(lambda drawn, i=i: drawn[i], noise)
                 x = block(name=name)(x, real, own)
-                tell(self, i + 1, x, real)
+                tell(self, i + 1, x, told)
         return Norm(dtype=jnp.float32, name="norm")(x)
 
 

@@ -61,7 +61,12 @@ class ViT(nn.Module):
         if with_cls:
             tokens = self._after("cls", 1, tokens)
 
-        tokens = self.transformer(tokens, train=train)
+        told = None
+        if self.registers:
+            place = jnp.arange(tokens.shape[1]) - with_cls
+            told = (place < 0) | (place >= self.registers)
+            told = jnp.broadcast_to(told, tokens.shape[:2])
+        tokens = self.transformer(tokens, train=train, told=told)
         if self.pool == "cls":
             return tokens[:, 0]
         patches = tokens[:, with_cls + self.registers :]

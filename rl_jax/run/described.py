@@ -62,6 +62,8 @@ def lines(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> list[
             )
     for name, then in NEVER.items():
         first = recipe.method.arguments.get(name)
+        if name == "queue_from" and not recipe.method.arguments.get("queue_size", 1):
+            continue  # There is none.
         if isinstance(first, int) and first >= recipe.steps:
             found.append(
                 f"warning: {name}={first}, but the run has {recipe.steps} steps: {then}"

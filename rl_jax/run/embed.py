@@ -65,7 +65,12 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
 
 
 def embed_by_file(
-    path: pathlib.Path, name: str, output: pathlib.Path, *, size: int | None = None
+    path: pathlib.Path,
+    name: str,
+    output: pathlib.Path,
+    *,
+    size: int | None = None,
+    heads: int | None = None,
 ) -> pathlib.Path:
     """The same by an encoder of PyTorch, as `networks.from_torch` reads it: `h`.
 
@@ -77,6 +82,7 @@ def embed_by_file(
       name, output: as in `embed`.
       size: side of the images in pixels; None: that of the positions it has learned, or
         else 224.
+      heads: of a transformer, which no weight tells; None: as `from_torch` has it.
 
     Returns:
       `output`.
@@ -107,7 +113,10 @@ def embed_by_file(
             f"embed: {path} is of images [H, W, 3], got {source.image_shape} from "
             f"{name}"
         )
-    encoder = getattr(networks, found.factory)(**found.arguments)
+    own = {} if heads is None else {"heads": heads}
+    if own and found.factory != "vit":
+        raise UsageError(f"embed: --heads is of transformers, {path} has a ResNet")
+    encoder = getattr(networks, found.factory)(**(found.arguments | own))
     shape = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
     wanted, _ = jax.eval_shape(encoder.init, jax.random.key(0), shape)
     params, state = torch_file.fitted(found, wanted)

@@ -46,8 +46,9 @@ FREE = ("dropout", "drop_path", "dtype", "remat", "split", "zero_init_residual")
 
 
 def is_file(path: pathlib.Path) -> bool:
-    """Whether a path means weights and no run: any file, and what ends as one."""
-    return path.is_file() or path.suffix in (SUFFIX, ".pth", ".pt", ".bin", ".npz")
+    """Whether a path means weights and no run: any file, and what would be named so."""
+    named = path.suffix in (SUFFIX, ".pth", ".pt", ".bin", ".npz")
+    return path.is_file() or (named and not path.is_dir())
 
 
 def read(path: pathlib.Path) -> TorchWeights:

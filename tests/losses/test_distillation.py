@@ -286,6 +286,8 @@ GOOD = as32(*case())[:5]
         ({3: jnp.zeros((K, 4))}, r"prototypes \[K, D\], got \(8, 5, 3\), \(7, 4\)"),
         ({"block_size": 0}, "block_size must be at least 1, got 0"),
         ({"block_size": 2.5}, "block_size must be an integer, got 2.5"),
+        ({"temperature": 0.0}, "temperature must be > 0, got 0.0"),
+        ({"target_temperature": -1.0}, "target_temperature must be > 0, got -1.0"),
     ],
 )
 def test_refused(change, message):

@@ -221,3 +221,25 @@ def test_refuses_registers_that_are_no_number(registers, words):
     with pytest.raises(UsageError, match=words) as error:
         small(registers=registers)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+@pytest.mark.parametrize("remat", [False, True])
+def test_layers_are_means_without_registers(pool, remat):
+    """Registers are there to be large, and no part of what a layer says of an image."""
+    network = small(pool=pool, registers=2, remat=remat)
+    params, state = network.init(jax.random.key(0), IMAGES)
+    layers = networks.layers_of(network, params, state, IMAGES)
+    # Without attention each token is by itself: what registers are cannot matter.
+    still = jax.tree_util.tree_map_with_path(
+        lambda path, x: 0 * x if "out" in jax.tree_util.keystr(path) else x, params
+    )
+    found = [
+        networks.layers_of(network, still | {"registers": size * params["registers"]},
+                           state, IMAGES)
+        for size in (1, 1000)
+    ]  # fmt: skip
+    assert layers.keys() == found[0].keys() == {"layer1", "layer2"}
+    for name in layers:
+        np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-5, atol=1e-6)
+        assert np.any(layers[name] != found[0][name])

@@ -48,3 +48,7 @@ def test_a_step_that_is_not_reached_is_told(name, told, monkeypatch):
         warned = [line for line in found if line.startswith(f"warning: {name}={first}")]
         assert len(warned) == (first == 5)
         assert all("the run has 5 steps" in line and told in line for line in warned)
+    without = recipe(method=recipes.Spec("swav", {name: 9, "queue_size": 0}))
+    found = described.lines(without, built, lambda: None)
+    warned = [line for line in found if line.startswith(f"warning: {name}=9")]
+    assert len(warned) == (name == "frozen_steps")

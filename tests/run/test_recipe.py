@@ -12,6 +12,7 @@ from PIL import Image
 
 from rl_jax import data, methods, networks, train
 from rl_jax.augment import presets as augmentations
+from rl_jax.cli import recipe as commands
 from rl_jax.errors import UsageError
 from rl_jax.run import datasets, presets
 from rl_jax.run import recipe as recipes
@@ -144,9 +145,9 @@ def test_an_encoder_of_tokens_gives_what_the_method_takes(method, there, here):
     assert found.arguments["encoder"] == {"patch": 2, "pool": here}
 
 
-def asked(method, shape, encoder, *, trained=False):
+def asked(method, shape, encoder, *, trained=False, **more):
     preset = presets.for_method(presets.for_data("folder", shape), method)
-    return presets.for_network(preset, method, encoder, trained=trained)
+    return presets.for_network(preset, method, encoder, trained=trained, **more)
 
 
 def test_a_transformer_in_the_place_of_another_encoder():
@@ -174,6 +175,37 @@ def test_a_transformer_in_the_place_of_another_encoder():
         for method in ("moco_v3", "simclr")
     ]
     assert rates == [0.0, None]
+
+
+@pytest.mark.parametrize("method", ["jigsaw", "context", "simclr", "dino"])
+@pytest.mark.parametrize("side", [30, 96])
+def test_a_transformer_is_given_whole_patches(method, side, tmp_path):
+    """Of crops, of tiles and of parts; also of another size, and of trained weights."""
+    image = np.zeros((16, side, side, 3), np.uint8)
+    np.savez(tmp_path / "data.npz", image=image)
+    for more in ([], ["--encoder.patch", "5"]):
+        told = commands.read(
+            "pretrain",
+            [method, "--data", str(tmp_path / "data.npz"), "--encoder", "vit",
+             "--encoder.depth", "1", "--batch-size", "4", *more],
+        )  # fmt: skip
+        parts = recipes.build(told.recipe, told.source)
+        batch = {"image": image[:4], "index": np.arange(4, dtype=np.int32)}
+
+        def step(rng, batch, parts=parts):
+            batch = parts.augment.views(rng, batch)
+            params, state = parts.method.init(rng, batch)
+            return parts.method.loss(params, state, batch, rng)[0]
+
+        assert jax.eval_shape(step, jax.random.key(0), batch).shape == ()
+    assert told.recipe.networks["encoder"].arguments["patch"] == 5
+
+
+def test_crops_are_those_of_trained_weights():
+    """Patches of 14, as DINOv2 has, in place of the preset's 4 and 16."""
+    for side, size in ((32, 28), (224, 196)):
+        found = asked("supervised", (side, side, 3), "vit", trained=True, patch=14)
+        assert found.arguments["augment"]["size"] == size
 
 
 def test_a_method_with_its_own_settings_of_adamw_keeps_them():
@@ -287,6 +319,7 @@ def test_every_preset_names_known_arguments(method):
         for role, known in recipes.ROLES.items():
             name = found.networks.get(role, known[0].__name__)
             factories[role] = recipes.find(known, name, role)
+        factories[method.__name__] = method  # `context` is a role of cpc, too
         for part, arguments in found.arguments.items():
             assert set(arguments) <= set(inspect.signature(factories[part]).parameters)
 

@@ -197,11 +197,11 @@ def embedded(folder, path, data, **options):
         return dict(found)
 
 
-@pytest.mark.parametrize("size", [None, 8])
-def test_what_a_file_embeds_is_what_its_network_gives(tmp_path, size):
+@pytest.mark.parametrize(("size", "heads"), [(None, None), (8, None), (None, 2)])
+def test_what_a_file_embeds_is_what_its_network_gives(tmp_path, size, heads):
     path = vit_file(tmp_path, registers=1)
     data = images(tmp_path, side=10)
-    found = embedded(tmp_path, path, data, size=size)
+    found = embedded(tmp_path, path, data, size=size, heads=heads)
     side = size or 6
     source = datasets.build(datasets.spec_of(str(data)))
     clean = augment.imagenet(size=side).clean(source.images)
@@ -212,7 +212,7 @@ def test_what_a_file_embeds_is_what_its_network_gives(tmp_path, size):
         table = networks.resize_positions(rows[1:].reshape(3, 3, 64), (4, 4))
         rows = np.concatenate([rows[:1], np.asarray(table).reshape(16, 64)])
         tensors["pos_embed"] = rows[None]
-    expected = torch_encoders.vit(tensors, clean, heads=1)[:, 0]
+    expected = torch_encoders.vit(tensors, clean, heads=heads or 1)[:, 0]
     assert_close(found["h"], expected, tolerance=1e-5)
     np.testing.assert_array_equal(found["label"], np.arange(24) % 3)
     np.testing.assert_array_equal(found["index"], np.arange(24))
@@ -250,7 +250,11 @@ def test_what_a_file_cannot_embed_is_refused_in_one_line(tmp_path, capsys):
         assert words in said
     run = tmp_path / "run"
     said = refused(capsys, "embed", run, colour, "-o", output, "--size", 8)
-    assert f"--size is of encoders from a file; {run} sees images of the size" in said
+    assert f"--size is of encoders from a file; the encoder of {run} is as" in said
+    said = refused(capsys, "embed", run, colour, "-o", output, "--heads", 2)
+    assert f"--heads is of encoders from a file; the encoder of {run} is as" in said
+    said = refused(capsys, "embed", path, colour, "-o", output, "--heads", 3)
+    assert "heads must divide the width, got heads=3 and width=64" in said
     said = refused(capsys, "embed", path, colour, "-o", tmp_path / "out.txt")
     assert "must end in .npz" in said
     assert not output.exists()

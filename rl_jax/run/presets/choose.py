@@ -1,5 +1,7 @@
 """Which preset fits, and what it says of a method and of a length."""
 
+from typing import Any
+
 from rl_jax import data
 from rl_jax.run.presets.digits import digits
 from rl_jax.run.presets.images import photographs, small_images
@@ -30,11 +32,25 @@ def for_method(preset: Preset, method: str) -> Preset:
     return changed._replace(methods={})
 
 
-def for_network(preset: Preset, method: str, encoder: str, *, trained: bool) -> Preset:
+def for_network(
+    preset: Preset,
+    method: str,
+    encoder: str,
+    *,
+    trained: bool,
+    patch: int | None = None,
+) -> Preset:
     """The preset of a method with an encoder of that factory.
 
-    A vision transformer in another's place has its own optimizer, and crops that its
-    patches divide. So has a trained encoder that `supervised` starts with.
+    A vision transformer in another's place has its own optimizer, and any has crops
+    that its patches divide. A trained encoder that `supervised` starts with is tuned.
+
+    Args:
+      preset: as the method has it.
+      method: its name.
+      encoder: the factory.
+      trained: whether another run or a file has its weights.
+      patch: of a transformer; None: that of the preset.
     """
     if encoder == "vit" != preset.networks.get("encoder") and preset.vit:
         change = preset.vit.get(method, preset.vit[OTHERS])
@@ -43,16 +59,30 @@ def for_network(preset: Preset, method: str, encoder: str, *, trained: bool) -> 
             own = {k: v for k, v in change.arguments.items() if k != "optimizer"}
             change = change._replace(arguments=own)
         preset = _changed(preset, change)
-        patch, augment = preset.arguments["encoder"]["patch"], "augment"
-        sides = {
-            name: multiple(side, patch)
-            for name, side in preset.arguments.get(augment, {}).items()
-            if name in ("size", "local_size")
-        }
-        preset = _changed(preset, Change(arguments={augment: sides}))
+    patch = patch or preset.arguments.get("encoder", {}).get("patch")
+    if encoder == "vit" and patch:
+        preset = _changed(
+            preset, Change(arguments=_whole_patches(preset, method, patch))
+        )
     if trained and method == "supervised":
         preset = _changed(preset, preset.tuned.get(encoder, Change()))
     return preset
+
+
+def _whole_patches(preset: Preset, method: str, patch: int) -> dict[str, Any]:
+    """Arguments by which what the encoder sees is cut into whole patches."""
+    known = preset.arguments.get("augment", {})
+    if method == "jigsaw" and "size" in known:
+        cell = known["size"] // 3
+        return {method: {"gap": max(0, cell - multiple(cell, patch))}}
+    if method == "context" and "size" in known:
+        return {method: {"patch": multiple(known["size"] // 4, patch)}}
+    sides = {k: multiple(known[k], patch) for k in known if k in SIDES}
+    return {"augment": sides} if sides else {}
+
+
+SIDES = ("size", "local_size")
+"""Of what encoders see, in augmentations."""
 
 
 def _changed(preset: Preset, change: Change) -> Preset:
