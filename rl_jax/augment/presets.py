@@ -148,6 +148,8 @@ def cifar(
     blur: float = 0.0,
     solarise: float = 0.0,
     num_views: int = 2,
+    mean: tuple[float, float, float] = CIFAR_MEAN,
+    std: tuple[float, float, float] = CIFAR_STD,
 ) -> Augment:
     """SimCLR's views of CIFAR (Chen et al. 2020, arXiv:2002.05709, B.9), colour ½.
 
@@ -160,6 +162,8 @@ def cifar(
       brightness, contrast, saturation: strengths of the jitter, >= 0: 0.8 s at s = ½.
       hue: strength in [0, ½]: 0.2 s.
       num_views: views per image, >= 1.
+      mean, std: of each channel, by which images are standardised, in units of [0, 1];
+        those of CIFAR-10.
 
     Returns:
       An `Augment` for images [B, H, W, 3].
@@ -181,8 +185,8 @@ def cifar(
         num_views=num_views,
         size=size,
         crop_fraction=1.0,
-        mean=CIFAR_MEAN,
-        std=CIFAR_STD,
+        mean=mean,
+        std=std,
     )
     return _checked(augment, size, size, 3)
 

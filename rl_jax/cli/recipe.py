@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from rl_jax import data, own, train
 from rl_jax.cli import options
 from rl_jax.errors import UsageError
-from rl_jax.run import datasets, labelled, presets, weights
+from rl_jax.run import datasets, labelled, presets, torch_file, weights
 from rl_jax.run import recipe as recipes
 from rl_jax.run.complete import FILLED_IN, complete
 from rl_jax.run.init_from import InitFrom
@@ -154,6 +154,8 @@ def read(
     preset = presets.for_size(preset, labelled.seen(source, **few).size)
     if before is not None:
         preset = presets.for_encoder(preset, before)
+        if torch_file.is_file(chosen.init_from):
+            preset = presets.for_file(preset)
     try:
         factories = {
             k: recipes.find(known, getattr(chosen, k) or _usual(preset, k), k)

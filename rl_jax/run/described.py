@@ -14,6 +14,9 @@ from rl_jax.types import TrainState
 
 LARGE = 5_000_000
 """Parameters from which on a CPU is slow; those of the presets of digits are fewer."""
+MANY = 1000
+"""Steps from which on they are many, for a CPU."""
+
 NEVER = {
     "frozen_steps": "the prototypes never learn",
     "queue_from": "the queue is never used",
@@ -68,7 +71,8 @@ def lines(recipe: Recipe, parts: Parts, init: Callable[[], TrainState]) -> list[
             found.append(
                 f"warning: {name}={first}, but the run has {recipe.steps} steps: {then}"
             )
-    if devices[0].platform == "cpu" and count > LARGE:
+    long = count > LARGE and recipe.steps >= MANY
+    if devices[0].platform == "cpu" and long:
         found.append(
             f"on a CPU {recipe.steps:,} steps of such networks may take days: "
             "`rl-jax plan` with the same flags says how long at least; --encoder "

@@ -173,10 +173,16 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist; name an .npz file") from None
-    except Exception as error:
+    except IsADirectoryError:
         raise UsageError(
-            f"{path} is no .npz file of plain arrays: {error}; write it with "
-            "numpy.savez"
+            f"{path} is a folder, no .npz file; leave --features out for a run"
+        ) from None
+    except Exception as error:
+        # What NumPy says of other files is of pickles, which are never read here.
+        why = "" if isinstance(error, ValueError) else f": {error}"
+        raise UsageError(
+            f"{path} is no .npz file of plain arrays{why}; write it with numpy.savez, "
+            "or with rl-jax embed"
         ) from None
 
 

@@ -55,11 +55,13 @@ def _cell(entry: dict[str, Any]) -> str:
 def _caption(result: dict[str, Any]) -> str:
     shares = ", ".join(result["labels_per_class"])
     parts = " (% of them)" if "%" in shares else ""
+    with_labels = "with its labels" in result.get("evaluated", "")
+    seen = ", which training has seen with their labels" if with_labels else ""
     return (
         f"probe: multinomial logistic regression; k-NN: cosine, weighted; {shares} "
         f"labels per class{parts}, mean ± std over {DRAWS} draws; "
         f"{result['train_images']} images to learn from, "
-        f"{result['test_images']} to score"
+        f"{result['test_images']} to score{seen}"
     )
 
 

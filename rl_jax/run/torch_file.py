@@ -41,13 +41,15 @@ class _Tensors(Mapping[str, np.ndarray]):
         return len(self.names)
 
 
+PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar")
+"""Of files that PyTorch writes by itself."""
 FREE = ("dropout", "drop_path", "dtype", "remat", "split", "zero_init_residual")
 """Arguments of an encoder that say nothing of its weights."""
 
 
 def is_file(path: pathlib.Path) -> bool:
     """Whether a path means weights and no run: any file, and what would be named so."""
-    named = path.suffix in (SUFFIX, ".pth", ".pt", ".bin", ".npz")
+    named = path.suffix in (SUFFIX, *PICKLED)
     return path.is_file() or (named and not path.is_dir())
 
 
@@ -59,6 +61,10 @@ def read(path: pathlib.Path) -> TorchWeights:
     """
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
+    if path.suffix not in (SUFFIX, *PICKLED):
+        raise UsageError(
+            f"{path}: expected the folder of a run, or weights in a file of {SUFFIX}"
+        )
     if path.suffix != SUFFIX:
         raise UsageError(
             f"{path}: weights are read from files of {SUFFIX}, which run no code; "

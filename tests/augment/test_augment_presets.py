@@ -21,7 +21,8 @@ def test_flags_are_keywords_of_simple_types_with_defaults(factory):
     hints = typing.get_type_hints(factory)
     for name, parameter in inspect.signature(factory).parameters.items():
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        simple = (int, int | None, float, bool, tuple[float, float])
+        several = (tuple[float, float], tuple[float, float, float])
+        simple = (int, int | None, float, bool, *several)
         assert hints[name] in simple
         assert parameter.default is not inspect.Parameter.empty
         assert f"{name}" in factory.__doc__

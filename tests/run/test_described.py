@@ -14,9 +14,12 @@ class Started:
     params = {"encoder": jax.ShapeDtypeStruct((3, 5), jnp.float32)}
 
 
-@pytest.mark.parametrize("large", [True, False])
-def test_a_large_network_on_a_cpu_is_told_of(monkeypatch, large):
-    monkeypatch.setattr(described, "LARGE", 10 if large else 1000)
+@pytest.mark.parametrize(
+    ("least", "many", "large"), [(10, 5, True), (1000, 5, False), (10, 6, False)]
+)
+def test_a_large_network_on_a_cpu_is_told_of(monkeypatch, least, many, large):
+    monkeypatch.setattr(described, "LARGE", least)
+    monkeypatch.setattr(described, "MANY", many)
     built = recipes.build(recipe(), data.digits())
 
     monkeypatch.setattr(described.jax, "eval_shape", lambda _: Started)

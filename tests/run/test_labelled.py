@@ -144,3 +144,17 @@ def test_an_own_method_may_have_seen_the_labels():
     assert not labelled.unseen(own, images)
     assert "training may have seen the scored fifth" in labelled.note(own, images)
     assert labelled.unseen(own._replace(labels="2"), images)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_the_table_says_whether_training_has_seen_the_labels_scored(
+    apart, tmp_path, monkeypatch
+):
+    test = source(np.arange(30) % 3) if apart else None
+    run = classifying(source(LABELS, held_out=test))
+    monkeypatch.setattr(evaluation, "load", lambda folder, say: run)
+    result = evaluation.evaluate_run(
+        tmp_path, skip=measures.SECTIONS, say=lambda line: None
+    )
+    told = "to score, which training has seen with their labels"
+    assert (told in summary.table(result)) != apart

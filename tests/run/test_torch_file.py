@@ -9,6 +9,7 @@ from reference.torch_encoders import resnet_weights, vit_weights
 from safetensors.numpy import save_file
 
 from rl_jax import augment, networks, train
+from rl_jax.augment import presets
 from rl_jax.cli import main
 from rl_jax.cli import recipe as commands
 from rl_jax.errors import UsageError
@@ -18,8 +19,7 @@ from rl_jax.run import recipe as recipes
 from rl_jax.run.init_from import InitFrom
 
 SMALL = (1, 1, 1, 1)
-ALONE = ("--steps", "1", "--no-probe", "--mixup", "0", "--cutmix", "0")
-"""Mixup's programs for several devices of a CPU must not come from the cache."""
+ALONE = ("--steps", "1", "--no-probe")
 
 
 def images(folder, *, side=8, channels=3):
@@ -157,6 +157,7 @@ def test_what_is_no_file_of_weights_is_refused_in_one_line(tmp_path, capsys):
     for path, words in (
         (pth, "files of .safetensors, which run no code; PyTorch makes one of its own"),
         (none, "none.safetensors: there is no such file"),
+        (data, "expected the folder of a run, or weights in a file of .safetensors"),
         (tmp_path / "none.pt", "none.pt: there is no such file"),
         (junk, "junk.safetensors: not read: "),
         (other, "other.safetensors: from_torch: these are names of no vision tran"),
@@ -266,3 +267,21 @@ def test_weights_of_a_network_with_parts_missing_never_reach_it(tmp_path, capsys
     save_file(tensors, path := tmp_path / "part.safetensors")
     said = refused(capsys, "embed", path, images(tmp_path), "-o", tmp_path / "o.npz")
     assert "there is no blocks.0.attn.proj.bias, which its encoder needs" in said
+
+
+def test_images_are_standardised_as_the_weights_learned(tmp_path):
+    """Small ones, too, whose own preset has the numbers of CIFAR."""
+    data = images(tmp_path, side=8)
+    words = ["supervised", "--data", str(data), "--batch-size", "8"]
+    path = vit_file(tmp_path)
+    for more, mean in (
+        ([], presets.CIFAR_MEAN),
+        (["--init-from", str(path)], presets.IMAGENET_MEAN),
+    ):
+        asked = commands.read("pretrain", [*words, *more])
+        assert asked.recipe.augment.arguments["mean"] == mean
+        clean = recipes.build_augment(asked.recipe.augment).clean
+        grey = clean(np.full((1, 8, 8, 3), 0.5, np.float32))[0, 0, 0]
+        std = asked.recipe.augment.arguments["std"]
+        expected = (0.5 - np.array(mean)) / np.array(std)
+        np.testing.assert_allclose(grey, expected, rtol=1e-5)

@@ -3,6 +3,7 @@
 from rl_jax.run.presets.choose import (
     for_data,
     for_encoder,
+    for_file,
     for_method,
     for_network,
     for_size,
@@ -20,6 +21,7 @@ __all__ = [
     "digits",
     "for_data",
     "for_encoder",
+    "for_file",
     "for_method",
     "for_network",
     "for_size",

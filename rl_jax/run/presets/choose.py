@@ -3,6 +3,7 @@
 from typing import Any
 
 from rl_jax import data
+from rl_jax.augment.presets import IMAGENET_MEAN, IMAGENET_STD, cifar
 from rl_jax.run.presets.digits import digits
 from rl_jax.run.presets.images import photographs, small_images
 from rl_jax.run.presets.preset import OTHERS, Change, Preset
@@ -127,6 +128,14 @@ def for_encoder(preset: Preset, encoder: Spec) -> Preset:
         networks=preset.networks | {"encoder": encoder.factory},
         arguments=preset.arguments | {"encoder": arguments},
     )
+
+
+def for_file(preset: Preset) -> Preset:
+    """The preset for weights of PyTorch: images standardised as they learned from."""
+    if preset.augment != cifar.__name__:
+        return preset
+    own = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    return _changed(preset, Change(arguments={"augment": own}))
 
 
 NOISE = ("dropout", "drop_path")
