@@ -126,6 +126,7 @@ def embed_by_file(
         h, _ = encoder.apply(params, state, x, train=False)
         return {"h": h} | networks.layers_of(encoder, params, state, x)
 
+    # Never trained: of the method nothing but this is called.
     method = methods.supervised(encoder, num_classes=2)._replace(encode=encode_clean)
     seen = TrainState(np.int32(0), None, params, state, None)
     _write(method, augment.imagenet(size=side), seen, source, output)

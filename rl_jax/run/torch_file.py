@@ -1,5 +1,6 @@
 """Encoders of PyTorch, in a file of safetensors."""
 
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping
 
@@ -79,8 +80,23 @@ def read(path: pathlib.Path) -> TorchWeights:
         raise UsageError(f"{path}: {error}") from None
 
 
-def encoder(found: TorchWeights) -> Spec:
-    """The encoder, every argument written out."""
+def encoder(path: pathlib.Path) -> Spec:
+    """The encoder in a file, every argument written out.
+
+    Asked for often, and so kept, until the file is another one; the weights are not.
+
+    Raises:
+      UsageError: as `read`.
+    """
+    if not path.is_file():
+        return _encoder(path)
+    now = path.stat()
+    return _encoder(path, now.st_mtime_ns, now.st_size)
+
+
+@functools.lru_cache(maxsize=8)
+def _encoder(path: pathlib.Path, *_) -> Spec:
+    found = read(path)
     return recipes.resolve(getattr(networks, found.factory), **found.arguments)
 
 

@@ -7,6 +7,7 @@ optimizer carry is needed.
 import hashlib
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -75,7 +76,7 @@ def encoder_of(path: pathlib.Path) -> Spec:
 def _told(folder: pathlib.Path) -> tuple[Spec, dict[str, Any]]:
     """The encoder of a run, and the notes beside its recipe; of a file none."""
     if torch_file.is_file(folder):
-        return torch_file.encoder(_of_file(folder)), {}
+        return _asked(torch_file.encoder, folder), {}
     try:
         found, notes = recipes.read(folder / "run.json")
     except UsageError as error:
@@ -186,10 +187,10 @@ def _from_run(recipe: Recipe, wanted: Weights) -> tuple[int, Weights]:
     return step, jax.tree.unflatten(jax.tree.structure(wanted), list(leaves.values()))
 
 
-def _of_file(path: pathlib.Path) -> networks.TorchWeights:
-    """What a file holds."""
+def _asked(read: Callable[[pathlib.Path], Any], path: pathlib.Path) -> Any:
+    """What a file holds; where it is refused, the flag that names it stands before."""
     try:
-        return torch_file.read(path)
+        return read(path)
     except UsageError as error:
         raise UsageError(f"--init-from {error}") from None
 
@@ -197,7 +198,7 @@ def _of_file(path: pathlib.Path) -> networks.TorchWeights:
 def _from_file(recipe: Recipe, wanted: Weights) -> Weights:
     """Of the file that the recipe names; positions are those of the images here."""
     assert recipe.init_from is not None
-    found = _of_file(pathlib.Path(recipe.init_from.run))
+    found = _asked(torch_file.read, pathlib.Path(recipe.init_from.run))
     given = Weights(*torch_file.fitted(found, wanted.params))
     _check_same(recipe, _layout(given), wanted)
     everywhere = train.replicated(train.data_mesh())

@@ -285,3 +285,16 @@ def test_images_are_standardised_as_the_weights_learned(tmp_path):
         std = asked.recipe.augment.arguments["std"]
         expected = (0.5 - np.array(mean)) / np.array(std)
         np.testing.assert_allclose(grey, expected, rtol=1e-5)
+
+
+def test_the_weights_are_read_no_oftener_than_they_are_used(tmp_path, monkeypatch):
+    """Of what kind the encoder is, asked for at every turn, is read once a file."""
+    path, read = vit_file(tmp_path), []
+    whole = torch_file.read
+    monkeypatch.setattr(torch_file, "read", lambda p: (read.append(p), whole(p))[1])
+    first = [weights.encoder_of(path) for _ in range(3)]
+    assert read == [path]
+    assert first[0].arguments["depth"] == 1
+    vit_file(tmp_path, depth=2)
+    assert weights.encoder_of(path).arguments["depth"] == 2
+    assert len(read) == 2
