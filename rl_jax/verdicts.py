@@ -33,6 +33,10 @@ FIRST = 50
 """Steps before which nothing is judged, but for a run that ends there."""
 
 
+SIGN = {"bad": "failure", "warning": "warning"}
+"""What is said before a verdict that is not good."""
+
+
 class Verdict(NamedTuple):
     """A judgement on one metric.
 
@@ -97,11 +101,8 @@ def summary(found: Sequence[Verdict]) -> str:
     """All verdicts in one line: what is wrong, else the numbers that are fine."""
     wrong = [v for level in ("bad", "warning") for v in found if v.level == level]
     if wrong:
-        return "; ".join(f"{_SIGN[v.level]}{v.text}" for v in wrong)
+        return "; ".join(f"{SIGN[v.level]}: {v.text}" for v in wrong)
     return "; ".join(v.text for v in found)
-
-
-_SIGN = {"bad": "", "warning": "warning: ", "good": ""}
 
 
 def spread(meter: float, dim: int | None) -> str:

@@ -93,7 +93,8 @@ def test_each_fault_is_named(change, metric, level, words):
     assert wrong.level == level
     assert words in wrong.text
     assert wrong.text in summary(found)
-    assert summary(found).startswith("warning: ") == (level == "warning")
+    sign = {"warning": "warning: ", "bad": "failure: "}[level]
+    assert summary(found).startswith(sign)
     assert "\n" not in wrong.text
 
 
@@ -131,7 +132,7 @@ def test_a_run_says_each_change_once():
     found = watched(*rows)
     assert found[:2] == [[], []]
     (line,) = found[2]
-    assert line.startswith("step 60: warning: collapsed: std 0.001, expected 0.088")
+    assert line.startswith("step 60: failure: collapsed: std 0.001, expected 0.088")
     assert found[3:5] == [[], []]
     (line,) = found[5]
     assert line.startswith("step 90: better: healthy: std 0.087")
@@ -150,7 +151,7 @@ def test_the_conclusion_is_one_line():
     last = FINE | {"step": 100}
     assert watch.conclusion(last).startswith("healthy: ")
     text = watch.conclusion(last | {"z_rank": 1.2, "h_rank": 1.0})
-    assert text.startswith("dimensional collapse of h: ")
+    assert text.startswith("failure: dimensional collapse of h: ")
     assert "; warning: dimensional collapse of z: " in text
     assert "too few" not in text
 
@@ -159,7 +160,7 @@ def test_the_conclusion_of_a_short_run_is_not_sure_of_a_failure():
     watch = Watch(20, DIMS)
     assert "too few" not in watch.conclusion(FINE | {"step": 20})
     text = watch.conclusion(FINE | {"step": 20, "z_std": 0.01})
-    assert text.startswith("collapsed: ")
+    assert text.startswith("failure: collapsed: ")
     assert "fewer than 50 steps are too few to tell a failure from" in text
 
 

@@ -2,7 +2,7 @@
 
 import math
 
-from rl_jax.report import words
+from rl_jax.report import training, words
 from rl_jax.report.markup import Markup, command, missing, number, tag
 from rl_jax.report.read import Entry, Evaluation, Record, Score
 
@@ -18,7 +18,7 @@ def headline(run: Record) -> Markup:
             ".",
         )
     if not evaluation.table or not evaluation.shares:
-        return _label_free(evaluation)
+        return _label_free(run, evaluation)
     share = words.headline_share(evaluation)
     first = words.find(evaluation, "h") or evaluation.table[0]
     value = first.probe[share]
@@ -50,6 +50,7 @@ def headline(run: Record) -> Markup:
             meters,
             tag("p", _comparison(evaluation, first, share)),
             verdict(evaluation),
+            _failures(run),
         ),
     )
 
@@ -62,7 +63,17 @@ def verdict(evaluation: Evaluation) -> Markup:
     return tag("p", pill, " ", rest.strip(), " (clean images, held out)")
 
 
-def _label_free(evaluation: Evaluation) -> Markup:
+def _failures(run: Record) -> list[Markup]:
+    """What training says is of no use: of its own views, which the evaluation's clean
+    images need not show."""
+    return [
+        tag("p", tag("span.pill.bad", "⚠ failure"), f" {v.text} (in training)")
+        for v in training.judged(run)
+        if v.level == "bad"
+    ]
+
+
+def _label_free(run: Record, evaluation: Evaluation) -> Markup:
     name = "h" if "h" in evaluation.geometry else next(iter(evaluation.geometry), "")
     values = evaluation.geometry.get(name, {})
     big = tag("div.big", number(values.get("rank_me")), tag("small", " RankMe"))
@@ -70,7 +81,12 @@ def _label_free(evaluation: Evaluation) -> Markup:
     return tag(
         "div.hero.card",
         tag("div", big, tag("p", said)),
-        tag("div", verdict(evaluation), tag("p.note", "No labels: no accuracy.")),
+        tag(
+            "div",
+            verdict(evaluation),
+            _failures(run),
+            tag("p.note", "No labels: no accuracy."),
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from rl_jax.report import axes, charts
 from rl_jax.report.charts import Curve
 from rl_jax.report.markup import Markup, card, command, escape, missing, number, tag
 from rl_jax.report.read import Record
-from rl_jax.verdicts import judged_from, verdicts
+from rl_jax.verdicts import Verdict, judged_from, verdicts
 
 _MOST_OTHERS = 24
 
@@ -234,14 +234,17 @@ def _value(value: float | None, metric: Metric) -> str:
     return number(value)
 
 
-def _verdict(run: Record, metric: str, *, several: bool) -> Markup | None:
-    """What the newest values say of this metric; the words of the console."""
+def judged(run: Record) -> list[Verdict]:
+    """What the newest values say; the words of the console."""
     done, total = steps(run)
     if total is not None and done < judged_from(total):
-        return None
+        return []
     names = {name for row in run.rows for name in row}
-    newest = {name: last(run, name) for name in names}
-    for v in verdicts(newest, dims=run.dims):
+    return verdicts({name: last(run, name) for name in names}, dims=run.dims)
+
+
+def _verdict(run: Record, metric: str, *, several: bool) -> Markup | None:
+    for v in judged(run):
         if v.metric == metric:
             good = v.level == "good"
             sign = tag(f"b.{'good' if good else 'bad'}", "✓ " if good else "⚠ ")

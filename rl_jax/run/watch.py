@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from rl_jax.verdicts import FIRST, Level, judged_from, summary, verdicts
+from rl_jax.verdicts import FIRST, SIGN, Level, judged_from, summary, verdicts
 
 TWICE = 2
 """Log points in a row after which a changed verdict is said: near a threshold it comes
@@ -45,7 +45,7 @@ class Watch:
             if count >= TWICE:
                 del self._waiting[metric]
                 self._said[metric] = level
-                sign = "better" if level == "good" else "warning"
+                sign = SIGN.get(level, "better")
                 lines.append(f"step {row['step']}: {sign}: {text}")
         return lines
 

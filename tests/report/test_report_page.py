@@ -199,6 +199,17 @@ def test_values_that_are_not_finite_leave_gaps_and_are_said(runs):
     assert figure.count('class="line c0"') == 3
 
 
+@pytest.mark.parametrize("reason", [None, "no labels"])
+def test_a_failure_of_training_stands_beside_the_healthy_evaluation(runs, reason):
+    said = runs.evaluation(reason=reason, **({"table": []} if reason else {}))
+    top = page(runs(metrics=runs.rows(h_rank=1.0), evaluation=said)).split("<h2")[0]
+    assert "healthy embeddings are spread" in plain(top)
+    assert "⚠ failure dimensional collapse of h: effective rank 1.0" in plain(top)
+    assert "(in training)" in plain(top)
+    other = page(runs("b", metrics=runs.rows(h_rank=1.4), evaluation=said))
+    assert "failure" not in other.split("<h2")[0]  # a warning is beside its curve
+
+
 def test_two_runs_are_overlaid_and_what_differs_comes_first(runs):
     other = runs.evaluation(verdict="collapsed: all alike")
     other["table"][0]["probe"]["10"]["mean"] = 0.6
