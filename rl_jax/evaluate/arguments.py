@@ -18,8 +18,10 @@ def features(function: str, *, least: int = 1, **arrays: chex.Array) -> int:
     """
     rows = same_rows(function, least=least, **arrays)
     for name, x in arrays.items():
-        if isinstance(x, np.ndarray) and np.isfinite(x).all():
-            largest = float(np.abs(x).max())
+        # Their least and greatest: a copy of a million rows would take gigabytes.
+        ends = (x.min(), x.max()) if isinstance(x, np.ndarray) and x.size else ()
+        if ends and np.isfinite(ends).all():
+            largest = max(abs(float(end)) for end in ends)
             if largest > float(jnp.finfo(jnp.float32).max):
                 raise UsageError(
                     f"{function}: {name} must fit float32, got up to {largest:.2g}; "

@@ -11,6 +11,7 @@ import optax
 from rl_jax.errors import checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.axes import spread
+from rl_jax.evaluate.blocks import device_rows, standardised, sum_over_rows
 from rl_jax.evaluate.labels import chosen_labels, common, fold_weights
 from rl_jax.evaluate.parts import scoring_part, training_part
 from rl_jax.evaluate.probe import FOLDS, ProbeResult
@@ -70,6 +71,7 @@ def mlp_probe(
     arguments.counts(name, hidden=hidden, steps=steps)
     share = (labels_per_class, label_fraction)
     chosen = chosen_labels(name, labels, *share, draws, seed)
+    whole = labels_per_class is None and label_fraction is None  # one draw, not copied
     counted = np.stack([common(labels[i], FOLDS) for i in chosen])
     few = not counted.any()
     decays = np.asarray([DECAY_FEW_LABELS] if few else DECAYS)
@@ -77,12 +79,12 @@ def mlp_probe(
     mean, std = x.mean(0, dtype=np.float64), spread(x)
     # What is constant in training teaches its weights nothing: it has no say.
     scale = np.where(std > 0, 1 / np.where(std > 0, std, 1.0), 0.0)
-    x, test_x = (((v - mean) * scale).astype(np.float32) for v in (x, test_x))
+    x, test_x = (standardised(v, mean, scale) for v in (x, test_x))
     # The last of the weights are all ones, the first leave a fold out.
     weights = [fold_weights(labels[i], FOLDS)[[-1] if few else [0, -1]] for i in chosen]
     fitted, held_out = _fit(
         jax.random.split(jax.random.key(seed % 2**32), len(chosen)),
-        x[chosen],
+        x[None] if whole else x[chosen],
         labels[chosen].astype(np.int32),
         np.stack(weights),
         counted.astype(np.float32),
@@ -131,6 +133,8 @@ def _fit(
     each leaf [R, P, L, ...] and [R, P, L].
     """
     rate = optax.cosine_decay_schedule(_RATE, len(batches))
+    networks = weights.shape[0] * weights.shape[1] * len(decays)
+    rows = device_rows(networks * max(hidden, classes))
 
     def one(rng, x, labels, weights, counted, decay):
         optimizer = optax.adamw(rate, weight_decay=decay, mask=_decayed)
@@ -150,8 +154,12 @@ def _fit(
         carry = params, optimizer.init(params)
         (params, _), _ = jax.lax.scan(step, carry, batches)
         held = (weights == 0) * counted
-        losses = held * _cross_entropy(params, x, labels)
-        return params, losses.sum() / jnp.maximum(held.sum(), 1.0)
+
+        def held_out(cut, new):
+            return (new * cut(held) * _cross_entropy(params, cut(x), cut(labels))).sum()
+
+        losses = sum_over_rows(held_out, len(x), rows)
+        return params, losses / jnp.maximum(held.sum(), 1.0)
 
     many = jax.vmap(one, (None, None, None, None, None, 0))
     many = jax.vmap(many, (None, None, None, 0, None, None))

@@ -12,6 +12,7 @@ from jax import core
 
 from rl_jax.errors import UsageError, checked, known
 from rl_jax.evaluate import arguments
+from rl_jax.evaluate.blocks import device_rows, sum_over_rows
 
 # Norm of the preconditioned gradient at which a problem is solved, in units of √l2.
 # With h the largest curvature of a coordinate, the objective is then within
@@ -107,11 +108,14 @@ def logistic_path(
     the one before. Coordinates are scaled by the diagonal of the Hessian there, which
     in decorrelated features (see `linear_probe`) is nearly all of it.
 
+    Value and gradient come from one pass over blocks of examples, whose logits take at
+    most `blocks.DEVICE_BYTES`: of [n, P, C] nothing is ever whole.
+
     Args:
       features: [B, n, D].
       labels: int [B, n] in [0, num_classes).
       weights: [B, P, n], >= 0, with a positive sum over n.
-      l2: [L], > 0; from large to small is fastest.
+      l2: [L], or [L, B] for each set its own, > 0; from large to small is fastest.
       num_classes: C.
       counted: [B, n], which examples `held_out` counts; None: all.
       steps: the most L-BFGS steps for each l2.
@@ -120,47 +124,98 @@ def logistic_path(
       A `Path`.
     """
     x = features.astype(jnp.float32)
+    groups, n, dim = x.shape
     centre = x.mean(1)
-    x = jnp.pad(x - centre[:, None], ((0, 0), (0, 0), (0, 1)), constant_values=1.0)
-    target = jax.nn.one_hot(labels, num_classes)[:, :, None]  # [B, n, 1, C]
     w = weights.astype(jnp.float32).transpose(0, 2, 1)  # [B, n, P]
     held = (w == 0).astype(jnp.float32)
     if counted is not None:
         held = held * counted[:, :, None]
     w = w / w.sum(1, keepdims=True)
-    groups, _, width = x.shape
-    penalised = jnp.ones(width).at[-1].set(0.0).reshape(1, width, 1, 1)
+    held = held / jnp.maximum(held.sum(1, keepdims=True), 1.0)
+    problems = w.shape[2]
+    penalised = jnp.ones(dim + 1).at[-1].set(0.0).reshape(1, dim + 1, 1, 1)
+    l2 = jnp.broadcast_to(l2.reshape(len(l2), -1), (len(l2), groups))
+    rows = device_rows(groups * problems * num_classes)
 
-    def logits(a):
-        return jnp.einsum("bnd,bdpc->bnpc", x, a)
+    def total(of, weights):
+        """The sum over blocks of `of(x [B, b, D + 1], one-hot, weights [B, b, P])`."""
 
-    def cross_entropy(a):
-        z = logits(a)
-        return jax.nn.logsumexp(z, -1) - (z * target).sum(-1)
+        def block(cut, new):
+            affine = _affine(cut(x, axis=1), centre)
+            target = jax.nn.one_hot(cut(labels, axis=1), num_classes)[:, :, None]
+            counts = new[None, :, None] * cut(weights, axis=1)
+            return of(affine, target, counts)
+
+        return sum_over_rows(block, n, rows)
+
+    def mean_loss(weights, a):
+        """[B, P], for weights that sum to 1."""
+
+        def block(x, target, weights):
+            return (weights * _losses(_logits(x, a), target)).sum(1)
+
+        return total(block, weights)
+
+    def loss_and_slope(a):
+        """Of the examples in training: [B, P] and, by a, [B, D + 1, P, C]."""
+
+        def block(x, target, w):
+            z = _logits(x, a)
+            slope = w[..., None] * (jax.nn.softmax(z) - target)
+            loss = (w * _losses(z, target)).sum(1)
+            return loss, jnp.einsum("bnd,bnpc->bdpc", x, slope)
+
+        return total(block, w)
+
+    def curvature(a):
+        def block(x, _, w):
+            p = jax.nn.softmax(_logits(x, a))
+            return jnp.einsum("bnd,bnpc->bdpc", x * x, w[..., None] * p * (1 - p))
+
+        return total(block, w)
 
     def solve(a, l2):
-        p = jax.nn.softmax(logits(a))
-        curvature = jnp.einsum("bnd,bnpc->bdpc", x * x, w[..., None] * p * (1 - p))
+        penalty = l2.reshape(groups, 1, 1, 1) * penalised
         # The bias of a class that no example has is pulled to −∞ by nothing curved.
-        scale = jax.lax.rsqrt(curvature + jnp.where(penalised > 0, l2, 1e-6))
+        scale = jax.lax.rsqrt(curvature(a) + jnp.where(penalised > 0, penalty, 1e-6))
 
+        @jax.custom_vjp
         def objective(v):
-            a = v * scale
-            penalty = l2 / 2 * (penalised * a * a).sum()
-            return (w * cross_entropy(a)).sum() + penalty
+            return with_gradient(v)[0]
 
-        v, taken = _minimise(objective, a / scale, _TOLERANCE * jnp.sqrt(l2), steps)
+        def with_gradient(v):
+            a = v * scale
+            loss, slope = loss_and_slope(a)
+            value = loss.sum() + (penalty * a * a).sum() / 2
+            return value, scale * (slope + penalty * a)
+
+        objective.defvjp(with_gradient, lambda gradient, g: (g * gradient,))
+        tolerance = _TOLERANCE * jnp.sqrt(l2)[:, None]
+        v, taken = _minimise(objective, a / scale, tolerance, steps)
         a = v * scale
-        loss = (held * cross_entropy(a)).sum(1) / jnp.maximum(held.sum(1), 1.0)
         weights, bias = a[:, :-1], a[:, -1]
         bias = bias - jnp.einsum("bd,bdpc->bpc", centre, weights)
-        return a, Path(weights.transpose(0, 2, 1, 3), bias, loss, taken)
+        return a, Path(weights.transpose(0, 2, 1, 3), bias, mean_loss(held, a), taken)
 
     # Zero, but not as a constant: XLA on CPU (seen in jax 0.10.2 and 0.12.0) returns
     # uninitialised memory for a sum over the product of an array and constant zeros.
-    start = jnp.zeros((groups, width, w.shape[2], num_classes))
-    start = start + 0.0 * x[:, 0, :, None, None]
+    start = jnp.zeros((groups, dim + 1, problems, num_classes))
+    start = start + 0.0 * _affine(x[:, :1], centre).reshape(groups, dim + 1, 1, 1)
     return jax.lax.scan(solve, start, l2)[1]
+
+
+def _affine(x, centre):
+    """[B, b, D] around the centre, and ones for the bias."""
+    return jnp.pad(x - centre[:, None], ((0, 0), (0, 0), (0, 1)), constant_values=1.0)
+
+
+def _logits(x, a):
+    return jnp.einsum("bnd,bdpc->bnpc", x, a)
+
+
+def _losses(logits, target):
+    """Cross-entropies [B, b, P]."""
+    return jax.nn.logsumexp(logits, -1) - (logits * target).sum(-1)
 
 
 def _minimise(objective, v, tolerance, steps):
@@ -170,8 +225,8 @@ def _minimise(objective, v, tolerance, steps):
 
     def unsolved(carry):
         _, _, grad, _, taken = carry
-        norm = jnp.sqrt((grad * grad).sum((1, 3)).max())
-        return (norm > tolerance) & (taken < steps)
+        norm = jnp.sqrt((grad * grad).sum((1, 3)))  # of each problem
+        return (norm > tolerance).any() & (taken < steps)
 
     def step(carry):
         v, value, grad, state, taken = carry

@@ -9,6 +9,7 @@ import numpy as np
 from rl_jax.errors import UsageError, checked
 from rl_jax.evaluate import arguments
 from rl_jax.evaluate.axes import to_axes
+from rl_jax.evaluate.blocks import slices
 from rl_jax.evaluate.parts import scoring_part, training_part
 from rl_jax.evaluate.probe import ProbeResult
 
@@ -153,8 +154,8 @@ def ridge_probe(
     name = "ridge_probe"
     x, classes, place = training_part(name, train_x, train_labels)
     test_x, labels = scoring_part(name, test_x, test_labels, x.shape)
-    fit = _fit(name, x, 2.0 * np.eye(len(classes))[place] - 1.0, l2)
-    test_x = test_x.astype(np.float64)
+    # ±1 in a byte: in float64 those of a thousand classes outweigh the features.
+    fit = _fit(name, x, 2 * np.eye(len(classes), dtype=np.int8)[place] - 1, l2)
     best = np.full(len(classes), fit.loo_error.mean(1).argmin())
     right = classes[_predicted(fit, test_x, best).argmax(1)] == labels
     accuracy = float(right.mean())
@@ -186,10 +187,9 @@ class _Fit(NamedTuple):
 
 def _fit(name, x, y, l2) -> _Fit:
     x, y = _pair(name, "training", x, y)
-    n, mean, level = len(x), x.mean(0), y.mean(0)
-    scores, basis = to_axes(x - mean)
-    squares = np.square(scores)
-    spread = squares.sum(0)
+    n, mean, level = len(x), *(v.mean(0, dtype=np.float64) for v in (x, y))
+    scores, basis = to_axes(x, mean)
+    spread = sum(np.square(scores(rows)).sum(0) for rows in slices(x))
     if l2 is None:
         l2 = np.array(L2_SHARES) * ((spread.sum() / (n * x.shape[1])) or 1.0)
     else:
@@ -199,13 +199,16 @@ def _fit(name, x, y, l2) -> _Fit:
                 f"{name}: l2 must be strengths > 0 and finite, got {l2.tolist()}"
             )
     gains = 1 / (spread + n * l2[:, None])
-    inner = scores.T @ (y - level)
-    errors = []
-    for g in gains:
-        residual = y - level - scores @ (g[:, None] * inner)
-        leverage = 1 / n + squares @ g
-        errors.append(np.square(residual / (1 - leverage)[:, None]).mean(0))
-    return _Fit(mean, level, basis, inner, gains, np.stack(errors), l2)
+    inner = sum(scores(rows).T @ (y[rows] - level) for rows in slices(x))
+    errors = np.zeros((len(l2), len(level)))
+    for rows in slices(x):
+        block, target = scores(rows), y[rows] - level
+        squares = np.square(block)
+        for error, g in zip(errors, gains, strict=True):
+            residual = target - block @ (g[:, None] * inner)
+            leverage = 1 / n + squares @ g
+            error += np.square(residual / (1 - leverage)[:, None]).sum(0)
+    return _Fit(mean, level, basis, inner, gains, errors / n, l2)
 
 
 def _predicted(fit: _Fit, x: np.ndarray, best: np.ndarray) -> np.ndarray:
@@ -215,7 +218,7 @@ def _predicted(fit: _Fit, x: np.ndarray, best: np.ndarray) -> np.ndarray:
 
 
 def _pair(name, part, x, y) -> tuple[np.ndarray, np.ndarray]:
-    """Float64 [n, D] and [n, T]."""
+    """[n, D] as given, and targets [n, T]."""
     x, y = np.asarray(x), np.asarray(y)
     arguments.features(name, least=2, **{f"{part} features": x})
     if y.ndim not in (1, 2) or len(y) != len(x) or not y.size:
@@ -223,7 +226,9 @@ def _pair(name, part, x, y) -> tuple[np.ndarray, np.ndarray]:
             f"{name}: {part} targets must be [{len(x)}] or [{len(x)}, T], one row for "
             f"each of the features, got {y.shape}"
         )
-    y = y.astype(np.float64).reshape(len(x), -1)
+    y = y.reshape(len(x), -1)
+    if y.dtype != np.int8:
+        y = y.astype(np.float64)
     if not np.isfinite(y).all():
         raise UsageError(f"{name}: {part} targets must be finite, got NaN or inf")
-    return x.astype(np.float64), y
+    return x, y

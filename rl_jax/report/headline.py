@@ -64,8 +64,7 @@ def verdict(evaluation: Evaluation) -> Markup:
 
 
 def _failures(run: Record) -> list[Markup]:
-    """What training says is of no use: of its own views, which the evaluation's clean
-    images need not show."""
+    """What training calls useless, of its views; clean images need not show it."""
     return [
         tag("p", tag("span.pill.bad", "⚠ failure"), f" {v.text} (in training)")
         for v in training.judged(run)
