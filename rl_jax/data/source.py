@@ -1,7 +1,6 @@
 """A source of examples: how many there are and a pure function from index to image."""
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rl_jax.data.arguments import at_least, whole
+from rl_jax.data.decoders import Decoders, cores
 from rl_jax.data.packed import Taken
 from rl_jax.data.problems import Problems
 from rl_jax.errors import UsageError
@@ -97,12 +97,15 @@ def labels_at(source: Source, index: np.ndarray) -> np.ndarray:
     return labels
 
 
-def examples(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
+def examples(
+    source: Source, index: np.ndarray, *, decoders: Decoders | None = None
+) -> dict[str, np.ndarray]:
     """The batch of the given examples.
 
     Args:
       source: where they come from.
       index: [B] int32.
+      decoders: threads that share the images out; None: this one makes all.
 
     Returns:
       `{"index": [B], "image": uint8 [B, H, W, C], "label": int32 [B], -1 where
@@ -112,7 +115,7 @@ def examples(source: Source, index: np.ndarray) -> dict[str, np.ndarray]:
     if source.images is not None:
         batch["image"] = source.images[index]
     elif source.image_shape:
-        batch["image"] = np.stack([_image(source, int(i)) for i in index])
+        batch["image"] = _images(source, index, decoders)
     # After the images: reading one may show that its label is not to be trusted.
     batch["label"] = labels_at(source, index)
     return batch | fields_at(source, index)
@@ -241,7 +244,7 @@ def resident(
       source: any source; its held-out part is treated alike, with what the first
         part leaves of the limit.
       limit_bytes: the most that the images may take, in bytes.
-      threads: decoding threads, >= 1; None: one per CPU core, at most 16.
+      threads: decoding threads, >= 1; None: as many as processors.
       progress: called with (done, size) from the calling thread as images arrive.
 
     Returns:
@@ -278,6 +281,20 @@ def resident(
     return source
 
 
+def _images(source, index, decoders: Decoders | None) -> np.ndarray:
+    images = np.empty((len(index), *source.image_shape), np.uint8)
+
+    def make(i: int) -> np.ndarray:
+        return _image(source, int(index[i]))
+
+    if decoders is None:
+        for i in range(len(index)):
+            images[i] = make(i)
+    else:
+        decoders.fill(images, make)
+    return images
+
+
 def _image(source: Source, i: int) -> np.ndarray:
     image = np.asarray(source.load(i))
     if image.dtype != np.uint8 or image.shape != source.image_shape:
@@ -298,7 +315,7 @@ def _decode_all(source, threads, progress) -> np.ndarray:
         return stop - start
 
     done = 0
-    with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(threads or cores()) as pool:
         try:
             for count in pool.map(fill, range(0, source.size, 64)):
                 done += count

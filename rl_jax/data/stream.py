@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 
 from rl_jax.data.arguments import at_least, whole
+from rl_jax.data.decoders import Decoders, cores, of_process
 from rl_jax.data.order import batch_indices
 from rl_jax.data.problems import Problems
 from rl_jax.data.source import Source, examples, in_memory
 from rl_jax.errors import RunError, UsageError, WorkerError
 
 _END = object()
+_BATCHES_AT_ONCE = 2
+"""While one waits for its last images, the threads begin the next."""
 
 
 def stream(
@@ -37,7 +40,7 @@ def stream(
     num_steps: int,
     rows: np.ndarray | None = None,
     workers: int = 0,
-    threads: int = 4,
+    threads: int | None = None,
     prefetch: int = 4,
     timeout: float = 120.0,
 ) -> "Stream":
@@ -56,9 +59,11 @@ def stream(
       rows: int [R], which rows of each batch to make, in that order: each of several
         processes decodes its own. None: all.
       workers: worker processes, >= 0; 0 decodes in threads of this process, which is
-        enough as long as decoders release the GIL. Processes are spawned: a script
-        must start from `if __name__ == "__main__":`.
-      threads: decoding threads, per process, >= 1.
+        enough as long as decoders release the GIL: Pillow's hold it for a fifth of the
+        time, so that some five processors decode in one process. Processes are
+        spawned: a script must start from `if __name__ == "__main__":`.
+      threads: decoding threads, per process, >= 1, that share out a batch; None: as
+        many as processors, of which each worker has its part.
       prefetch: batches decoded ahead, per process, >= 1.
       timeout: seconds without a batch after which the stream fails.
 
@@ -74,7 +79,7 @@ def stream(
     lowest = {
         "num_steps": (num_steps, 0),
         "workers": (workers, 0),
-        "threads": (threads, 1),
+        "threads": (1 if threads is None else threads, 1),
         "prefetch": (prefetch, 1),
     }
     whole("stream", **{name: value for name, (value, _) in lowest.items()})
@@ -86,6 +91,7 @@ def stream(
     if in_memory(source) or not steps:
         return Stream(iter(map(batch, steps)))
     problems = source.problems if isinstance(source.problems, Problems) else None
+    threads = threads or max(1, cores() // max(1, workers))
     return Stream(_Ahead(batch, problems, steps, workers, threads, prefetch, timeout))
 
 
@@ -123,14 +129,22 @@ def _nothing() -> None:
 
 
 def _batch(
-    source: Source, seed: int, batch_size: int, rows: np.ndarray | None, step: int
+    source: Source,
+    seed: int,
+    batch_size: int,
+    rows: np.ndarray | None,
+    step: int,
+    *,
+    decoders: Decoders | None = None,
 ) -> dict[str, Any]:
     index = batch_indices(seed, step, size=source.size, batch_size=batch_size)
-    return examples(source, index if rows is None else index[rows])
+    index = index if rows is None else index[rows]
+    return examples(source, index, decoders=decoders)
 
 
-def _batch_and_problems(batch, problems: Problems, step: int) -> dict[str, Any]:
-    return batch(step) | {"problems": problems.take()}
+def _batch_in_worker(batch, threads: int, problems, step: int) -> dict[str, Any]:
+    found = batch(step, decoders=of_process(threads))
+    return found if problems is None else found | {"problems": problems.take()}
 
 
 class _Ahead:
@@ -147,13 +161,16 @@ class _Ahead:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         self._problems = problems if workers else None
-        if self._problems is not None:
-            batch = functools.partial(_batch_and_problems, batch, problems)
+        self._decoders = None if workers else Decoders(threads)
+        if workers:
+            batch = functools.partial(_batch_in_worker, batch, threads, problems)
+        else:
+            batch = functools.partial(batch, decoders=self._decoders)
         # A dataset of steps, not of examples: the map is index-pure, so that Grain
         # can seek and slice it, and no example is lost at the end of a worker's share.
         dataset = grain.MapDataset.range(steps.start, steps.stop).map(batch)
         dataset = dataset.to_iter_dataset(
-            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+            grain.ReadOptions(_BATCHES_AT_ONCE, prefetch_buffer_size=prefetch)
         )
         self._directory = None
         if workers:
@@ -243,6 +260,8 @@ class _Ahead:
             self._grain.close()
         self._kill()
         self._grain = iter(())
+        if self._decoders is not None:
+            self._decoders.close()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             # Grain keeps each worker's last batch, in shared memory, in a reference
