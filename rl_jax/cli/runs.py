@@ -82,6 +82,9 @@ def resume(argv: Sequence[str]) -> None:
         steps: int | None = None,
         evaluate: bool = True,
         allow_changes: bool = False,
+        workers: int = 0,
+        threads: int | None = None,
+        data_timeout: float = 120.0,
         distributed: bool = False,
         imports: Imports = (),
     ) -> None:
@@ -96,16 +99,20 @@ def resume(argv: Sequence[str]) -> None:
           evaluate: evaluate when trained.
           allow_changes: go on although run.json was edited since the checkpoint, or own
             code was.
+          workers: processes that decode, as in `pretrain`; may be others than before.
+          threads: decoding threads in each of them.
+          data_timeout: seconds without a batch after which the run ends.
           distributed: with the other processes of a job, as `pretrain` does.
         """
-        from rl_jax import train
+        from rl_jax import data, train
         from rl_jax.run import pretrain
 
         enable_compilation_cache()
         _import(imports)
         if distributed:
             train.join()
-        pretrain.resume(run, steps=steps, allow_changes=allow_changes)
+        loading = data.Loading(workers, threads, data_timeout)
+        pretrain.resume(run, steps=steps, allow_changes=allow_changes, loading=loading)
         finish(run, evaluate=evaluate)
 
     _with_own_code("resume", command, argv)

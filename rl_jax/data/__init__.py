@@ -24,7 +24,7 @@ from rl_jax.data.source import (
     rows,
     shapes,
 )
-from rl_jax.data.stream import Stream, stream
+from rl_jax.data.stream import IN_THREADS, Loading, Stream, stream
 from rl_jax.data.synthetic import ica, latent_classes
 from rl_jax.data.tables.source import hugging_face
 from rl_jax.data.text import text, topics
@@ -41,7 +41,9 @@ from rl_jax.data.tokens import (
 from rl_jax.data.webdataset.source import shards
 
 __all__ = [
+    "IN_THREADS",
     "DigitPrompts",
+    "Loading",
     "Problems",
     "Source",
     "Stream",

@@ -37,6 +37,7 @@ def start(
     *,
     command: str,
     sinks: tuple[str, ...] = (),
+    loading: data.Loading = data.IN_THREADS,
 ) -> TrainState:
     """Starts a run in a new folder and trains it to the end.
 
@@ -48,6 +49,7 @@ def start(
       folder: must not hold a run yet.
       command: what the user typed, for the record.
       sinks: where metrics go beside metrics.jsonl: "tensorboard", "wandb".
+      loading: how images are read that do not fit into memory.
 
     Returns:
       The final state.
@@ -61,6 +63,7 @@ def start(
     """
     with contextlib.ExitStack() as stack:
         with train.together():
+            loading.check("pretrain")
             _check_new(folder)
             seen = labelled.of_run(recipe, source)
             check(recipe, seen)
@@ -96,11 +99,15 @@ def start(
                     sinks=list(sinks),
                     dims=dims,
                 )
-        return _train(recipe, parts, folder, sinks=sinks, dims=dims)
+        return _train(recipe, parts, folder, sinks=sinks, dims=dims, loading=loading)
 
 
 def resume(
-    folder: pathlib.Path, *, steps: int | None = None, allow_changes: bool = False
+    folder: pathlib.Path,
+    *,
+    steps: int | None = None,
+    allow_changes: bool = False,
+    loading: data.Loading = data.IN_THREADS,
 ) -> TrainState:
     """Continues the run in a folder from its newest sound checkpoint.
 
@@ -110,6 +117,7 @@ def resume(
         with it end with it again. None: as many as it has.
       allow_changes: go on with `run.json` and own code as they are, also where the
         checkpoint was made with others.
+      loading: as in `start`.
 
     Returns and raises as `start`; a finished run returns at once. CheckpointError also
     when checkpoints exist and none is sound, UsageError also when the data, the recipe
@@ -117,6 +125,7 @@ def resume(
     """
     with contextlib.ExitStack() as stack:
         with train.together():
+            loading.check("resume")
             recipe, notes = recipes.read(folder / "run.json")
             own.require(folder)
             names = own.names(recipes.as_json(recipe))
@@ -162,7 +171,7 @@ def resume(
             notes |= {"own": code, "steps_before": before, "format": recipes.FORMAT}
             path = folder / "run.json"
             record = functools.partial(recipes.write, recipe, path, **notes)
-        how = {"resumed": True, "same": same, "record": record}
+        how = {"resumed": True, "same": same, "record": record, "loading": loading}
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
 
 
@@ -218,6 +227,7 @@ def _train(
     *,
     sinks: tuple[str, ...],
     dims: dict[str, int],
+    loading: data.Loading,
     resumed: bool = False,
     same: Callable[[int, dict[str, Any] | None], None] | None = None,
     record: Callable[[], None] | None = None,
@@ -292,6 +302,7 @@ def _train(
                     on_nonfinite=recipe.on_nonfinite,
                     nonfinite_limit=recipe.nonfinite_limit,
                     on_lost=keep if writes else None,
+                    loading=loading,
                 )
             checkpoints.finish()
         step = int(train.fetch(state.step))
