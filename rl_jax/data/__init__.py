@@ -1,5 +1,6 @@
 """Sources of images, and the batch of every step as a pure function of (seed, step)."""
 
+from rl_jax.data.ahead import batches
 from rl_jax.data.arrays import arrays, npz
 from rl_jax.data.captions import captioned, has_captions
 from rl_jax.data.check import check_source
@@ -50,6 +51,7 @@ __all__ = [
     "Tokenizer",
     "arrays",
     "batch_indices",
+    "batches",
     "captioned",
     "check_source",
     "class_prompts",
