@@ -1,7 +1,7 @@
 """Sources of images, and the batch of every step as a pure function of (seed, step)."""
 
 from rl_jax.data.ahead import batches
-from rl_jax.data.arrays import arrays, npz
+from rl_jax.data.arrays import arrays
 from rl_jax.data.captions import captioned, has_captions
 from rl_jax.data.check import check_source
 from rl_jax.data.decode import decode_speed
@@ -10,6 +10,7 @@ from rl_jax.data.digits import digits
 from rl_jax.data.fingerprint import difference, fingerprint
 from rl_jax.data.folder import folder
 from rl_jax.data.layout import layout, usual_side
+from rl_jax.data.npz_file import npz
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
 from rl_jax.data.problems import Problems
 from rl_jax.data.records import records
