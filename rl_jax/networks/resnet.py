@@ -13,6 +13,7 @@ from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
 from rl_jax.networks.linen import OTHERWISE, check_input, check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
+from rl_jax.networks.precision import DTYPES, Dtype, check_dtype
 from rl_jax.types import Network
 
 STAGES = {
@@ -22,7 +23,6 @@ STAGES = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Block(nn.Module):
@@ -129,7 +129,7 @@ def resnet(
     depth: Literal[18, 34, 50, 101, 152] = 18,
     stem: Literal["imagenet", "cifar"] = "imagenet",
     width: int = 64,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Dtype = "float32",
     split: int = 1,
     zero_init_residual: bool = True,
 ) -> Network:
@@ -160,12 +160,12 @@ def resnet(
     known = {
         "depth": (depth, tuple(STAGES)),
         "stem": (stem, ("imagenet", "cifar")),
-        "dtype": (dtype, tuple(DTYPES)),
     }
     for name, (value, values) in known.items():
         if value not in values:
             expected = ", ".join(map(str, values))
             raise UsageError(f"resnet: {name} must be one of {expected}, got {value!r}")
+    check_dtype("resnet", dtype)
     check_sizes("resnet", width=width, split=split)
     return from_linen(
         ResNet(
