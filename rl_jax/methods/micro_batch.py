@@ -1,14 +1,13 @@
 """The gradient of a large batch with the activations of a small one (GradCache)."""
 
 from collections.abc import Callable
-from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.again import zero_after
 from rl_jax.pairwise import sharded
 from rl_jax.types import Network, Params, State
 
@@ -139,7 +138,10 @@ def _one_after_the_other(
         return carry, jax.tree.map(lambda *y: jnp.stack(y), *ys)
 
     def after(tree):
-        return jnp.int32(0) if loop else _zero_after(tree)
+        # Left to itself, XLA starts the micro-batches of an unrolled loop together, and
+        # shares the second forward pass with the first; both keep all activations. An
+        # index that depends on what came before is what it has to wait for.
+        return jnp.int32(0) if loop else zero_after(tree)
 
     def own(rng, j):
         return None if rng is None else jax.random.fold_in(rng, j)
@@ -193,17 +195,3 @@ def _zeros(tree: Params) -> Params:
 
 def _add(total: Params, tree: Params) -> Params:
     return jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, tree)
-
-
-def _zero_after(tree: Any) -> chex.Array:
-    """0, known only once all of `tree` is computed.
-
-    XLA starts the micro-batches of an unrolled loop together, and shares the second
-    forward pass with the first; both keep all activations. An index that depends on
-    what came before is the one thing it has to wait for: `checkpoint` and
-    `optimization_barrier` do not hold it back, and x + 0·y is folded. No 32 bits have
-    64 ones.
-    """
-    total = sum(jnp.sum(x, dtype=jnp.float32) for x in jax.tree.leaves(tree))
-    bits = lax.bitcast_convert_type(total, jnp.uint32)
-    return (lax.population_count(bits) >> 6).astype(jnp.int32)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.again import again
 from rl_jax.networks.convolution import convolve
 from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
@@ -77,6 +78,7 @@ class ResNet(nn.Module):
     dtype: jnp.dtype
     split: int
     zero_init_residual: bool
+    remat: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -93,17 +95,34 @@ class ResNet(nn.Module):
 
         for stage, blocks in enumerate(STAGES[self.depth]):
             for block in range(blocks):
-                x = Block(
+                module = functools.partial(
+                    Block,
                     width=self.width * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,
                     bottleneck=self.depth >= 50,
                     dtype=self.dtype,
                     split=self.split,
                     zero_init_residual=self.zero_init_residual,
-                    name=f"stage{stage + 1}_block{block + 1}",
-                )(x, train=train)
+                )
+                name = f"stage{stage + 1}_block{block + 1}"
+                if self.remat and train and not self.is_initializing():
+                    x = self._again(module(parent=None), name, x)
+                else:
+                    x = module(name=name)(x, train=train)
             tell(self, stage + 2, x)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+
+    def _again(self, block: Block, name: str, x: jax.Array) -> jax.Array:
+        """A block of that name in training, of which its input is kept."""
+
+        @again
+        def run(variables, x):
+            return block.apply(variables, x, train=True, mutable=["batch_stats"])
+
+        own = {kind: self.variables[kind][name] for kind in ("params", "batch_stats")}
+        x, new = run(own, x)
+        self.put_variable("batch_stats", name, new["batch_stats"])
+        return x
 
 
 def convolution(width: int, size: int, stride: int, **kwargs) -> nn.Conv:
@@ -132,6 +151,7 @@ def resnet(
     dtype: Dtype = "float32",
     split: int = 1,
     zero_init_residual: bool = True,
+    remat: bool = False,
 ) -> Network:
     """A residual network without its classifier (He et al. 2015, arXiv:1512.03385).
 
@@ -148,6 +168,7 @@ def resnet(
       split: BatchNorm statistics of that many contiguous groups of the batch.
       zero_init_residual: start the last BatchNorm scale of each block at 0, so that a
         block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677).
+      remat: compute each block again in the backward pass of training, to save memory.
 
     Returns:
       A network [B, H, W, C] -> [B, D] float32, D = 8·width, or 32·width from depth 50
@@ -175,5 +196,6 @@ def resnet(
             dtype=DTYPES[dtype],  # type: ignore[arg-type]
             split=split,
             zero_init_residual=zero_init_residual,
+            remat=remat,
         )
     )
