@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 from reference import assert_close
 from reference.machine import quick_jit, temporary_bytes
@@ -33,7 +34,21 @@ def supervised(**arguments):
     return methods.supervised(encoder, num_classes=4, **arguments)
 
 
+def distilled(method, **arguments):
+    head = networks.projection_head(hidden=16, out=8, batch_norm=False)
+    given = {"total_steps": 10, "decay": 0.9, "prototypes": 12}
+    return method(vit(pool="all"), head, **given | arguments)
+
+
+def i_jepa(**arguments):
+    predictor = networks.jepa_predictor(width=16, depth=1, heads=2)
+    return methods.i_jepa(vit(), predictor, total_steps=10, decay=0.9, **arguments)
+
+
 METHODS = {
+    "ibot": functools.partial(distilled, methods.ibot),
+    "dino_v2": functools.partial(distilled, methods.dino_v2),
+    "i_jepa": i_jepa,
     "mae": mae,
     "simmim": lambda **given: methods.simmim(vit(), **given),
     "supervised": supervised,
@@ -179,3 +194,40 @@ def test_eight_devices_equal_one(name):
         params, state = jax.device_put((params, state), everywhere)
         found = step(cached, params, state, data)
     assert_close(found, expected, tolerance=1e-4, floor=0.05)
+
+
+class Grouped(nn.Module):
+    """A token for the class and one for each patch, with statistics of groups."""
+
+    split: int = 1
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        if not isinstance(x, networks.Patches):
+            x = networks.Patches(networks.patchify(x, 2), jnp.zeros([]))
+        tokens = nn.Dense(8)(x.values)
+        if x.hidden is not None:
+            tokens = jnp.where(x.hidden[..., None], x.token[None, None], tokens)
+        tokens = networks.BatchNorm(split=self.split)(tokens, train=train)
+        mean = jnp.mean(tokens, axis=1, keepdims=True)
+        return jnp.concatenate([mean, jnp.tanh(tokens + mean)], axis=1)
+
+
+@pytest.mark.parametrize("name", ["ibot", "dino_v2"])
+def test_statistics_of_groups_of_tokens(name):
+    """Of large views and of crops, both in whole groups."""
+    head = networks.projection_head(hidden=16, out=8, batch_norm=False)
+    make = functools.partial(
+        getattr(methods, name),
+        networks.from_linen(Grouped(split=8)),
+        head,
+        total_steps=10,
+        prototypes=12,
+    )
+    one, cached = make(), make(micro_batch=MICRO)
+    params, state = quick_jit(one.init)(RNG, batch())
+    expected = step(one, params, state, batch())
+    found = step(cached, params, state, batch())
+    assert_close(found, expected, tolerance=1e-5, floor=0.05)
+    with pytest.raises(UsageError, match=r"\(split=8\) span its 16 micro-batches; "):
+        jax.eval_shape(make(micro_batch=1).init, RNG, batch())
