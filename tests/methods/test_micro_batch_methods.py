@@ -45,7 +45,35 @@ def i_jepa(**arguments):
     return methods.i_jepa(vit(), predictor, total_steps=10, decay=0.9, **arguments)
 
 
+def with_decoder(method, **arguments):
+    encoder = networks.mlp(features=(16,), out=8, batch_norm=False)
+    decoder = networks.conv_decoder(shape=(8, 8, 1), widths=(6, 4))
+    return method(encoder, decoder, **arguments)
+
+
+def bert(**arguments):
+    encoder = networks.text_transformer(
+        vocab_size=20, length=12, width=16, depth=1, heads=2, pool="none"
+    )
+    return methods.bert(encoder, vocab_size=20, **arguments)
+
+
+def of_codes(method, **arguments):
+    return method(networks.convnet(widths=(6, 8), batch_norm=False), **arguments)
+
+
 METHODS = {
+    "autoencoder": functools.partial(with_decoder, methods.autoencoder),
+    "denoising_autoencoder": functools.partial(
+        with_decoder, methods.denoising_autoencoder, masked=0.2, error="cross_entropy"
+    ),
+    "vae": functools.partial(with_decoder, methods.vae, beta_warmup=5, free_bits=0.01),
+    "vae score": functools.partial(
+        with_decoder, methods.vae, likelihood="bernoulli", estimator="score_function"
+    ),
+    "bert": bert,
+    "vib": functools.partial(of_codes, methods.vib, num_classes=4),
+    "contrastive_vib": functools.partial(of_codes, methods.contrastive_vib),
     "ibot": functools.partial(distilled, methods.ibot),
     "dino_v2": functools.partial(distilled, methods.dino_v2),
     "i_jepa": i_jepa,
@@ -67,6 +95,7 @@ def batch(seed=1, size=B):
         "views": views,
         "local_views": crops,
         "image": views[:, 1],
+        "tokens": jax.random.randint(rng, (size, 12), 3, 20),
         "label": jnp.arange(size, dtype=jnp.int32) % 5 - 1,
     }
 
@@ -117,16 +146,27 @@ def test_parts_that_do_not_cut_the_batch_are_refused(name):
 
 
 @pytest.mark.parametrize(
-    ("make", "role"),
+    ("method", "role"),
     [
         (lambda: methods.supervised(networks.mlp(), num_classes=5, micro_batch=4),
          "encoder"),
+        (lambda: methods.vae(
+            networks.mlp(batch_norm=False),
+            networks.conv_decoder(shape=(8, 8, 1), batch_norm=True),
+            micro_batch=4,
+         ), "decoder"),
+        (lambda: methods.autoencoder(
+            networks.mlp(batch_norm=False),
+            networks.mlp_decoder(shape=(8, 8, 1), batch_norm=True),
+            micro_batch=4,
+         ), "decoder"),
     ],
+    ids=["supervised", "vae", "autoencoder"],
 )  # fmt: skip
-def test_batch_statistics_are_refused(make, role):
+def test_batch_statistics_are_refused(method, role):
     message = rf"micro_batch=4: batch statistics of the {role} \(split=1\) span its 4 "
     with pytest.raises(UsageError, match=message + "micro-batches; use one without"):
-        jax.eval_shape(make().init, RNG, batch())
+        jax.eval_shape(method().init, RNG, batch())
 
 
 @pytest.mark.parametrize("loop", [False, True], ids=["unrolled", "scan"])
