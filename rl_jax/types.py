@@ -66,16 +66,22 @@ class Method(NamedTuple):
       encode: `(params, state, batch) -> {name: [B, D]}` in evaluation mode:
         `h` is the headline representation (the head is discarded), `z` the
         embedding the loss saw, `layer1`, `layer2`, ... what the blocks of the encoder
-        give, where it tells them.
+        give, where it tells them. Whatever is made of a trained method is made of
+        these.
       classes: C, where the loss takes labels in [0, C) and −1 alone. None: it takes
         any, or none. In a step a label beyond is a number that is not finite, so
         `train.fit` compares it with the data before.
+      network: whose `h`, `z` and layers are those of `encode`: "online", the network
+        that the gradient trains. Any other name is what a method calls the moving
+        average of it that its authors evaluate (`teacher` of DINO), kept in its state
+        as `target` and `target_state`; `online_h` then stands beside.
     """
 
     init: Callable[[chex.PRNGKey, Batch], tuple[Params, State]]
     loss: Callable[[Params, State, Batch, chex.PRNGKey], tuple[chex.Array, Aux]]
     encode: Callable[[Params, State, Batch], dict[str, chex.Array]]
     classes: int | None = None
+    network: str = "online"
 
 
 class Augment(NamedTuple):

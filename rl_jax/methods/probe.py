@@ -62,7 +62,9 @@ def with_probe(method: Method, *, num_classes: int) -> Method:
         return method.encode(params["method"], state, batch)
 
     classes = num_classes if method.classes is None else method.classes
-    return Method(init, loss, encode, classes=min(num_classes, classes))
+    return method._replace(
+        init=init, loss=loss, encode=encode, classes=min(num_classes, classes)
+    )
 
 
 def of_method(params: chex.ArrayTree) -> chex.ArrayTree:
