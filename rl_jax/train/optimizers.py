@@ -180,7 +180,13 @@ def clipped(
             f"{factory}: clip_norm must be > 0 and finite, or None, got {clip_norm}"
         )
     bound = _clip_each(clip_norm) if each else optax.clip_by_global_norm(clip_norm)
-    return optax.chain(optax.masked(bound, not_probe), optimizer)
+    apart = optax.masked(bound, not_probe)
+
+    # Stateless, which `masked` is not: the tree of a checkpoint stays what it was.
+    def shorter(updates, params):
+        return apart.update(updates, apart.init(updates), params)[0]
+
+    return optax.chain(optax.stateless(shorter), optimizer)
 
 
 def _clip_each(most: float) -> optax.GradientTransformation:

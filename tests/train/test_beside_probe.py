@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from rl_jax import augment, data, methods, networks, train
+from rl_jax.train.optimizers import clipped
 
 ENCODER = {
     "embed": {"kernel": (5, 4), "bias": (4,)},
@@ -92,6 +93,15 @@ def test_the_probe_has_the_rate_and_nothing_else(name):
     found = trained(optimizer, params, beside)["probe"]
     expected = trained(plain, probe, gradients)
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_the_state_keeps_the_tree_that_checkpoints_have(each):
+    """Empty nodes too, by which a checkpoint of before is or is not restored."""
+    params = {"method": drawn(0, METHOD), "probe": drawn(1, PROBE)}
+    found = clipped("x", optax.adam(0.1), 0.5, each=each).init(params)
+    before = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1)).init(params)
+    assert jax.tree.structure(found) == jax.tree.structure(before)
 
 
 def test_an_optimizer_of_ones_own_leaves_it_out_by_a_mask():
