@@ -31,8 +31,11 @@ PLACES = {
 `method`: beside the online probe."""
 AVERAGE = {"params": (("state", "target"),), "state": (("state", "target_state"),)}
 """The same of a moving average: of methods that evaluate it, see `Method.network`."""
-NOT_NOTED = ("dino", "ibot", "dino_v2", "i_jepa")
-"""Those of which runs of before do not say so."""
+NOT_NOTED = {
+    **{"dino": "teacher", "ibot": "teacher", "dino_v2": "teacher"},
+    "i_jepa": "target",
+}
+"""The network of those methods whose runs of before do not say that it is evaluated."""
 
 
 class Weights(NamedTuple):
@@ -89,8 +92,7 @@ def network(folder: pathlib.Path) -> str:
       UsageError: where it holds no run.
     """
     found, notes = recipes.read(folder / "run.json")
-    average = found.method.factory in NOT_NOTED
-    return notes.get("network", "teacher" if average else "online")
+    return notes.get("network", NOT_NOTED.get(found.method.factory, "online"))
 
 
 def _told(folder: pathlib.Path) -> tuple[Spec, dict[str, Any]]:

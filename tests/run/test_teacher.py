@@ -78,6 +78,7 @@ def test_every_method_says_which_network_is_evaluated(method):
     asked = commands.read("pretrain", [method.__name__])
     made = recipes.build(asked.recipe, asked.source).method
     assert made.network == TEACHERS.get(method.__name__, "online")
+    assert made.network == weights.NOT_NOTED.get(method.__name__, "online")
 
 
 def test_h_is_the_teacher_s_everywhere(dino, tmp_path):
