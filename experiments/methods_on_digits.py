@@ -159,8 +159,13 @@ def _ask(row: Row, seed: int) -> commands.Asked:
 
 
 def _settings(asked: commands.Asked) -> dict[str, Any]:
-    """The recipe in full, as JSON: a changed default means another run."""
-    return json.loads(json.dumps(recipes.as_json(asked.recipe)))
+    """The recipe in full, as JSON: a changed default means another run.
+
+    And which network is measured, where it is not the one that is trained.
+    """
+    settings = json.loads(json.dumps(recipes.as_json(asked.recipe)))
+    network = recipes.build(asked.recipe, asked.source).method.network
+    return settings if network == "online" else settings | {"network": network}
 
 
 def _train(asked: commands.Asked) -> dict[str, Any]:

@@ -70,12 +70,18 @@ class Method(NamedTuple):
       classes: C, where the loss takes labels in [0, C) and −1 alone. None: it takes
         any, or none. In a step a label beyond is a number that is not finite, so
         `train.fit` compares it with the data before.
+      network: whose `h`, `z` and layers are those of `encode`: "online", the network
+        that the gradient trains. Any other name is what a method calls the moving
+        average of it that its authors evaluate (`teacher` of DINO), kept in its state
+        as `target` and `target_state`; `online_h` then stands beside. It is what
+        `rl_jax.run` evaluates, embeds, exports and starts other runs with.
     """
 
     init: Callable[[chex.PRNGKey, Batch], tuple[Params, State]]
     loss: Callable[[Params, State, Batch, chex.PRNGKey], tuple[chex.Array, Aux]]
     encode: Callable[[Params, State, Batch], dict[str, chex.Array]]
     classes: int | None = None
+    network: str = "online"
 
 
 class Augment(NamedTuple):

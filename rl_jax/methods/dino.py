@@ -80,10 +80,11 @@ def dino(
         `simclr`, views of one size after the other; None: all.
 
     Returns:
-      A method with `encode` names `h`, `z` and `target_h`; the authors evaluate the
-      teacher, `target_h`. Metrics: `ema_decay`, `teacher_temperature`, and as shares of
-      log K `target_entropy`, the teacher's mean entropy, and `usage_entropy`, the
-      entropy of its mean: 0 when one prototype has won.
+      A method with `encode` names `h` and `z` of the teacher, which the authors
+      evaluate, and `online_h`, the student's. Metrics: `ema_decay`,
+      `teacher_temperature`, and as shares of log K `target_entropy`, the teacher's mean
+      entropy, and `usage_entropy`, the entropy of its mean: 0 when one prototype has
+      won.
 
     Raises:
       UsageError: for values out of range, other than two large views, or an encoder
@@ -167,5 +168,5 @@ def dino(
         state = DINOState(online, target, target_state, centre, state.step + 1)
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))
 
-    encode = functools.partial(momentum.encode, encoder, projector)
-    return Method(init, loss, encode)
+    encode = functools.partial(momentum.encode, encoder, projector, network="target")
+    return Method(init, loss, encode, network="teacher")

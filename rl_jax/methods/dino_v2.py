@@ -66,9 +66,9 @@ def dino_v2(
         `simclr`, views of one size after the other; None: all.
 
     Returns:
-      A method with `encode` names `h`, the class token, `z` and `target_h`, the
-      teacher's, which the authors evaluate. Metrics: those of `ibot`, and `koleo`, the
-      mean of both views.
+      A method with `encode` names `h`, the class token, and `z` of the teacher, which
+      the authors evaluate, and `online_h`, the student's. Metrics: those of `ibot`, and
+      `koleo`, the mean of both views.
 
     Raises:
       UsageError: as `ibot` does.

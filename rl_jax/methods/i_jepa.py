@@ -84,8 +84,9 @@ def i_jepa(
 
     Returns:
       A method for the first of `views` where there are any, else for `image`. `encode`
-      names `h`, the mean of the tokens of the whole image, and `target_h`, that of the
-      target encoder, which the authors evaluate. Metrics: `ema_decay`;
+      names `h`, the mean of the tokens that the target encoder, which the authors
+      evaluate, makes of the whole image, and `online_h`, that of the one it follows.
+      Metrics: `ema_decay`;
       `target_spread`, the mean variance of a target's numbers over the batch: near 0
       where the encoder has collapsed, at most about 1; `explained`, the share of it
       that is predicted.
@@ -208,8 +209,8 @@ def i_jepa(
     def encode(params, state, batch):
         image = batch["image"]
         places = {
-            "h": (params["encoder"], state.online["encoder"]),
-            "target_h": (state.target["encoder"], state.target_state["encoder"]),
+            "h": (state.target["encoder"], state.target_state["encoder"]),
+            "online_h": (params["encoder"], state.online["encoder"]),
         }
         out = {
             name: jnp.mean(encoder.apply(*where, image, train=False)[0], axis=1)
@@ -217,7 +218,7 @@ def i_jepa(
         }
         return out | networks.layers_of(encoder, *places["h"], image)
 
-    return Method(init, loss, encode)
+    return Method(init, loss, encode, network="target")
 
 
 def _patches_seen(count: int, share: float) -> int:

@@ -77,10 +77,11 @@ def ibot(
         `simclr`, views of one size after the other; None: all.
 
     Returns:
-      A method with `encode` names `h`, the class token, `z` and `target_h`, the
-      teacher's, which the authors evaluate. Metrics: those of `dino`; `patch_loss`, the
-      second of the two; `patch_target_entropy` and `patch_usage_entropy`, as those of
-      class tokens; and `hidden`, the share of the patches that were.
+      A method with `encode` names `h`, the class token, and `z` of the teacher, which
+      the authors evaluate, and `online_h`, the student's. Metrics: those of `dino`;
+      `patch_loss`, the second of the two; `patch_target_entropy` and
+      `patch_usage_entropy`, as those of class tokens; and `hidden`, the share of the
+      patches that were.
 
     Raises:
       UsageError: for values out of range; from `init` on, for other than two large

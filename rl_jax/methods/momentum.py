@@ -93,19 +93,32 @@ def forward(
 
 
 def encode(
-    encoder: Network, projector: Network, params: Params, state, batch: Batch
+    encoder: Network,
+    projector: Network,
+    params: Params,
+    state,
+    batch: Batch,
+    *,
+    network: Literal["online", "target"] = "online",
 ) -> dict[str, chex.Array]:
-    """What the network makes of the clean images, and as `target_h` the target's h.
+    """What a network makes of the clean images, and the other's h beside it.
+
+    The target is the one that the last step had.
 
     Args:
       encoder, projector: f and g, of images.
-      params: of the network.
+      params: of the network that is trained.
       state: with `online`, `target` and `target_state`.
       batch: with `image`.
+      network: which of the two is evaluated; of the other are `target_h` or `online_h`.
     """
+    both = {
+        "online": (params, state.online),
+        "target": (state.target, state.target_state),
+    }
     x = batch["image"]
-    out = tower.encode(encoder, projector, params, state.online, x)
-    target, _ = tower.apply(
-        encoder, projector, state.target, state.target_state, x, train=False
-    )
-    return out | {"target_h": target["h"]}
+    out = tower.encode(encoder, projector, *both.pop(network), x)
+    for name, weights in both.items():
+        other, _ = tower.apply(encoder, projector, *weights, x, train=False)
+        out[f"{name}_h"] = other["h"]
+    return out

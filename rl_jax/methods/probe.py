@@ -19,6 +19,14 @@ def with_probe(method: Method, *, num_classes: int) -> Method:
     ce − sg(ce): the value of the loss is the method's own, the gradient of the encoder
     is bit for bit the same, and the classifier learns. Each view counts.
 
+    Parameters are `{"method": ..., "probe": ...}`. Under an optimizer of `train` the
+    encoder moves exactly as without a probe: the probe's gradient counts in no norm.
+    It is not clipped either, and the probe neither decays nor has LARS's adaptation;
+    its rate is the optimizer's. With an optimizer of your own that holds where each
+    parameter is taken by itself. What looks at all gradients at once counts the probe,
+    unless `optax.masked` leaves it out:
+    `optax.masked(optax.clip_by_global_norm(1.0), train.not_probe)`.
+
     Args:
       method: any method whose features hold `h` [B, V, D].
       num_classes: C ≥ 2; `batch["label"]` in [0, C), −1 where unknown (not counted).
@@ -54,7 +62,34 @@ def with_probe(method: Method, *, num_classes: int) -> Method:
         return method.encode(params["method"], state, batch)
 
     classes = num_classes if method.classes is None else method.classes
-    return Method(init, loss, encode, classes=min(num_classes, classes))
+    return method._replace(
+        init=init, loss=loss, encode=encode, classes=min(num_classes, classes)
+    )
+
+
+def of_method(params: chex.ArrayTree) -> chex.ArrayTree:
+    """What belongs to a method in its parameters or their gradient, the probe left out.
+
+    Args:
+      params: of a method, alone or beside an online probe.
+    """
+    return params["method"] if _probed(params) else params
+
+
+def not_probe(params: chex.ArrayTree) -> chex.ArrayTree:
+    """True for all but the online probe, such as `optax.masked` takes.
+
+    Args:
+      params: of a method, alone or beside an online probe.
+    """
+    mine = jax.tree.map(lambda _: True, of_method(params))
+    if not _probed(params):
+        return mine
+    return {"method": mine, "probe": jax.tree.map(lambda _: False, params["probe"])}
+
+
+def _probed(params: chex.ArrayTree) -> bool:
+    return isinstance(params, dict) and params.keys() == {"method", "probe"}
 
 
 def _h(found: Mapping[str, Any], where: str) -> Any:

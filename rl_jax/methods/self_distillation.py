@@ -302,8 +302,8 @@ def self_distillation(
         )
         return value, Aux(state, metrics, features)
 
-    encode = functools.partial(momentum.encode, of_class, projector)
-    return Method(init, loss, encode)
+    encode = functools.partial(momentum.encode, of_class, projector, network="target")
+    return Method(init, loss, encode, network="teacher")
 
 
 def _class_token(factory: str, encoder: Network) -> Network:

@@ -12,7 +12,9 @@ def pretrained(network: Network, params: Params, state: State | None = None) -> 
     """The same network, whose `init` returns given weights: the start of fine-tuning.
 
     Whatever a method makes of its networks at the start, such as the moving average of
-    MoCo, BYOL and DINO, is then made of these weights too.
+    MoCo, BYOL and DINO, is then made of these weights too. Of a trained method take
+    those of the network that `encode` names `h`: `params["encoder"]`, or of one with a
+    `Method.network` of its own, such as DINO's teacher, `state.target["encoder"]`.
 
     Args:
       network: any; what it computes does not change.

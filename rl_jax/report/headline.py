@@ -39,7 +39,12 @@ def headline(run: Record) -> Markup:
         tag(
             "div",
             tag("div.big", words.score(value, unit=" %")),
-            tag("p", "linear-probe accuracy of ", tag("b", first.representation)),
+            tag(
+                "p",
+                "linear-probe accuracy of ",
+                tag("b", first.representation),
+                words.whose(first.network),
+            ),
             tag(
                 "p.note",
                 f"{words.labels(share)}, {evaluation.test_images:,} test images",

@@ -37,7 +37,9 @@ def table(run: Record, *, several: bool) -> Markup:
             mark = tag("small", " †") if baseline and ahead else None
             classes = "best" if ahead and not baseline else None
             cells.append(tag("td", words.score(value), mark, class_=classes))
-        network = "" if entry.representation == "raw" else f" {entry.network}"
+        # Of a teacher the title says so, and of what was not trained.
+        told = entry.network in entry.title.split()
+        network = "" if entry.representation == "raw" or told else f" {entry.network}"
         name = [entry.title, tag("small", f" [{entry.dim}]{network}")]
         kind = "tr.base" if baseline else "tr"
         rows.append(tag(kind, tag("th", name, scope="row"), cells))

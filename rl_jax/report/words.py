@@ -8,7 +8,10 @@ from rl_jax.report.read import Entry, Evaluation, Record, Score
 from rl_jax.report.sections import Interval
 
 BASELINES = {"raw": "raw pixels", "random": "untrained h"}
-COLOURS = {"h": "c0", "z": "c1", "target_h": "c2", "raw": "base", "random": "base2"}
+COLOURS = {
+    **{"h": "c0", "z": "c1", "target_h": "c2", "online_h": "c2"},
+    **{"raw": "base", "random": "base2"},
+}
 _METHODS = {
     "barlow_twins": "Barlow Twins",
     "bert": "BERT",
@@ -98,6 +101,11 @@ def labels(share: str) -> str:
 def short(entry: Entry) -> str:
     """A representation's name for figures."""
     return representation(entry.representation)
+
+
+def whose(network: str) -> str:
+    """The network that is evaluated, where it is not the one that is trained."""
+    return "" if network == "online" else f" of the {network} network"
 
 
 def representation(name: str) -> str:

@@ -1,6 +1,7 @@
 """What a run says of itself before its first step."""
 
 import contextlib
+import pathlib
 from collections.abc import Callable
 
 import jax
@@ -91,10 +92,14 @@ def _beginnings(recipe: Recipe, source: data.Source) -> list[str]:
     if recipe.init_from:
         start = recipe.init_from
         step = "" if start.step is None else f", step {start.step}"
+        whose = ""
+        # The other run need not be there any more, and a file says nothing of it.
+        with contextlib.suppress(UsageError):
+            whose = f", the {weights.network(pathlib.Path(start.run))} network"
         lines.append(
-            f"the encoder starts with that of {start.run}{step}; all else is random"
+            f"the encoder starts with that of {start.run}{step}{whose}; all else is "
+            "random"
         )
-        # The other run need not be there any more.
         with contextlib.suppress(UsageError):
             lines += [f"encoder: {each}" for each in weights.differing(recipe)]
     return lines

@@ -61,6 +61,8 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
             f"({len(ours.vocabulary)} tokens)"
         )
     _write(run.parts.method, run.parts.augment, run.state, source, output)
+    network = run.parts.method.network
+    print(f"h is of the {network} network in the checkpoint of step {run.step}")
     return output
 
 

@@ -80,7 +80,8 @@ def evaluate_run(
     if train_images is not None and there > train_images:
         fit_part = at_most(fit_part, train_images)
         note = f"{note}; learnt from {train_images:,} of {there:,}"
-    say(f"evaluating the checkpoint of step {run.step}")
+    network = run.parts.method.network
+    say(f"evaluating the checkpoint of step {run.step}, the {network} network")
     study = studies.study(run, fit_part, test_part)
     # Labels of files that turned out to be no images are gone.
     fit_part, test_part = (
@@ -95,7 +96,7 @@ def evaluate_run(
         "checkpoint": {
             "step": run.step,
             "of": run.recipe.steps,
-            "network": "online",
+            "network": network,
             "headline": study.headline,
             "data": "clean",
         },
@@ -103,7 +104,7 @@ def evaluate_run(
             f"{title}, checkpoint of step {run.step} of {run.recipe.steps}, evaluation "
             f"mode, clean {'images' if source.image_shape else 'examples'}; "
             f"{' and '.join(k for k in ('h', 'z') if k in study.representations)} of "
-            f"the online network; {note}"
+            f"{_described(network)}; {note}"
         ),
         "problems": source.problems(),
     }
@@ -152,6 +153,9 @@ def evaluate_run(
     }
     if code := own.digests(own.names(recipe)):
         measured["own"] = code
+    if network != "online":
+        # What versions of before measured of these weights was the other one.
+        measured["network"] = network
     result["origin"] = origin(measured)
     result = with_earlier(folder, result, skip=skip)
     _draw(folder, run, study, test_part, result)
@@ -311,7 +315,12 @@ def _network(name: str, study: Study) -> str:
         return ""
     if name in study.baselines:
         return "untrained"
-    return "target" if name.startswith("target") else "online"
+    return {"target_h": "target", "online_h": "online"}.get(name, study.network)
+
+
+def _described(network: str) -> str:
+    average = "" if network == "online" else ", the moving average of what is trained"
+    return f"the {network} network{average}"
 
 
 def _digest(study: Study, index: np.ndarray) -> str:

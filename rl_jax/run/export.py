@@ -95,8 +95,8 @@ def export(
         _check_tensors(run, draft / "model.safetensors", [part for part, _ in parts])
         size = (draft / "model.safetensors").stat().st_size
         say(
-            f"model.safetensors: {len(tensors)} tensors, {size:,} bytes, read back bit "
-            "for bit"
+            f"model.safetensors: {len(tensors)} tensors of the {method.network} "
+            f"network, {size:,} bytes, read back bit for bit"
         )
         for (part, function), entry in zip(parts, record["functions"], strict=True):
             path = draft / part.file

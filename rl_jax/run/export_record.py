@@ -15,8 +15,9 @@ from rl_jax.types import Augment
 FORMAT = 1
 
 NAMES = (
-    "A tensor is called by its path: params (trained) or state (batch statistics), "
-    "then the network (encoder, projector, ...), then the layer, separated by slashes."
+    "A tensor is called by its path: params (trained) or state (batch statistics), of "
+    "a moving average state/target and state/target_state, then the network (encoder, "
+    "projector, ...), then the layer, separated by slashes."
 )
 
 
@@ -49,7 +50,7 @@ def record(
         "made_by": f"rl_jax {__version__}, jax {jax.__version__}",
         "method": recipe["method"],
         "networks": recipe["networks"],
-        "network": "online",
+        "network": run.parts.method.network,
         "step": run.step,
         "steps": run.recipe.steps,
         "augment": recipe["augment"],

@@ -98,6 +98,7 @@ def start(
                     outline=outline(source),
                     sinks=list(sinks),
                     dims=dims,
+                    network=parts.method.network,
                 )
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, loading=loading)
 

@@ -276,7 +276,7 @@ def write(recipe: Recipe, path: pathlib.Path, **notes) -> None:
 
 
 NOTES = {
-    **{"data": dict, "outline": dict, "dims": dict, "own": dict},
+    **{"data": dict, "outline": dict, "dims": dict, "own": dict, "network": str},
     **{"sinks": list, "steps_before": list},
 }
 """The notes beside a recipe that a run goes by, and what each is."""

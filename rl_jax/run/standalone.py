@@ -35,9 +35,9 @@ class Standalone(NamedTuple):
 def represent(
     method: Method, augment: Augment, params: Params, state: State, batch: Mapping
 ) -> dict[str, jax.Array]:
-    """What is made of a raw batch: h, z, ... of the online network, no layers."""
+    """What is made of a raw batch: h, z, ... of the network evaluated, no layers."""
     found = encode_batch(method, augment, params, state, dict(batch))
-    left_out = {"target_h", "reconstruction", *networks.in_order(found)}
+    left_out = {"target_h", "online_h", "reconstruction", *networks.in_order(found)}
     return {name: v for name, v in found.items() if name not in left_out}
 
 

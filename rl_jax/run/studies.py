@@ -48,7 +48,6 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
         for k, v in sides[0].items()
         if v.ndim == 2 and k != "text"
     }
-    title = run.recipe.method.factory
     layers = networks.in_order(pairs)
     kept = {k: v for k, v in pairs.items() if k not in layers}
     temperature = None
@@ -63,7 +62,8 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
         representations=kept,
         labels=Pair(as_read(fit_part).labels, as_read(scored_part).labels),
         classes=tuple(run.parts.source.class_names),
-        titles={name: _title(name, title, run.parts.source) for name in kept},
+        titles={name: _title(name, run) for name in kept},
+        network=run.parts.method.network,
         baselines=tuple(name for name in BASELINES if name in kept),
         layers={k: pairs[k] for k in layers},
         views=_two_views(run, scored_part),
@@ -141,10 +141,13 @@ def checkpoints(
     return found | {run.step: study.representations["h"]}
 
 
-def _title(name: str, method: str, source: data.Source) -> str:
-    raw = "raw pixels" if source.image_shape else "raw input"
+def _title(name: str, run: Run) -> str:
+    raw = "raw pixels" if run.parts.source.image_shape else "raw input"
     known = {"raw": raw, "random": "untrained encoder h"}
-    return known.get(name, f"{method} {name}")
+    network, words = run.parts.method.network, [run.recipe.method.factory, name]
+    if network != "online" and name in ("h", "z"):
+        words.insert(1, network)
+    return known.get(name, " ".join(words))
 
 
 def _two_views(run: Run, part: Part) -> dict[str, tuple[np.ndarray, np.ndarray]]:

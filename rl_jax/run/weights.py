@@ -22,11 +22,20 @@ from rl_jax.run.recipe import Parts, Recipe, Spec
 from rl_jax.types import Method, Network, Params, State
 
 PLACES = {
-    "params": ((), ("method",)),
-    "state": ((), ("online",), ("network",), ("networks",)),
+    "params": (("params",), ("params", "method")),
+    "state": tuple(
+        ("state", *inner) for inner in ((), ("online",), ("network",), ("networks",))
+    ),
 }
-"""Where a method has what belongs to `encoder`: of two networks that with the gradient,
-which `encode` names `h`; never the target. `method`: beside the online probe."""
+"""Where a method has what belongs to `encoder` of the network with the gradient.
+`method`: beside the online probe."""
+AVERAGE = {"params": (("state", "target"),), "state": (("state", "target_state"),)}
+"""The same of a moving average: of methods that evaluate it, see `Method.network`."""
+NOT_NOTED = {
+    **{"dino": "teacher", "ibot": "teacher", "dino_v2": "teacher"},
+    "i_jepa": "target",
+}
+"""The network of those methods whose runs of before do not say that it is evaluated."""
 
 
 class Weights(NamedTuple):
@@ -71,6 +80,19 @@ def encoder_of(path: pathlib.Path) -> Spec:
         file holds none.
     """
     return _told(path)[0]
+
+
+def network(folder: pathlib.Path) -> str:
+    """The network of a run that another starts with: that which it is evaluated by.
+
+    Args:
+      folder: of the run; nothing of its own code is needed.
+
+    Raises:
+      UsageError: where it holds no run.
+    """
+    found, notes = recipes.read(folder / "run.json")
+    return notes.get("network", NOT_NOTED.get(found.method.factory, "online"))
 
 
 def _told(folder: pathlib.Path) -> tuple[Spec, dict[str, Any]]:
@@ -152,7 +174,11 @@ def read(recipe: Recipe, source: data.Source) -> tuple[InitFrom, Weights]:
     if torch_file.is_file(path):
         step, weights = None, _from_file(recipe, wanted)
     else:
-        step, weights = _from_run(recipe, wanted)
+        online = network(path) == "online"
+        step, weights = _from_run(recipe, wanted, PLACES if online else AVERAGE)
+        if not online and asked.digest not in (None, _digest(weights)):
+            # A run that a version of before has started, with what is trained.
+            step, weights = _from_run(recipe, wanted, PLACES)
     digest = _digest(weights)
     if asked.digest not in (None, digest):
         what = "it" if step is None else f"the encoder of checkpoint {step}"
@@ -163,14 +189,16 @@ def read(recipe: Recipe, source: data.Source) -> tuple[InitFrom, Weights]:
     return InitFrom(asked.run, step, digest), weights
 
 
-def _from_run(recipe: Recipe, wanted: Weights) -> tuple[int, Weights]:
+def _from_run(
+    recipe: Recipe, wanted: Weights, places: dict[str, tuple]
+) -> tuple[int, Weights]:
     """Of the checkpoint that the recipe names, or the newest sound one."""
     asked = recipe.init_from
     assert asked is not None
     folder = pathlib.Path(asked.run)
 
     def choose(layout: dict[str, list]) -> list[str]:
-        there = {_place(name): name for name in layout}
+        there = {_place(name, places): name for name in layout}
         _check_same(recipe, {k: layout[v] for k, v in there.items() if k}, wanted)
         return [there[place] for place in _layout(wanted)]
 
@@ -283,13 +311,14 @@ def _layout(weights: Weights) -> dict[tuple[str, ...], list]:
     return found
 
 
-def _place(name: str) -> tuple[str, ...] | None:
+def _place(name: str, places: dict[str, tuple]) -> tuple[str, ...] | None:
     """Of a leaf of a checkpoint where it is in its encoder; None for any other."""
-    kind, *path = train.path_of(name)
-    for above in PLACES.get(kind, ()):
-        first = (*above, "encoder")
-        if tuple(path[: len(first)]) == first:
-            return kind, *path[len(first) :]
+    path = tuple(train.path_of(name))
+    for kind, each in places.items():
+        for above in each:
+            first = (*above, "encoder")
+            if path[: len(first)] == first:
+                return kind, *path[len(first) :]
     return None
 
 

@@ -1,5 +1,6 @@
 """Training: the step, the loop around it, optimizers, checkpoints, metrics."""
 
+from rl_jax.methods.probe import not_probe
 from rl_jax.train.arguments import check_labels, check_range, check_seed
 from rl_jax.train.checkpoint import Checkpoints
 from rl_jax.train.digests import fingerprint, path_of, room_needed
@@ -62,6 +63,7 @@ __all__ = [
     "joined",
     "keep_rows",
     "lars",
+    "not_probe",
     "open_sinks",
     "path_of",
     "plan_step",

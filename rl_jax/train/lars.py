@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from rl_jax.errors import UsageError
+from rl_jax.methods.probe import not_probe
 from rl_jax.train.optimizers import (
     Optimizer,
     Scaling,
@@ -131,7 +132,9 @@ def lars(
 
 
 def _vectors(params: chex.ArrayTree) -> chex.ArrayTree:
-    return jax.tree.map(lambda kernel: not kernel, matrices(params))
+    return jax.tree.map(
+        lambda kernel, own: own and not kernel, matrices(params), not_probe(params)
+    )
 
 
 def _adapted(

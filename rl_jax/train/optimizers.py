@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from rl_jax.errors import UsageError
+from rl_jax.methods.probe import not_probe
 from rl_jax.train.depth import scale_by_depth
 from rl_jax.train.descent import descend
 from rl_jax.types import TrainState
@@ -159,7 +160,7 @@ def clipped(
     *,
     each: bool = False,
 ) -> optax.GradientTransformation:
-    """The same optimizer on gradients whose norm is bounded.
+    """The same optimizer on gradients whose norm is bounded, an online probe's apart.
 
     Args:
       factory: for the message.
@@ -179,7 +180,13 @@ def clipped(
             f"{factory}: clip_norm must be > 0 and finite, or None, got {clip_norm}"
         )
     bound = _clip_each(clip_norm) if each else optax.clip_by_global_norm(clip_norm)
-    return optax.chain(bound, optimizer)
+    apart = optax.masked(bound, not_probe)
+
+    # Stateless, which `masked` is not: the tree of a checkpoint stays what it was.
+    def shorter(updates, params):
+        return apart.update(updates, apart.init(updates), params)[0]
+
+    return optax.chain(optax.stateless(shorter), optimizer)
 
 
 def _clip_each(most: float) -> optax.GradientTransformation:
@@ -210,11 +217,13 @@ def check_ranges(factory: str, **arguments: float) -> None:
 def matrices(params: chex.ArrayTree) -> chex.ArrayTree:
     """True for parameters of rank > 1, False for biases, scales and single numbers.
 
+    And False for an online probe: what is adapted or decays is the method's.
+
     Beside kernels these are embeddings of tokens and positions, class and mask tokens,
     as MAE and solo-learn have it, who judge by rank too. open_clip does likewise, but
     its class token is a vector, and so spared.
     """
-    return jax.tree.map(lambda p: p.ndim > 1, params)
+    return jax.tree.map(lambda p, own: own and p.ndim > 1, params, not_probe(params))
 
 
 def adamw(

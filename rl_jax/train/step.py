@@ -7,6 +7,7 @@ import optax
 
 from rl_jax import losses
 from rl_jax.errors import UsageError
+from rl_jax.methods.probe import of_method
 from rl_jax.train.nonfinite import inexact
 from rl_jax.types import Augment, Batch, Method, TrainState
 
@@ -70,7 +71,8 @@ def train_step(
 
     Returns:
       The state after the step, and scalar metrics: those of the method, `loss`,
-      `grad_norm`, `nonfinite`, `nonfinite_leaf` and the diagnostics of `z`.
+      `grad_norm` (of the method's parameters, an online probe's not among them),
+      `nonfinite`, `nonfinite_leaf` and the diagnostics of `z`.
     """
     rng_views, rng_loss = step_keys(ts.rng, ts.step)
     batch = augment.views(rng_views, batch)
@@ -80,7 +82,8 @@ def train_step(
     params = optax.apply_updates(ts.params, updates)
 
     squares = [jnp.sum(jnp.square(g)) for _, g in inexact(grads)]
-    grad_norm = jnp.sqrt(sum(squares))
+    own = [jnp.sum(jnp.square(g)) for _, g in inexact(of_method(grads))]
+    grad_norm = jnp.sqrt(sum(own))
     new = (params, aux.state, opt_state)
     old = (ts.params, ts.state, ts.opt_state)
     _check_carried(old, new)

@@ -36,6 +36,16 @@ def test_every_encoder_stands_there_untrained_too():
     assert set(widths) == set(trained)
 
 
+@pytest.mark.parametrize(
+    ("method", "network"), [("dino", "teacher"), ("i_jepa", "target"), ("byol", None)]
+)
+def test_a_row_knows_which_network_it_measured(method, network):
+    """So that one of the other network is not taken for it."""
+    (row,) = (row for row in table.ROWS if row.method == method)
+    asked = table._ask(row, 0)
+    assert table._settings(asked).get("network") == network
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Two methods, two steps, one draw of labels."""

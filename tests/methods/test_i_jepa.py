@@ -194,19 +194,19 @@ def test_a_collapse_is_seen():
 
 
 def test_encode_is_the_mean_of_the_tokens():
-    """Of the network, and as target_h of the one that follows it."""
+    """Of the target encoder, and as online_h of the one that it follows."""
     method, batch = i_jepa(), images()
     params, state = method.init(jax.random.key(0), batch)
     params = jax.tree.map(lambda p: 1.1 * p, params)
     out = jax.jit(method.encode)(params, state, batch)
     encoder = networks.vit(patch=2, width=16, depth=1, heads=2, pool="none")
     for name, weights in (
-        ("h", params["encoder"]),
-        ("target_h", state.target["encoder"]),
+        ("online_h", params["encoder"]),
+        ("h", state.target["encoder"]),
     ):
         tokens, _ = encoder.apply(weights, {}, batch["image"], train=False)
         np.testing.assert_allclose(out[name], tokens.mean(1), atol=1e-5)
-    assert np.any(np.abs(out["h"] - out["target_h"]) > 1e-3)
+    assert np.any(np.abs(out["h"] - out["online_h"]) > 1e-3)
     assert {"layer1"} <= out.keys()
 
 

@@ -366,16 +366,21 @@ def test_hidden_patches_follow_the_example(factory):
     )
 
 
-def test_encode_gives_the_class_tokens_of_student_and_teacher():
+def test_encode_gives_the_class_tokens_of_teacher_and_student():
     method, now = made(), batch(0)
     params, state = method.init(jax.random.key(0), now)
     state = state._replace(target=jax.tree.map(lambda x: 1.1 * x, state.target))
     out = method.encode(params, state, now)
     vit = networks.vit(patch=2, width=16, depth=1, heads=2, pool="cls")
-    for name, p in (("h", params), ("target_h", state.target)):
+    for name, p in (("h", state.target), ("online_h", params)):
         expected, _ = vit.apply(p["encoder"], {}, now["image"], train=False)
         np.testing.assert_allclose(out[name], expected, rtol=1e-5, atol=1e-6)
-    assert {"h", "z", "target_h", "layer1"} <= set(out)
+    assert {"h", "z", "online_h", "layer1"} == set(out)
+    projector = networks.projection_head(hidden=16, out=8, batch_norm=False)
+    z, _ = projector.apply(state.target["projector"], {}, out["h"], train=False)
+    np.testing.assert_allclose(out["z"], z, rtol=1e-5, atol=1e-6)
+    layers = networks.layers_of(vit, state.target["encoder"], {}, now["image"])
+    np.testing.assert_allclose(out["layer1"], layers["layer1"], rtol=1e-4, atol=1e-5)
 
 
 def test_the_teacher_has_no_noise():

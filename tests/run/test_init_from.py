@@ -136,7 +136,8 @@ def test_every_method_has_its_encoder_where_it_is_looked_for(method):
     asked = commands.read("pretrain", [method])
     parts = recipes.build(asked.recipe, asked.source)
     names = layout(jax.eval_shape(pretrain.initial(asked.recipe, parts)))
-    found = {weights._place(name): entry for name, entry in names.items()}
+    places = weights.PLACES
+    found = {weights._place(name, places): entry for name, entry in names.items()}
     found.pop(None)
     assert found == weights._layout(weights._wanted(asked.recipe, asked.source))
     assert len(found) > 1

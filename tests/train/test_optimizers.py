@@ -342,7 +342,7 @@ def test_refuses_values_out_of_range(make, message):
 
 
 def test_networks_that_are_named_keep_the_peak_rate():
-    """The others, and these beside an online probe, as the formula has it."""
+    """The others, and these beside an online probe, which has no decay."""
     params = {"encoder": PARAMS, "predictor": PARAMS}
     optimizer = train.sgd(
         total_steps=10,
@@ -385,7 +385,9 @@ def test_networks_that_are_named_keep_the_peak_rate():
         np.testing.assert_allclose(found["predictor"][name], expected[name], rtol=1e-5)
     with_probe = trained(optimizer, beside)
     chex.assert_trees_all_equal(with_probe["method"], found)
-    chex.assert_trees_all_equal(with_probe["probe"], found["encoder"])
+    options = {"batch_size": 128, "learning_rate": 0.2, "warmup_steps": 2}
+    undecayed = train.sgd(total_steps=10, weight_decay=0.0, **options)
+    chex.assert_trees_all_equal(with_probe["probe"], trained(undecayed, PARAMS))
 
 
 def test_a_network_that_is_not_there_has_no_rate():

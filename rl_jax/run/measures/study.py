@@ -24,6 +24,7 @@ class Study(NamedTuple):
       labels: int [n] and [m], -1 where unknown.
       titles: what each representation is called.
       headline: the representation that is looked at closely.
+      network: of a method, that which it is of.
       classes: name of each label.
       baselines: names of those that were not trained.
       layers: of the encoder, in the order of execution.
@@ -39,6 +40,7 @@ class Study(NamedTuple):
     labels: Pair
     titles: dict[str, str]
     headline: str = "h"
+    network: str = "online"
     classes: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
     layers: dict[str, Pair] = {}
