@@ -30,7 +30,14 @@ def pretrain(argv: Sequence[str]) -> None:
         )
     folder = folder or _new_folder(method, asked.name)
     sinks = _sinks(asked.flags)
-    runs.start(asked.recipe, asked.source, folder, command=command, sinks=sinks)
+    runs.start(
+        asked.recipe,
+        asked.source,
+        folder,
+        command=command,
+        stall_timeout=asked.flags["stall_timeout"],
+        sinks=sinks,
+    )
     finish(folder, evaluate=asked.flags["evaluate"])
 
 

@@ -26,6 +26,7 @@ from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.run.signals import Interrupts
 from rl_jax.run.views import save_view_grid
 from rl_jax.run.watch import Watch
+from rl_jax.run.watchdog import TIMEOUT, Watchdog, check_timeout
 from rl_jax.run.weights import initial
 from rl_jax.types import TrainState
 
@@ -36,6 +37,7 @@ def start(
     folder: pathlib.Path,
     *,
     command: str,
+    stall_timeout: float = TIMEOUT,
     sinks: tuple[str, ...] = (),
 ) -> TrainState:
     """Starts a run in a new folder and trains it to the end.
@@ -47,6 +49,8 @@ def start(
       source: the data of the recipe.
       folder: must not hold a run yet.
       command: what the user typed, for the record.
+      stall_timeout: seconds without a step after which the process writes its stacks
+        and ends with exit code 5; 0: never. Compilation does not count.
       sinks: where metrics go beside metrics.jsonl: "tensorboard", "wandb".
 
     Returns:
@@ -61,6 +65,7 @@ def start(
     """
     with contextlib.ExitStack() as stack:
         with train.together():
+            check_timeout(stall_timeout)
             _check_new(folder)
             seen = labelled.of_run(recipe, source)
             check(recipe, seen)
@@ -96,11 +101,16 @@ def start(
                     sinks=list(sinks),
                     dims=dims,
                 )
-        return _train(recipe, parts, folder, sinks=sinks, dims=dims)
+        how = {"stall_timeout": stall_timeout}
+        return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
 
 
 def resume(
-    folder: pathlib.Path, *, steps: int | None = None, allow_changes: bool = False
+    folder: pathlib.Path,
+    *,
+    steps: int | None = None,
+    stall_timeout: float = TIMEOUT,
+    allow_changes: bool = False,
 ) -> TrainState:
     """Continues the run in a folder from its newest sound checkpoint.
 
@@ -108,6 +118,7 @@ def resume(
       folder: of the run.
       steps: of the whole run from now on, not fewer than it has; schedules that ended
         with it end with it again. None: as many as it has.
+      stall_timeout: as `start` takes it.
       allow_changes: go on with `run.json` and own code as they are, also where the
         checkpoint was made with others.
 
@@ -117,6 +128,7 @@ def resume(
     """
     with contextlib.ExitStack() as stack:
         with train.together():
+            check_timeout(stall_timeout)
             recipe, notes = recipes.read(folder / "run.json")
             own.require(folder)
             names = own.names(recipes.as_json(recipe))
@@ -163,6 +175,7 @@ def resume(
             path = folder / "run.json"
             record = functools.partial(recipes.write, recipe, path, **notes)
         how = {"resumed": True, "same": same, "record": record}
+        how |= {"stall_timeout": stall_timeout}
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
 
 
@@ -218,6 +231,7 @@ def _train(
     *,
     sinks: tuple[str, ...],
     dims: dict[str, int],
+    stall_timeout: float,
     resumed: bool = False,
     same: Callable[[int, dict[str, Any] | None], None] | None = None,
     record: Callable[[], None] | None = None,
@@ -229,6 +243,7 @@ def _train(
     with (
         Console(recipe.steps, quiet=not writes) as console,
         Interrupts(hint) as interrupts,
+        Watchdog(stall_timeout, hint) as watchdog,
     ):
         init = initial(recipe, parts)
         with train.Checkpoints(
@@ -292,7 +307,9 @@ def _train(
                     on_nonfinite=recipe.on_nonfinite,
                     nonfinite_limit=recipe.nonfinite_limit,
                     on_lost=keep if writes else None,
+                    on_step=watchdog.beat,
                 )
+                watchdog.beat()
             checkpoints.finish()
         step = int(train.fetch(state.step))
         _warn_about_files(parts.source, console)

@@ -49,6 +49,7 @@ def fit(
     on_nonfinite: str = "halt",
     nonfinite_limit: int = 10,
     on_lost: Callable[[nonfinite.LostSteps], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
 ) -> TrainState:
     """Trains `method` on `source`.
 
@@ -89,6 +90,8 @@ def fit(
       nonfinite_limit: so many such steps in a row end the run in any case; counted
         anew where a run is continued.
       on_lost: called with the steps that were lost, at the log point or save after.
+      on_step: called with the step after every call of the compiled step, as a sign of
+        life; the device may still be some calls behind.
 
     Returns:
       The state after `steps` steps, or after the step at which `stop` was true.
@@ -185,6 +188,8 @@ def fit(
                 inputs = feed.inputs(step, count)
             state, metrics, lost = run(count)(state, lost, feed.held, inputs)
             step += count
+            if on_step is not None:
+                on_step(step)
             logging = step % log_every == 0 or step == steps
             saving = step % checkpoint_every == 0 or step == steps
             stopping = stop is not None and _agreed(stop, logging or saving)
