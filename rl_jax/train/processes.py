@@ -64,13 +64,18 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def largest(value: int) -> int:
-    """The largest that any process has; all of them have to ask."""
+def gathered(values: np.ndarray) -> np.ndarray:
+    """The array of each process, [processes, ...]; all of them have to ask."""
     if jax.process_count() == 1:
-        return value
+        return values[None]
     from jax.experimental import multihost_utils
 
-    return int(np.max(multihost_utils.process_allgather(np.array(value))))
+    return np.asarray(multihost_utils.process_allgather(values))
+
+
+def largest(value: int) -> int:
+    """The largest that any process has; all of them have to ask."""
+    return int(np.max(gathered(np.array(value))))
 
 
 def any_of(flag: bool) -> bool:

@@ -11,6 +11,7 @@ import jax
 import pytest
 from reference import jobs
 
+from rl_jax import train
 from rl_jax.cli import main
 
 RUN = ["--steps", "120", "--batch-size", "16", "--log-every", "2", "--encoder", "mlp"]
@@ -85,6 +86,26 @@ def test_sigterm_to_one_stops_both_and_both_continue(tmp_path):
                                      "--distributed")):  # fmt: skip
         assert code == 2
         assert "holds a run already" in said
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+def test_sigterm_stops_both_long_before_a_row_is_due(tmp_path):
+    """In some seconds: where rows were due they would run for an hour."""
+    folder = tmp_path / "run"
+    often = ["--log-every", "1000000", "--checkpoint-every", "1000000"]
+    rare = [*RUN[2:4], "--encoder", "mlp", "--steps", "1000000", *often]
+    started = job("pretrain", "simclr", *rare, "--run-dir", folder, "--distributed")
+    while not (folder / "views.png").exists():
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.05)
+    time.sleep(10)  # so that there are many steps between two questions
+    started[1].send_signal(signal.SIGTERM)
+    for code, said in jobs.ended(started, timeout=60):
+        assert code == 75, said
+    (step,) = train.Checkpoints(folder / "checkpoints").steps()
+    assert f"at step {step}, saved in" in said
+    assert step < 1000000
 
 
 @pytest.mark.slow
