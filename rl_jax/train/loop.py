@@ -192,6 +192,8 @@ def fit(
             step += count
             if on_step is not None:
                 on_step(step)
+            if checkpoints is not None:
+                checkpoints.poll()
             logging = step % log_every == 0 or step == steps
             saving = step % checkpoint_every == 0 or step == steps
             stopping = pace.stops(step, metrics)
