@@ -240,10 +240,11 @@ def _train(
     metrics_path = folder / "metrics.jsonl"
     watch, last = Watch(recipe.steps, dims), {}
     writes = train.is_first()
+    leave = train.leave if train.joined() else None
     with (
         Console(recipe.steps, quiet=not writes) as console,
         Interrupts(hint) as interrupts,
-        Watchdog(stall_timeout, hint) as watchdog,
+        Watchdog(stall_timeout, hint, leave=leave) as watchdog,
     ):
         init = initial(recipe, parts)
         with train.Checkpoints(

@@ -35,17 +35,21 @@ class Watchdog:
     Args:
       timeout: seconds; 0: never.
       hint: the command that goes on.
-      tell: called with the line before the process ends.
+      leave: called with the exit code and the line, in place of ending at once.
 
     Raises:
       UsageError: for a time below 0, or none.
     """
 
     def __init__(
-        self, timeout: float, hint: str, *, tell: Callable[[str], None] | None = None
+        self,
+        timeout: float,
+        hint: str,
+        *,
+        leave: Callable[[int, str], None] | None = None,
     ):
         check_timeout(timeout)
-        self._timeout, self._hint, self._tell = timeout, hint, tell
+        self._timeout, self._hint, self._leave = timeout, hint, leave
         self._beats, self._step = 0, None
         self._closed = threading.Event()
         self._main = threading.main_thread().ident
@@ -90,8 +94,8 @@ class Watchdog:
         )
         faulthandler.dump_traceback(sys.__stderr__ or 2)
         print(f"rl-jax: {line}", file=sys.stderr, flush=True)
-        if self._tell is not None:
-            self._tell(line)
+        if self._leave is not None:
+            self._leave(WorkerError.exit_code, line)
         os._exit(WorkerError.exit_code)
 
 

@@ -16,6 +16,7 @@ from rl_jax.train.optimizers import (
     sgd,
     with_schedule,
 )
+from rl_jax.train.peers import leave, lost
 from rl_jax.train.planned import PlannedStep, plan_step
 from rl_jax.train.processes import (
     any_of,
@@ -61,7 +62,9 @@ __all__ = [
     "join",
     "joined",
     "keep_rows",
+    "leave",
     "lars",
+    "lost",
     "open_sinks",
     "path_of",
     "plan_step",

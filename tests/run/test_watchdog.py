@@ -27,7 +27,7 @@ def program(*lines):
             "from rl_jax.run.watchdog import Watchdog",
             "def stuck():",
             "    time.sleep(60)",
-            "with Watchdog(0.5, 'rl-jax resume x', tell=print) as dog:",
+            "with Watchdog(0.5, 'rl-jax resume x', leave=print) as dog:",
             *(f"    {line}" for line in lines),
         ]
     )
@@ -46,7 +46,7 @@ def test_a_standstill_ends_with_the_stacks_and_one_line():
     assert 'File "<string>", line 4 in stuck' in stacks
     assert line.startswith("rl-jax: no step for 0.5 s since step 7: waits in stuck (")
     assert "continue with: rl-jax resume x" in line
-    assert line == f"rl-jax: {told.strip()}"
+    assert line == f"rl-jax: {told.strip().removeprefix('5 ')}"
 
 
 def test_slow_steps_are_no_standstill():
@@ -88,9 +88,9 @@ def test_compilation_does_not_count(monkeypatch):
         return compiled(*args, **kwargs)
 
     monkeypatch.setattr(compiler, "backend_compile_and_load", slowly)
-    x = jax.numpy.ones(7)
+    x, new = jax.numpy.ones(7), time.time()  # in no cache of programs
     with Watchdog(0.6, "x"):
-        jax.jit(lambda x: x * 3 + 1)(x).block_until_ready()
+        jax.jit(lambda x: x * new)(x).block_until_ready()
     assert slow
     assert not codes
 
@@ -165,7 +165,6 @@ def test_a_run_whose_data_block_for_ever(tmp_path):
 @pytest.mark.slow
 def test_of_two_processes_the_blocked_one_ends_and_so_does_the_other(tmp_path):
     first, second = run(tmp_path, "--distributed", count=2, after=[10**9, 300])
-    assert second[0] == 5, second[1]
-    assert first[0] != 0, first[1]
+    assert (first[0], second[0]) == (5, 5), first[1] + second[1]
     assert "in wait_for_ever" in second[1]
     assert "rl-jax resume run --import mine" in second[1].splitlines()[-1]
