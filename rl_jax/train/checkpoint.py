@@ -99,6 +99,9 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         if self._manager is None:
+            if not self._read_only and (left := self._remove_leftovers()):
+                names = ", ".join(left)
+                self._say(f"removed what a save that was cut off has left: {names}")
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=ocp.checkpoint_managers.LatestN(self._keep),
                 cleanup_tmp_directories=not self._read_only,
@@ -169,10 +172,17 @@ class Checkpoints:
 
     def _drop(self) -> None:
         """Lets go of what is left of a failed save; the next one begins anew."""
-        if processes.is_first():
-            for leftover in self._directory.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+        self._remove_leftovers()
         self._manager, self._broken = None, False
+
+    def _remove_leftovers(self) -> list[str]:
+        """Removes what is no whole checkpoint; the names."""
+        if not processes.is_first():
+            return []
+        found = sorted(self._directory.glob("*.orbax-checkpoint-tmp*"))
+        for leftover in found:
+            shutil.rmtree(leftover, ignore_errors=True)
+        return [path.name for path in found]
 
     def poll(self) -> None:
         """Says at once if the last save has failed meanwhile; it waits for none."""

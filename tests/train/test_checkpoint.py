@@ -303,6 +303,23 @@ def test_any_step_can_be_read(folder):
 
 
 @pytest.mark.fault
+def test_what_a_killed_save_has_left_is_removed_and_told(folder):
+    for name in ("5", "4"):
+        shutil.copytree(folder / "3", folder / f"{name}.orbax-checkpoint-tmp")
+    with train.Checkpoints(folder, read_only=True) as checkpoints:
+        assert checkpoints.restore(target())[0] == 3
+    assert len(list(folder.glob("*tmp*"))) == 2
+    (step, _), said = restore(folder)
+    assert step == 3
+    assert said == [
+        "removed what a save that was cut off has left: 4.orbax-checkpoint-tmp, "
+        "5.orbax-checkpoint-tmp"
+    ]
+    assert not list(folder.glob("*tmp*"))
+    assert restore(folder)[1] == []
+
+
+@pytest.mark.fault
 def test_one_that_is_not_sound_is_refused_and_left(folder):
     flip_a_bit(folder, 2)
     before = sorted(p.name for p in folder.iterdir())
