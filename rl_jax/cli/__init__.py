@@ -129,4 +129,5 @@ def _fail(message: str, code: int, *, agreed: bool = False) -> None:
 def _joined():
     """`rl_jax.train` where this is one of several processes; else it need not load."""
     train = sys.modules.get("rl_jax.train")
-    return train if train is not None and train.joined() else None
+    joined = getattr(train, "joined", None)  # not there while it is being imported
+    return train if joined is not None and joined() else None

@@ -1,5 +1,6 @@
 """Ends a run that has come to a standstill, and says where it stands."""
 
+import contextlib
 import faulthandler
 import math
 import os
@@ -17,6 +18,9 @@ TIMEOUT = 1800.0
 TICK = 1.0
 """Seconds between two looks."""
 
+AT_FIRST = 3
+"""Times as long for the first step: another process may still compile it."""
+
 COMPILER = os.path.join("jax", "_src", "compiler.py")
 """The file of jax that is on the stack while XLA compiles."""
 
@@ -30,7 +34,7 @@ class Watchdog:
 
     The time is counted in ticks of this thread, none of which is long: a process that
     was stopped or a machine that slept goes on as before. Ticks in which the main
-    thread compiles are not counted.
+    thread compiles are not counted, and the first step may take longer.
 
     Args:
       timeout: seconds; 0: never.
@@ -50,7 +54,7 @@ class Watchdog:
     ):
         check_timeout(timeout)
         self._timeout, self._hint, self._leave = timeout, hint, leave
-        self._beats, self._step = 0, None
+        self._beats, self._steps, self._step = 0, 0, None
         self._closed = threading.Event()
         self._main = threading.main_thread().ident
         self._thread: threading.Thread | None = None
@@ -69,7 +73,8 @@ class Watchdog:
     def beat(self, step: int | None = None) -> None:
         """Says that the run goes on, and which step it has reached."""
         self._beats += 1
-        self._step = self._step if step is None else step
+        if step is not None:
+            self._steps, self._step = self._steps + 1, step
 
     def _watch(self) -> None:
         tick = min(TICK, self._timeout / 10)
@@ -82,16 +87,19 @@ class Watchdog:
             if any(f.f_code.co_filename.endswith(COMPILER) for f in frames):
                 continue
             waited += tick
-            if waited >= self._timeout:
-                self._end(frames)
+            limit = self._timeout * (1 if self._steps > 1 else AT_FIRST)
+            if waited >= limit:
+                self._end(limit, frames)
 
-    def _end(self, frames: list[types.FrameType]) -> None:
+    def _end(self, limit: float, frames: list[types.FrameType]) -> None:
         since = "the start" if self._step is None else f"step {self._step}"
         line = (
-            f"no step for {self._timeout:g} s since {since}: {_place(frames)}; the "
+            f"no step for {limit:g} s since {since}: {_place(frames)}; the "
             f"stacks above show all threads; continue with: {self._hint}, where it is "
             "only slow with a longer --stall-timeout"
         )
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
         faulthandler.dump_traceback(sys.__stderr__ or 2)
         print(f"rl-jax: {line}", file=sys.stderr, flush=True)
         if self._leave is not None:

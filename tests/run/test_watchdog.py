@@ -40,13 +40,21 @@ def program(*lines):
 
 
 def test_a_standstill_ends_with_the_stacks_and_one_line():
-    told, said = (process := program("dog.beat(7)", "stuck()")).communicate(timeout=30)
+    process = program("dog.beat(6)", "dog.beat(7)", "stuck()")
+    told, said = process.communicate(timeout=30)
     assert process.returncode == 5
     stacks, _, line = said.rstrip("\n").rpartition("\n")
     assert 'File "<string>", line 4 in stuck' in stacks
     assert line.startswith("rl-jax: no step for 0.5 s since step 7: waits in stuck (")
     assert "continue with: rl-jax resume x" in line
     assert line == f"rl-jax: {told.strip().removeprefix('5 ')}"
+
+
+def test_the_first_step_may_take_longer():
+    process = program("dog.beat(1)", "time.sleep(0.8)", "dog.beat(2)", "stuck()")
+    assert "no step for 0.5 s since step 2" in process.communicate(timeout=30)[1]
+    process = program("dog.beat()", "stuck()")
+    assert "no step for 1.5 s since the start" in process.communicate(timeout=30)[1]
 
 
 def test_slow_steps_are_no_standstill():
