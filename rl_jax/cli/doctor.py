@@ -1,13 +1,18 @@
 """`rl-jax doctor`: is this machine ready?"""
 
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Sequence
 
 from rl_jax.cli import options
 from rl_jax.errors import RunError, UsageError
+
+DRIVER = "/proc/driver/nvidia/version"
+SHARED_MEMORY = "/dev/shm"
 
 
 class _Unwell(RunError):
@@ -18,38 +23,108 @@ def doctor(argv: Sequence[str]) -> None:
     """Checks the installation and the machine."""
 
     def command(path: pathlib.Path = pathlib.Path(".")) -> None:
-        """Prints versions, devices, disk, decode speed and a self-test of the loss.
+        """Prints versions, devices, disk, decode speed and self-tests.
+
+        Of the loss against float64, and of a sum over all devices. What does not fit
+        together is told beside it: an NVIDIA GPU that jax does not see, a package older
+        than this one needs.
 
         Args:
           path: folder whose disk is looked at.
         """
         if not path.is_dir():
             raise UsageError(f"doctor: --path {path} is no folder; name one there is")
+        import jax
+
         from rl_jax import data
+        from rl_jax.data.decoders import cores
         from rl_jax.pairwise import mosaic_gpu
         from rl_jax.run.environment import environment
 
-        for name, value in environment().items():
-            print(f"{name:<18}{value}")
+        found = environment() | {"driver": _driver(pathlib.Path(DRIVER))}
+        for name, value in found.items():
+            if value is not None:
+                print(f"{name:<18}{value}{_too_old(name)}")
         for module, extra in (("simplejpeg", "fast"), ("tensorboardX", "tb")):
             found = importlib.util.find_spec(module) is not None
             hint = "yes" if found else f"no (pip install 'rl-jax[{extra}]')"
             print(f"{module:<18}{hint}")
-        print(f"{'cores':<18}{os.cpu_count()}")
+        print(f"{'cores':<18}{cores()} for this process, of {os.cpu_count()}")
         free = shutil.disk_usage(path).free / 1e9
         print(f"{'free disk':<18}{free:.1f} GB in {path.absolute()}")
+        if os.path.isdir(SHARED_MEMORY):
+            free = shutil.disk_usage(SHARED_MEMORY).free / 1e9
+            print(f"{'shared memory':<18}{free:.1f} GB free, for --workers")
         print(f"{'decode':<18}{data.decode_speed(None):.0f} JPEG images/s, one core")
         reason = mosaic_gpu.available("exp") or mosaic_gpu.available("softplus")
         print(f"{'Hopper kernels':<18}{reason or 'yes'}")
         error = loss_error()
         print(f"{'nt_xent':<18}{error:.1e} relative error against float64")
+        wrong = sum_error()
+        said = f"off by {wrong:g}" if wrong else "right"
+        print(f"{'sum over devices':<18}{said}, over {jax.device_count()}")
         if not error < 1e-5:
             raise _Unwell(
                 f"nt_xent is off by {error:.1e} on this machine, expected below 1e-5; "
                 "check the jax and jaxlib versions above"
             )
+        if wrong:
+            raise _Unwell(
+                f"a sum over {jax.device_count()} devices is off by {wrong:g}; check "
+                "their connection, and the jax and jaxlib versions above"
+            )
 
     options.parse(command, prog="rl-jax doctor", argv=argv)
+
+
+def sum_error() -> float:
+    """How far a sum over all devices is off, of whole numbers that float32 can hold."""
+    import jax
+    import numpy as np
+
+    from rl_jax import train
+
+    count = jax.device_count()
+    numbers = np.arange(1, 64 * count + 1, dtype=np.float32)
+    mesh = train.data_mesh()
+    rows = jax.device_put(numbers, jax.NamedSharding(mesh, jax.P("data")))
+    found = jax.jit(lambda x: x.sum(), out_shardings=jax.NamedSharding(mesh, jax.P()))(
+        rows
+    )
+    expected = len(numbers) * (len(numbers) + 1) / 2
+    return max(abs(float(s.data) - expected) for s in found.addressable_shards)
+
+
+def _driver(path: pathlib.Path) -> str | None:
+    """The driver of an NVIDIA GPU; None where there is none."""
+    import jax
+
+    try:
+        words = path.read_text().split("\n")[0]
+    except OSError:
+        return None
+    version = re.search(r"\d+\.\d+[.\d]*", words)
+    said = f"NVIDIA {version[0]}" if version else words
+    if jax.default_backend() == "gpu":
+        return said
+    return f"{said}, which jax does not see: pip install 'rl-jax[cuda13]'"
+
+
+def _too_old(name: str) -> str:
+    """What to say of a package that is not of a version this one needs."""
+    try:
+        needed = importlib.metadata.requires("rl-jax") or ()
+    except importlib.metadata.PackageNotFoundError:  # a folder on the path
+        needed = ()
+    for text in needed:
+        found = re.fullmatch(rf"{name}>=([\d.]+)", text.replace(" ", ""))
+        if found and _numbers(importlib.metadata.version(name)) < _numbers(found[1]):
+            return f", too old: pip install '{name}>={found[1]}'"
+    return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", version)[:3])
 
 
 def loss_error() -> float:

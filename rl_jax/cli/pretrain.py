@@ -5,12 +5,15 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from rl_jax import train
+from rl_jax import data, train
 from rl_jax.cli import recipe as recipes
 from rl_jax.cli.cache import enable_compilation_cache
 from rl_jax.cli.runs import finish
 from rl_jax.errors import UsageError
 from rl_jax.run import pretrain as runs
+
+LOADING = ("workers", "threads", "data_timeout")
+"""The flags of `data.Loading`, in its order."""
 
 
 def pretrain(argv: Sequence[str]) -> None:
@@ -30,6 +33,7 @@ def pretrain(argv: Sequence[str]) -> None:
         )
     folder = folder or _new_folder(method, asked.name)
     sinks = _sinks(asked.flags)
+    loading = data.Loading(*(asked.flags[name] for name in LOADING))
     runs.start(
         asked.recipe,
         asked.source,
@@ -37,6 +41,7 @@ def pretrain(argv: Sequence[str]) -> None:
         command=command,
         stall_timeout=asked.flags["stall_timeout"],
         sinks=sinks,
+        loading=loading,
     )
     finish(folder, evaluate=asked.flags["evaluate"])
 

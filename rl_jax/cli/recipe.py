@@ -240,6 +240,9 @@ def _command(method, name, spec, preset, factories, more, doc):
         "stall_timeout": (float, TIMEOUT),
         "tensorboard": (bool, False),
         "wandb": (bool, False),
+        "workers": (int, data.IN_THREADS.workers),
+        "threads": (int | None, data.IN_THREADS.threads),
+        "data_timeout": (float, data.IN_THREADS.timeout),
         "distributed": (bool, False),
     }
     parameters |= {
@@ -297,6 +300,10 @@ Args:
     its stacks and ends with exit code 5; 0: never.
   tensorboard: write TensorBoard files too (pip install 'rl-jax[tb]').
   wandb: log to Weights & Biases too (pip install 'rl-jax[wandb]').
+  workers: processes that decode images where they do not fit into memory; 0: threads of
+    this one do, which keep some five processors busy.
+  threads: decoding threads in each of them; by default as many as processors.
+  data_timeout: seconds without a batch after which the run ends with exit code 5.
   distributed: train with the other processes of a job of Slurm, Open MPI, Kubernetes or
     a TPU, or of JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 """

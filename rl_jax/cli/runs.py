@@ -57,7 +57,11 @@ def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
         if evaluate:
             poll = functools.partial(interrupts.poll, where)
             result = evaluation.evaluate_run(
-                folder, skip=evaluation.LONG, say=_quiet, poll=poll
+                folder,
+                skip=evaluation.LONG,
+                train_images=evaluation.AFTER_TRAINING,
+                say=_quiet,
+                poll=poll,
             )
         page = pages.write([folder], folder / "report.html")
     print(f"page: {page}")
@@ -84,6 +88,9 @@ def resume(argv: Sequence[str]) -> None:
         stall_timeout: float = TIMEOUT,
         evaluate: bool = True,
         allow_changes: bool = False,
+        workers: int = 0,
+        threads: int | None = None,
+        data_timeout: float = 120.0,
         distributed: bool = False,
         imports: Imports = (),
     ) -> None:
@@ -100,9 +107,12 @@ def resume(argv: Sequence[str]) -> None:
           evaluate: evaluate when trained.
           allow_changes: go on although run.json was edited since the checkpoint, or own
             code was.
+          workers: processes that decode, as in `pretrain`; may be others than before.
+          threads: decoding threads in each of them.
+          data_timeout: seconds without a batch after which the run ends.
           distributed: with the other processes of a job, as `pretrain` does.
         """
-        from rl_jax import train
+        from rl_jax import data, train
         from rl_jax.run import pretrain
 
         enable_compilation_cache()
@@ -110,6 +120,7 @@ def resume(argv: Sequence[str]) -> None:
         if distributed:
             train.join()
         how = {"steps": steps, "stall_timeout": stall_timeout}
+        how |= {"loading": data.Loading(workers, threads, data_timeout)}
         pretrain.resume(run, allow_changes=allow_changes, **how)
         finish(run, evaluate=evaluate)
 
@@ -124,6 +135,7 @@ def evaluate(argv: Sequence[str]) -> None:
         features: tuple[pathlib.Path, ...] = (),
         output: pathlib.Path | None = None,
         labels: tuple[str, ...] = ("1", "10"),
+        train_images: int | None = None,
         skip: tuple[str, ...] = (),
         imports: Imports = (),
     ) -> None:
@@ -143,19 +155,22 @@ def evaluate(argv: Sequence[str]) -> None:
             of features is the file's name with .eval for .npz.
           labels: that the table's probes learn from, beside all of them: numbers per
             class, and parts of the labels as 1% or 10%, of each class at least one.
+          train_images: the most examples of a run that its probes learn from, of each
+            class its part; by default all.
           skip: sections not to measure; those that an earlier evaluation of the same
             weights has stay: probes, differences, layers, factors, geometry,
             alignment, similarity, cka, drift, collapse, guarantee, calibration, sets,
             corruptions, attacks.
         """
         _import(imports)
-        _evaluate(runs, features, output, labels, skip, imports)
+        _evaluate(runs, features, output, labels, train_images, skip, imports)
 
     _with_own_code("evaluate", command, argv)
 
 
-def _evaluate(runs, features, output, labels, skip, imports) -> None:
+def _evaluate(runs, features, output, labels, train_images, skip, imports) -> None:
     from rl_jax import report as pages
+    from rl_jax.evaluate import arguments
     from rl_jax.run import check, compare, evaluation, summary, trained
     from rl_jax.run.features import evaluate_features, read_features
     from rl_jax.run.signals import Interrupts
@@ -166,6 +181,10 @@ def _evaluate(runs, features, output, labels, skip, imports) -> None:
             "evaluate: name the folder of at least one run, or --features FILE.npz"
         )
     evaluation.checked_sections(skip)
+    if train_images is not None:
+        arguments.counts("evaluate", train_images=train_images)
+        if not runs:
+            raise UsageError("evaluate: --train-images is of runs, and there is none")
     asked = {"skip": skip, "shares": shares_of(labels)}
     if output is not None:
         check.output_file("--output", output)
@@ -182,13 +201,16 @@ def _evaluate(runs, features, output, labels, skip, imports) -> None:
             )
     if len({path.with_suffix("") for path in features}) < len(features):
         raise UsageError("evaluate: two files of features have one name; rename one")
-    again = _again(runs, features, output, labels, skip, imports)
+    again = _again(runs, features, output, labels, train_images, skip, imports)
     folders, results = [], []
     where = "before all was evaluated"
     with Interrupts(again, where=where) as interrupts:
         poll = functools.partial(interrupts.poll, where)
         for run in runs:
-            results.append(evaluation.evaluate_run(run, **asked, poll=poll))
+            found = evaluation.evaluate_run(
+                run, **asked, train_images=train_images, poll=poll
+            )
+            results.append(found)
             folders.append(run)
         for path in features:
             folder = path.with_suffix(".eval")
@@ -205,9 +227,10 @@ def _evaluate(runs, features, output, labels, skip, imports) -> None:
     print(f"\npage: {page}")
 
 
-def _again(runs, features, output, labels, skip, imports) -> str:
+def _again(runs, features, output, labels, train_images, skip, imports) -> str:
     """The command that was given."""
     flags = {"--features": features, "--output": (output,) if output else ()}
+    flags |= {"--train-images": (train_images,) if train_images else ()}
     words = ["rl-jax", "evaluate", *runs]
     flags |= {"--labels": labels if labels != ("1", "10") else (), "--skip": skip}
     for flag, values in flags.items():

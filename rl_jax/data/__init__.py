@@ -1,6 +1,7 @@
 """Sources of images, and the batch of every step as a pure function of (seed, step)."""
 
-from rl_jax.data.arrays import arrays, npz
+from rl_jax.data.ahead import batches
+from rl_jax.data.arrays import arrays
 from rl_jax.data.captions import captioned, has_captions
 from rl_jax.data.check import check_source
 from rl_jax.data.decode import decode_speed
@@ -9,6 +10,7 @@ from rl_jax.data.digits import digits
 from rl_jax.data.fingerprint import difference, fingerprint
 from rl_jax.data.folder import folder
 from rl_jax.data.layout import layout, usual_side
+from rl_jax.data.npz_file import npz
 from rl_jax.data.order import batch_indices, epoch_order, steps_per_epoch
 from rl_jax.data.problems import Problems
 from rl_jax.data.records import records
@@ -24,7 +26,7 @@ from rl_jax.data.source import (
     rows,
     shapes,
 )
-from rl_jax.data.stream import Stream, stream
+from rl_jax.data.stream import IN_THREADS, Loading, Stream, stream
 from rl_jax.data.synthetic import ica, latent_classes
 from rl_jax.data.tables.source import hugging_face
 from rl_jax.data.text import text, topics
@@ -41,13 +43,16 @@ from rl_jax.data.tokens import (
 from rl_jax.data.webdataset.source import shards
 
 __all__ = [
+    "IN_THREADS",
     "DigitPrompts",
+    "Loading",
     "Problems",
     "Source",
     "Stream",
     "Tokenizer",
     "arrays",
     "batch_indices",
+    "batches",
     "captioned",
     "check_source",
     "class_prompts",

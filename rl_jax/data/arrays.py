@@ -1,31 +1,18 @@
-"""Sources from NumPy arrays in memory or in .npz and .npy files."""
+"""Sources from NumPy arrays in memory."""
 
 import functools
 import hashlib
 import logging
-import lzma
-import math
-import os
-import zipfile
-import zlib
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from rl_jax.data.problems import printable
 from rl_jax.data.source import Source
 from rl_jax.errors import UsageError
 
 _log = logging.getLogger("rl_jax.data")
-_IMAGES = ("images", "image", "x", "x_train")
-_LABELS = ("labels", "label", "y", "y_train")
-_TEST_IMAGES = ("test_images", "x_test")
-_TEST_LABELS = ("test_labels", "y_test")
 _MAX_LABEL = 2**20
-# Real images compress less than this even when binary and sparse (dSprites: 110);
-# zeros, of which bombs are made, reach 1,030.
-_MAX_RATIO = 500
 
 
 def arrays(
@@ -196,127 +183,3 @@ def checked_labels(labels: np.ndarray, size: int, name: str) -> np.ndarray:
             f"{name}: labels must be in [-1, {_MAX_LABEL}), got [{low}, {high}]"
         )
     return labels.astype(np.int32)
-
-
-def npz(path: str | os.PathLike, *, limit_bytes: int = 4 << 30) -> Source:
-    """A source from an .npz or .npy file; nothing in it is ever unpickled.
-
-    Args:
-      path: an .npy file of images, or an .npz file with images under `images`,
-        `image`, `x` or `x_train`; labels, if any, under `labels`, `label`, `y` or
-        `y_train`; and optionally a held-out part under `test_images` or `x_test`
-        and `test_labels` or `y_test`. Types and shapes as in `arrays`. A warning
-        names other arrays, which are not used.
-      limit_bytes: the most that the file may hold uncompressed, in bytes; checked
-        before anything is read.
-
-    Returns:
-      A source held in memory.
-
-    Raises:
-      UsageError: the file is missing, damaged, too large or has other contents.
-    """
-    path = os.fspath(path)
-    shown = f"npz: {path!r}"
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(6)
-            file.seek(0)
-            if magic == b"\x93NUMPY":
-                size = os.path.getsize(path)
-                image = _read(file, size, limit_bytes, shown)
-                return arrays(image, name=os.path.basename(path))
-            if magic[:4] == b"PK\x03\x04":
-                return _read_npz(file, path, limit_bytes, shown)
-    except OSError as error:
-        raise UsageError(f"{shown} cannot be read: {error.strerror or error}") from None
-    raise UsageError(f"{shown} is neither an .npz nor an .npy file")
-
-
-def _read_npz(file: IO[bytes], path: str, limit_bytes: int, shown: str) -> Source:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
-            total = sum(i.file_size for i in archive.infolist())
-            packed = sum(i.compress_size for i in archive.infolist())
-            if total > min(limit_bytes, max(2**26, _MAX_RATIO * packed)):
-                raise UsageError(
-                    f"{shown} unpacks to {total:,} bytes from {packed:,}, "
-                    f"limit_bytes is {limit_bytes:,} and the ratio at most {_MAX_RATIO}"
-                )
-
-            used = set()
-
-            def read(keys):
-                key = next((key for key in keys if key in members), None)
-                if key is None:
-                    return None
-                used.add(key)
-                with archive.open(members[key]) as entry:
-                    where = f"{shown}[{key!r}]"
-                    return _read(entry, members[key].file_size, limit_bytes, where)
-
-            images, labels = read(_IMAGES), read(_LABELS)
-            test_images = read(_TEST_IMAGES)
-            test_labels = None if test_images is None else read(_TEST_LABELS)
-    except (
-        *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError),
-    ) as error:
-        raise UsageError(f"{shown} is a damaged .npz file: {error}") from None
-    if images is None:
-        found = printable(", ".join(sorted(members)[:20])) or "no arrays"
-        raise UsageError(
-            f"{shown} has no images: expected one of {', '.join(_IMAGES)}, "
-            f"found {found}"
-        )
-    if unused := sorted(members.keys() - used):
-        known = (_IMAGES, _LABELS, _TEST_IMAGES, _TEST_LABELS)
-        _log.warning(
-            "%s: not used: %s; images are read from %s, labels from %s, a held-out "
-            "part from %s with %s",
-            shown,
-            printable(", ".join(unused[:20])),
-            *map(_either, known),
-        )
-    name = os.path.basename(path)
-    held_out = None
-    if test_images is not None:
-        held_out = arrays(test_images, test_labels, name=f"{name} held out")
-    return arrays(images, labels, name=name, held_out=held_out)
-
-
-def _either(keys: Sequence[str]) -> str:
-    return f"{', '.join(keys[:-1])} or {keys[-1]}"
-
-
-def _read(file: IO[bytes], size: int, limit_bytes: int, shown: str) -> np.ndarray:
-    # The header is checked by hand before NumPy reads it again: a false shape in it
-    # would make NumPy allocate that much, and NumPy unpickles object arrays on demand.
-    header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    try:
-        version = np.lib.format.read_magic(file)
-        if version not in header:
-            raise UsageError(f"{shown} has the unknown .npy version {version}")
-        shape, _, dtype = header[version](file)
-        if dtype.hasobject:
-            raise UsageError(f"{shown} holds pickled objects, which are never read")
-        needed = math.prod(shape) * dtype.itemsize
-        if needed > limit_bytes:
-            raise UsageError(
-                f"{shown} holds {needed:,} bytes, limit_bytes is {limit_bytes:,}"
-            )
-        if needed != size - file.tell():
-            raise UsageError(
-                f"{shown} is damaged: its header promises {needed:,} bytes of data, "
-                f"it holds {size - file.tell():,}"
-            )
-        file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
-    except UsageError:
-        raise
-    except (ValueError, SyntaxError, TypeError, EOFError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{shown} is damaged: {reason}") from None

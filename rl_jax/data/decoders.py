@@ -29,7 +29,7 @@ class Decoders:
 
     def fill(self, out: np.ndarray, make: Callable[[int], np.ndarray]) -> None:
         """out[i] = make(i) for all i; the first error is raised."""
-        size = -(-len(out) // (4 * self._count))
+        size = max(1, -(-len(out) // (4 * self._count)))
 
         def part(start: int) -> None:
             for i in range(start, min(start + size, len(out))):

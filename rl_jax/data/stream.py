@@ -15,7 +15,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,38 @@ from rl_jax.data.order import batch_indices
 from rl_jax.data.problems import Problems
 from rl_jax.data.source import Source, examples, in_memory
 from rl_jax.errors import RunError, UsageError, WorkerError
+
+
+class Loading(NamedTuple):
+    """How images are read: of no influence on which, and in what order.
+
+    Attributes:
+      workers: processes that decode, ≥ 0; 0: threads of this one do. See `stream`.
+      threads: decoding threads in each process, ≥ 1; None: as many as processors.
+      timeout: seconds without a batch after which the stream fails, > 0.
+    """
+
+    workers: int = 0
+    threads: int | None = None
+    timeout: float = 120.0
+
+    def check(self, function: str) -> None:
+        """Refuses what is out of range.
+
+        Raises:
+          UsageError: naming the function and the argument.
+        """
+        threads = 1 if self.threads is None else self.threads
+        whole(function, workers=self.workers, threads=threads)
+        at_least(function, workers=(self.workers, 0), threads=(threads, 1))
+        if not self.timeout > 0:
+            raise UsageError(
+                f"{function}: timeout must be > 0 seconds, got {self.timeout}"
+            )
+
+
+IN_THREADS = Loading()
+"""In threads of this process, as many as processors."""
 
 _END = object()
 _BATCHES_AT_ONCE = 2
@@ -42,7 +74,7 @@ def stream(
     workers: int = 0,
     threads: int | None = None,
     prefetch: int = 4,
-    timeout: float = 120.0,
+    timeout: float = IN_THREADS.timeout,
 ) -> "Stream":
     """The batches of steps start_step .. start_step + num_steps - 1.
 
@@ -76,16 +108,9 @@ def stream(
       WorkerError: while iterating: a worker died or stalled. Every error is final.
     """
     batch_indices(seed, start_step, size=source.size, batch_size=batch_size)
-    lowest = {
-        "num_steps": (num_steps, 0),
-        "workers": (workers, 0),
-        "threads": (1 if threads is None else threads, 1),
-        "prefetch": (prefetch, 1),
-    }
-    whole("stream", **{name: value for name, (value, _) in lowest.items()})
-    at_least("stream", **lowest)
-    if not timeout > 0:
-        raise UsageError(f"stream: timeout must be > 0 seconds, got {timeout}")
+    whole("stream", num_steps=num_steps, prefetch=prefetch)
+    at_least("stream", num_steps=(num_steps, 0), prefetch=(prefetch, 1))
+    Loading(workers, threads, timeout).check("stream")
     batch = functools.partial(_batch, source, seed, batch_size, rows)
     steps = range(start_step, start_step + num_steps)
     if in_memory(source) or not steps:
@@ -219,7 +244,7 @@ class _Ahead:
         except queue.Empty:
             item = WorkerError(
                 f"data: no batch within {self._timeout:g} s: {self._who()}; "
-                "look at the storage, or raise the timeout"
+                "look at the storage, or raise the timeout (--data-timeout)"
             )
         if item is _END:
             item = StopIteration()

@@ -314,7 +314,8 @@ def uniformity(
     2 − 2⟨z_i, z_j⟩, which makes it a log-sum-exp over pairs.
 
     Args:
-      z: [N, D] embeddings, N ≥ 2; normalised here, in float32. No zero rows.
+      z: [N, D] embeddings, N ≥ 2; normalised here, in float32. A row of zeros, which
+        has no direction, stands at (1, 0, ..., 0): all that are zero are alike.
       t: inverse width, > 0.
       precision, implementation: of the products, see `pairwise.logsumexp`.
 
@@ -329,7 +330,10 @@ def uniformity(
     if t <= 0:
         raise UsageError(f"uniformity: t must be > 0, got {t}")
     options = {"precision": precision, "implementation": implementation}
-    lse = pairwise.logsumexp(normalize(z), scale=2.0 * t, max_norm=1.0, **options)
+    unit = normalize(z)
+    somewhere = jnp.zeros(z.shape[1]).at[0].set(1.0)
+    unit = jnp.where((unit == 0).all(1, keepdims=True), somewhere[None], unit)
+    lse = pairwise.logsumexp(unit, scale=2.0 * t, max_norm=1.0, **options)
     pairs = len(z) * (len(z) - 1)
     return jax.nn.logsumexp(lse) - 2.0 * t - jnp.log(float(pairs))
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods import arguments, inputs, noise
+from rl_jax.methods.sharpness import sharpness
 from rl_jax.methods.windows import cut
 from rl_jax.pairwise import Precision
 from rl_jax.types import Aux, Method, Network
@@ -45,7 +46,8 @@ def cpc(
     Returns:
       A method with `encode` names `h`, the mean context over time, and `z`, the mean
       code. The metric `information_k` is log(number of candidates) − loss of step k, a
-      lower bound on the mutual information of context and code, in nats.
+      lower bound on the mutual information of context and code, in nats;
+      `softmax_entropy` and `max_softmax` of step 1, see `sharpness`.
 
     Raises:
       UsageError: for values out of range, a batch without `sequence`, or sequences of
@@ -115,6 +117,8 @@ def cpc(
             )
             total += value / horizon
             metrics[f"information_{k}"] = math.log(len(key)) - value
+            if k == 1:
+                metrics |= sharpness(query, key, scale=1 / temperature)
         features = {"h": c.mean(1, keepdims=True), "z": z.mean(1, keepdims=True)}
         return total, Aux(state, metrics, jax.lax.stop_gradient(features))
 

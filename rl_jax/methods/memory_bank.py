@@ -13,6 +13,7 @@ from rl_jax.losses import normalize
 from rl_jax.memory import ema
 from rl_jax.methods import arguments, inputs, tower
 from rl_jax.methods.micro_batch import micro_batched
+from rl_jax.methods.sharpness import sharpness
 from rl_jax.pairwise import Precision
 from rl_jax.types import Aux, Method, Network, State
 
@@ -68,8 +69,8 @@ def memory_bank(
       precision: of the similarities, as in `simclr`.
 
     Returns:
-      A method with `encode` names `h` and `z`. The metric `bank_seen` is the share of
-      rows written.
+      A method with `encode` names `h` and `z`. Metrics: `bank_seen`, the share of rows
+      written; `softmax_entropy` and `max_softmax`, over S, see `sharpness`.
 
     Raises:
       UsageError: for values out of range, a batch larger than the bank, or a
@@ -114,11 +115,12 @@ def memory_bank(
         chosen = sample(rng)
         # Rows that count come first, for `valid`.
         chosen = chosen[jnp.argsort(~state.seen[chosen], stable=True)]
+        drawn, valid = state.rows[chosen], jnp.sum(state.seen[chosen], dtype=jnp.int32)
         others = pairwise.logsumexp(
             z,
-            state.rows[chosen],
+            drawn,
             scale=1 / temperature,
-            valid=jnp.sum(state.seen[chosen], dtype=jnp.int32),
+            valid=valid,
             exclude=index,
             group=chosen,
             precision=precision,
@@ -134,7 +136,9 @@ def memory_bank(
         moved = normalize(ema(own, new, momentum))
         rows = state.rows.at[index].set(jnp.where(known[:, None], moved, new))
         seen = state.seen.at[index].set(True)
-        metrics = {"bank_seen": jnp.mean(seen, dtype=jnp.float32)}
+        metrics = {"bank_seen": jnp.mean(seen, dtype=jnp.float32)} | sharpness(
+            z, drawn, scale=1 / temperature, own=own, valid=valid
+        )
         features = {name: v[:, None] for name, v in out.items()}
         state = MemoryBankState(network, rows, seen)
         return value, Aux(state, metrics, jax.lax.stop_gradient(features))

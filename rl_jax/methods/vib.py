@@ -8,6 +8,7 @@ from rl_jax.losses import gaussian_kl, gaussian_sample, info_nce
 from rl_jax.methods import arguments, noise, posterior, tower
 from rl_jax.methods.classifier import cross_entropy
 from rl_jax.methods.inputs import image, take
+from rl_jax.methods.sharpness import sharpness
 from rl_jax.types import Aux, Method, Network
 
 
@@ -106,7 +107,8 @@ def contrastive_vib(
       temperature: τ > 0 of InfoNCE.
 
     Returns:
-      A method with `encode` names `h` and `z` (the mean of q(t|x)).
+      A method with `encode` names `h` and `z` (the mean of q(t|x)). Metrics: those of
+      the rate; `softmax_entropy` and `max_softmax`, see `sharpness`.
 
     Raises:
       UsageError: for values out of range, or a batch without two views.
@@ -131,6 +133,7 @@ def contrastive_vib(
         rates = posterior.rates(jnp.mean(kl, axis=0))
         value = distortion + beta * rates["rate"]
         metrics = rates | {"distortion": distortion}
+        metrics |= sharpness(t[:, 0], t[:, 1], scale=1 / temperature)
         return value, Aux(state, metrics, posterior.features(q, views=2))
 
     def encode(params, state, batch):

@@ -207,7 +207,16 @@ def drift(shown: Sequence[Shown]) -> list[Markup]:
                     unit=unit,
                 )
             )
+    figures += [_checkpoints(each) for each in found if each.section.values["matrix"]]
     return [cards.joint("Drift over checkpoints", found, cards.runs(found), figures)]
+
+
+def _checkpoints(each: Shown) -> Markup:
+    values = each.section.values
+    names = [f"{step:,.0f}" for step in values["steps"]]
+    label = f"CKA of the checkpoints of steps {', '.join(names[:MOST_NAMED])}"
+    label += f", {each.name}" if each.name else ""
+    return heat_map(values["matrix"], names, label=label)
 
 
 def collapse(shown: Sequence[Shown]) -> list[Markup]:

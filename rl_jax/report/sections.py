@@ -65,7 +65,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "layers": {"rows": [{"name": str, "dim": str, "probe": Interval, "knn": Interval}]},
     "cka": {"names": [str], "matrix": [[float]], "rows": float},
-    "drift": {"steps": [float], "cka": [Interval], "probe": [Interval]},
+    "drift": {
+        "steps": [float],
+        "cka": [Interval],
+        "probe": [Interval],
+        "matrix": Maybe([[float]]),
+    },
     "geometry": {"rows": [{"name": str, "measures": {str: Interval}}]},
     "alignment": {
         "points": [
@@ -280,7 +285,9 @@ def _corruptions(values) -> bool:
 _FITS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "cka": lambda v: _square(v["matrix"], len(v["names"])),
     "drift": lambda v: (
-        _rising(v["steps"], 0) and len(v["steps"]) == len(v["cka"]) == len(v["probe"])
+        _rising(v["steps"], 0)
+        and len(v["steps"]) == len(v["cka"]) == len(v["probe"])
+        and (v["matrix"] is None or _square(v["matrix"], len(v["steps"])))
     ),
     "similarity": lambda v: (
         _rising(v["edges"])

@@ -92,7 +92,7 @@ METRICS = (
         "data_wait",
         "Waiting for data",
         "share of the time",
-        "Above a few per cent the device is starved: add workers.",
+        "Above a few per cent the device is starved: more --threads, or --workers.",
         unit="%",
         typical=True,
     ),

@@ -159,8 +159,9 @@ def _write(
             found["path"] = np.array(part.files)
         for key, value in found.items():
             arrays.setdefault(key, []).append(value)
+    whole = {k: v[0] if len(v) == 1 else np.concatenate(v) for k, v in arrays.items()}
     with files.replacing(output) as file:
-        np.savez(file, **{key: np.concatenate(v) for key, v in arrays.items()})  # pyright: ignore[reportArgumentType]
+        np.savez(file, **whole)  # pyright: ignore[reportArgumentType]
 
 
 def _spec(run: Run, name: str) -> recipes.Spec:

@@ -14,16 +14,20 @@ import numpy as np
 
 from rl_jax import data, evaluate, files, own, train
 from rl_jax.errors import UsageError
+from rl_jax.evaluate import arguments
 from rl_jax.run import classifier, figures, labelled, measures, studies
 from rl_jax.run import recipe as recipes
 from rl_jax.run.earlier import origin, with_earlier
 from rl_jax.run.held_out import held_out_metrics
 from rl_jax.run.measures import SECTIONS, Study
-from rl_jax.run.split import SHARES, Part, Share, columns, split
+from rl_jax.run.split import SHARES, Part, Share, at_most, columns, split
 from rl_jax.run.texts import said, with_texts
 from rl_jax.run.trained import Run, checkpoints, load
 
 FORMAT = 2
+AFTER_TRAINING = 50_000
+"""Images that probes learn from in the evaluation that follows training: reading and
+encoding a million may take hours where few processors decode."""
 LONG = ("probes", "factors", "drift", "guarantee", "corruptions", "attacks")
 """Left out of the evaluation that follows training: what takes most of the time."""
 KEPT_ROWS = 1000
@@ -36,6 +40,7 @@ def evaluate_run(
     *,
     skip: Iterable[str] = (),
     shares: Sequence[Share] = SHARES,
+    train_images: int | None = None,
     say: Callable[[str], None] = print,
     poll: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
@@ -53,6 +58,8 @@ def evaluate_run(
       skip: sections not to measure, of `measures.SECTIONS`; one that an earlier
         evaluation has of the same weights, data and version stays.
       shares: labels the table's probes and k-NN learn from, all of them (None) last.
+      train_images: the most that probes and k-NN learn from, of each class its part;
+        None: all.
       say: called with a line for each thing measured.
       poll: called between them; may raise to stop.
 
@@ -63,10 +70,16 @@ def evaluate_run(
       UsageError: for a section that does not exist, or as `load`.
     """
     skip = checked_sections(skip)
+    if train_images is not None:
+        arguments.counts("evaluate", train_images=train_images)
     run = load(folder, say=say)
     source = run.parts.source
     fit_part, test_part, note = split(source)
     note = labelled.note(run.recipe, source) or note
+    there = len(fit_part.index)
+    if train_images is not None and there > train_images:
+        fit_part = at_most(fit_part, train_images)
+        note = f"{note}; learnt from {train_images:,} of {there:,}"
     say(f"evaluating the checkpoint of step {run.step}")
     study = studies.study(run, fit_part, test_part)
     # Labels of files that turned out to be no images are gone.
@@ -133,6 +146,7 @@ def evaluate_run(
     measured = {
         "weights": train.fingerprint((run.state.params, run.state.state)),
         "recipe": recipe,
+        "train_images": len(fit_part.index),
         "data": data.fingerprint(source),
         "classes": list(study.classes),
     }

@@ -27,11 +27,8 @@ def held_out_metrics(run: Run, part: Part, *, most: int = 16) -> dict[str, float
         loss, aux = method.loss(params, state, batch, rng_loss)
         return aux.metrics | {"loss": loss}
 
-    rows = []
-    for i in range(batches):
-        batch = data.examples(
-            source, np.arange(i * size, (i + 1) * size, dtype=np.int32)
-        )
+    rows, every = [], np.arange(batches * size, dtype=np.int32).reshape(batches, size)
+    for i, batch in enumerate(data.batches(source, every)):
         rng = jax.random.fold_in(jax.random.key(run.recipe.seed), i)
         rows.append(
             jax.device_get(measure(run.state.params, run.state.state, batch, rng))

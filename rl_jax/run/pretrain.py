@@ -39,6 +39,7 @@ def start(
     command: str,
     stall_timeout: float = TIMEOUT,
     sinks: tuple[str, ...] = (),
+    loading: data.Loading = data.IN_THREADS,
 ) -> TrainState:
     """Starts a run in a new folder and trains it to the end.
 
@@ -52,6 +53,7 @@ def start(
       stall_timeout: seconds without a step after which the process writes its stacks
         and ends with exit code 5; 0: never. Compilation does not count.
       sinks: where metrics go beside metrics.jsonl: "tensorboard", "wandb".
+      loading: how images are read that do not fit into memory.
 
     Returns:
       The final state.
@@ -66,6 +68,7 @@ def start(
     with contextlib.ExitStack() as stack:
         with train.together():
             check_timeout(stall_timeout)
+            loading.check("pretrain")
             _check_new(folder)
             seen = labelled.of_run(recipe, source)
             check(recipe, seen)
@@ -101,7 +104,7 @@ def start(
                     sinks=list(sinks),
                     dims=dims,
                 )
-        how = {"stall_timeout": stall_timeout}
+        how = {"stall_timeout": stall_timeout, "loading": loading}
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
 
 
@@ -111,6 +114,7 @@ def resume(
     steps: int | None = None,
     stall_timeout: float = TIMEOUT,
     allow_changes: bool = False,
+    loading: data.Loading = data.IN_THREADS,
 ) -> TrainState:
     """Continues the run in a folder from its newest sound checkpoint.
 
@@ -121,6 +125,7 @@ def resume(
       stall_timeout: as `start` takes it.
       allow_changes: go on with `run.json` and own code as they are, also where the
         checkpoint was made with others.
+      loading: as in `start`.
 
     Returns and raises as `start`; a finished run returns at once. CheckpointError also
     when checkpoints exist and none is sound, UsageError also when the data, the recipe
@@ -129,6 +134,7 @@ def resume(
     with contextlib.ExitStack() as stack:
         with train.together():
             check_timeout(stall_timeout)
+            loading.check("resume")
             recipe, notes = recipes.read(folder / "run.json")
             own.require(folder)
             names = own.names(recipes.as_json(recipe))
@@ -175,7 +181,7 @@ def resume(
             path = folder / "run.json"
             record = functools.partial(recipes.write, recipe, path, **notes)
         how = {"resumed": True, "same": same, "record": record}
-        how |= {"stall_timeout": stall_timeout}
+        how |= {"stall_timeout": stall_timeout, "loading": loading}
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
 
 
@@ -232,6 +238,7 @@ def _train(
     sinks: tuple[str, ...],
     dims: dict[str, int],
     stall_timeout: float,
+    loading: data.Loading,
     resumed: bool = False,
     same: Callable[[int, dict[str, Any] | None], None] | None = None,
     record: Callable[[], None] | None = None,
@@ -309,6 +316,7 @@ def _train(
                     nonfinite_limit=recipe.nonfinite_limit,
                     on_lost=keep if writes else None,
                     on_step=watchdog.beat,
+                    loading=loading,
                 )
                 watchdog.beat()
             checkpoints.finish()

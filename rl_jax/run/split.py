@@ -72,6 +72,16 @@ def split(source: data.Source) -> tuple[Part, Part, str]:
     return *parts, note
 
 
+def at_most(part: Part, most: int) -> Part:
+    """So many of the images, of each label its part, in the order they had."""
+    if len(part.index) <= most:
+        return part
+    by_label = np.argsort(part.labels, kind="stable")
+    places = np.linspace(0, len(by_label) - 1, most).round().astype(int)
+    chosen = np.sort(by_label[places])
+    return part._replace(index=part.index[chosen], labels=part.labels[chosen])
+
+
 def every_fifth(labels: np.ndarray) -> np.ndarray:
     """Bool [n]: every fifth example of each label, the last one of two to four."""
     scored = np.zeros(len(labels), bool)

@@ -9,7 +9,7 @@ import numpy as np
 
 from rl_jax import data, evaluate, networks
 from rl_jax.run import measures
-from rl_jax.run.encode import encode, encode_batch
+from rl_jax.run.encode import encode, encode_batch, encoder, in_one_pass
 from rl_jax.run.measures import Images, Pair, Reading, Seen, Study
 from rl_jax.run.split import Part, as_read, rows_of
 from rl_jax.run.trained import Run
@@ -32,12 +32,16 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
     for part in (fit_part, scored_part):
         source = rows_of(part)
         method, augment = run.parts.method, run.parts.augment
-        found = encode(method, augment, run.state, source, layers=True)
-        found["random"] = encode(method, augment, run.untrained, source)["h"]
-        raw = _raw(source)
-        if raw is not None:
-            found["raw"] = raw
-        sides.append(found)
+        looks = [
+            encoder(method, augment, run.state, layers=True),
+            encoder(method, augment, run.untrained),
+            _raw,
+        ]
+        found, untrained, raw = in_one_pass(source, looks, like=run.state.params)
+        found["random"] = untrained["h"]
+        if "pixels" in raw:
+            raw = {"raw": evaluate.raw_pixels(raw["pixels"])}
+        sides.append(found | raw)
     # A text that goes with an example, or its copy, is no representation of it.
     pairs = {
         k: Pair(v, sides[1][k])
@@ -172,9 +176,11 @@ def _views(
     rng = jax.random.key(run.recipe.seed)
     rngs = [rng, *jax.random.split(rng, rounds - 1)]
     size, blocks = min(256, source.size), []
-    for start in range(0, len(rows), size):
-        index = np.resize(rows[start : start + size], size).astype(np.int32)
-        batch = data.examples(source, index)
+    indices = (
+        np.resize(rows[start : start + size], size).astype(np.int32)
+        for start in range(0, len(rows), size)
+    )
+    for batch in data.batches(source, indices):
         seen = [look(run.state.params, run.state.state, batch, rng) for rng in rngs]
         blocks.append(
             {
@@ -210,19 +216,16 @@ def _look(method: Method, augment: Augment):
     return jax.jit(look)
 
 
-def _raw(source: data.Source) -> np.ndarray | None:
-    """What a method is given, as features; None for text."""
-    if source.image_shape:
-        blocks = []
-        for start in range(0, source.size, 256):
-            index = np.arange(start, min(start + 256, source.size))
-            small = _small(data.examples(source, index)["image"])
-            blocks.append(small.round().astype(np.uint8))
-        return evaluate.raw_pixels(np.concatenate(blocks))
+def _raw(host, placed) -> dict[str, np.ndarray]:
+    """What a method is given, as features; nothing for text."""
+    del placed
+    image = host.get("image")
+    if image is not None and image.ndim == 4 and image.dtype == np.uint8:
+        return {"pixels": _small(image).round().astype(np.uint8)}
     for name in ("image", "sequence"):
-        if name in source.fields:
-            return source.fields[name].reshape(source.size, -1)
-    return None
+        if name in host:
+            return {"raw": host[name].reshape(len(host[name]), -1)}
+    return {}
 
 
 def _small(images, *, most: int = 32):

@@ -40,7 +40,7 @@ def open_feed(
     batch_size: int,
     start_step: int,
     steps: int,
-    workers: int = 0,
+    loading: data.Loading = data.IN_THREADS,
 ) -> Iterator[Feed]:
     """The feed of a source: resident where it is in memory, else streamed."""
     if data.in_memory(source):
@@ -55,7 +55,7 @@ def open_feed(
             start_step=start_step,
             num_steps=steps - start_step,
             rows=rows,
-            workers=workers,
+            **loading._asdict(),
         )
     ) as batches:
 

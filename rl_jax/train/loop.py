@@ -46,7 +46,7 @@ def fit(
     before_save: Callable[[], None] | None = None,
     stop: Callable[[], bool] | None = None,
     steps_per_call: int | None = None,
-    workers: int = 0,
+    loading: data.Loading = data.IN_THREADS,
     on_nonfinite: str = "halt",
     nonfinite_limit: int = 10,
     on_lost: Callable[[nonfinite.LostSteps], None] | None = None,
@@ -85,7 +85,7 @@ def fit(
         processes, which ask each other every few seconds, saves and returns.
       steps_per_call: steps in one compiled `scan`; None chooses 1 on CPU (where a
         convolution in a loop is slow), elsewhere up to 64 that take a few seconds.
-      workers: processes that decode; 0 decodes in threads.
+      loading: workers, threads and patience where images are read as they are needed.
       on_nonfinite: "halt" ends the run where a loss, gradient or update was not finite;
         "skip" goes on without that update. In both the step changes nothing else.
       nonfinite_limit: so many such steps in a row end the run in any case; counted
@@ -116,7 +116,7 @@ def fit(
         checkpoint_every=checkpoint_every,
         steps_per_call=1 if steps_per_call is None else steps_per_call,
     )
-    arguments.check_counts(0, workers=workers)
+    loading.check("fit")
     nonfinite.check_policy(on_nonfinite, nonfinite_limit)
     arguments.check_kinds(method, source, augment, optimizer)
     arguments.check_labels(method, source)
@@ -173,7 +173,7 @@ def fit(
         batch_size=batch_size,
         start_step=step,
         steps=steps,
-        workers=workers,
+        loading=loading,
     )
     with jax.set_mesh(mesh), feeding as feed:
         pieces = {"method": method, "augment": augment, "optimizer": optimizer}

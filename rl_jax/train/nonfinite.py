@@ -4,6 +4,7 @@ Nothing is read for it between log points: the step counts on the device, and th
 a batch follow from the seed and its step.
 """
 
+import math
 from typing import NamedTuple
 
 import chex
@@ -15,6 +16,8 @@ from rl_jax.errors import NonFiniteError, UsageError, check_integer
 from rl_jax.types import TrainState
 
 POLICIES = ("halt", "skip")
+MOST_NAMED = 6
+"""Metrics that are not finite, named where a run ends."""
 
 
 class Lost(NamedTuple):
@@ -124,7 +127,11 @@ def error(lost: LostSteps, row: dict, *, limit: int | None) -> NonFiniteError:
       row: metrics of the last step.
       limit: steps in a row that were too many; None where one is.
     """
-    named = ", ".join(f"{name} {row[name]:g}" for name in ("loss", "grad_norm"))
+    first = ("loss", "grad_norm")
+    # Of the loss's terms and the method's other metrics those that tell where it began.
+    others = [k for k, v in row.items() if k not in first and not math.isfinite(v)]
+    told = [*first, *others[:MOST_NAMED]]
+    named = ", ".join(f"{name} {row[name]:g}" for name in told)
     many = "" if limit is None else f", {lost.longest} in a row with {limit} allowed"
     return NonFiniteError(
         f"{lost} (at {lost.until}: {named}){many}; their updates were skipped and the "

@@ -1,11 +1,13 @@
 """`rl-jax doctor`: a sound machine passes, one whose loss is wrong does not."""
 
+import importlib.metadata
+
 import jax
 import numpy as np
 import pytest
 
 from rl_jax import losses
-from rl_jax.cli import main
+from rl_jax.cli import doctor, main
 from rl_jax.cli.doctor import loss_error
 
 RIGHT = losses.nt_xent
@@ -53,3 +55,41 @@ def test_a_wrong_loss_ends_with_1(capsys, monkeypatch, tmp_path, loss):
 def test_the_self_test_measures_what_is_wrong(monkeypatch):
     monkeypatch.setattr(losses, "nt_xent", wrong_value)
     assert loss_error() == pytest.approx(1e-3, rel=0.05)
+
+
+def test_a_sum_over_devices_that_is_wrong_ends_with_1(capsys, monkeypatch, tmp_path):
+    assert doctor.sum_error() == 0
+    monkeypatch.setattr(doctor, "sum_error", lambda: 3.0)
+    with pytest.raises(SystemExit) as stopped:
+        main(["doctor", "--path", str(tmp_path)])
+    printed, error = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert "a sum over 8 devices is off by 3; check their connection" in error
+    assert "sum over devices  off by 3, over 8" in printed
+
+
+def test_a_gpu_that_jax_does_not_see(capsys, monkeypatch, tmp_path):
+    told = tmp_path / "version"
+    told.write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27 2025\n"
+        "GCC version:  gcc version 12.3.0\n"
+    )
+    monkeypatch.setattr(doctor, "DRIVER", str(told))
+    main(["doctor", "--path", str(tmp_path)])
+    line = "NVIDIA 580.65.06, which jax does not see: pip install 'rl-jax[cuda13]'"
+    assert line in capsys.readouterr().out
+    told.unlink()
+    main(["doctor", "--path", str(tmp_path)])
+    assert "NVIDIA 580" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("installed", "old"), [("0.11.29", True), ("0.11.30", False), ("0.12.1", False)]
+)
+def test_a_package_that_another_has_put_back(monkeypatch, installed, old):
+    requires = ["jax>=0.10.2", "orbax-checkpoint>=0.11.30", "tyro>=0.9; extra == 'x'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: requires)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: installed)
+    said = ", too old: pip install 'orbax-checkpoint>=0.11.30'" if old else ""
+    assert doctor._too_old("orbax-checkpoint") == said
+    assert doctor._too_old("python") == ""

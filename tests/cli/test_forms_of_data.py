@@ -1,6 +1,7 @@
 """What `--data` takes for the forms in which images are kept, and what it says."""
 
 import io
+import json
 import tarfile
 
 import numpy as np
@@ -98,3 +99,48 @@ def test_a_path_that_is_none_of_them(tmp_path):
         (tmp_path / "a.zip").touch()
         with pytest.raises(UsageError, match=r"tar shards \(.*Hugging Face"):
             datasets.chosen(str(tmp_path / name), "images")
+
+
+def test_how_images_are_read_is_asked_for_and_changes_nothing(
+    tmp_path, capsys, monkeypatch
+):
+    """Of images that do not fit into memory, in training and when it goes on."""
+    asked, stream = [], data.stream
+
+    def listening(source, **options):
+        asked.append({k: options[k] for k in ("workers", "threads", "timeout")})
+        return stream(source, **options)
+
+    monkeypatch.setattr(data, "stream", listening)
+    monkeypatch.setattr("rl_jax.run.pretrain.image_limit", lambda: 0)
+    where, runs = shards(tmp_path / "data"), [tmp_path / "a", tmp_path / "b"]
+    start = ["pretrain", "simclr", "--data", str(where), *SMALL, "--run-dir"]
+    main([*start, str(runs[0])])
+    main([*start, str(runs[1]), "--threads", "3", "--data-timeout", "7"])
+    longer = ["resume", "--steps", "4", "--no-evaluate"]
+    main([*longer, str(runs[0]), "--workers", "1"])
+    main([*longer, str(runs[1])])
+    assert asked == [
+        {"workers": 0, "threads": None, "timeout": 120.0},
+        {"workers": 0, "threads": 3, "timeout": 7.0},
+        {"workers": 1, "threads": None, "timeout": 120.0},
+        {"workers": 0, "threads": None, "timeout": 120.0},
+    ]
+    losses = [
+        [
+            json.loads(row)["loss"]
+            for row in (run / "metrics.jsonl").read_text().splitlines()
+        ]
+        for run in runs
+    ]
+    assert losses[0] == losses[1]
+    for flags, words in (
+        (["--workers", "-1"], "pretrain: workers must be >= 0, got -1"),
+        (["--threads", "0"], "pretrain: threads must be >= 1, got 0"),
+        (["--data-timeout", "0"], "pretrain: timeout must be > 0 seconds, got 0.0"),
+    ):
+        with pytest.raises(SystemExit) as refused:
+            main([*start, str(tmp_path / "c"), *flags])
+        assert refused.value.code == 2
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "c").exists()

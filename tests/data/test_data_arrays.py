@@ -158,7 +158,8 @@ def test_npz_tells_what_it_does_not_use(tmp_path, unused, caplog):
     shown = unused.replace("\n", "\\n")
     assert f"a.npz': not used: {shown}; images are read from images," in message
     assert "labels from labels, label, y or y_train, a held-out part" in message
-    assert message.endswith("test_images or x_test with test_labels or y_test")
+    ends = "test_images, test_image or x_test with test_labels, test_label or y_test"
+    assert message.endswith(ends)
     assert "\n" not in message
 
 

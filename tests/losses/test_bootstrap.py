@@ -112,6 +112,24 @@ def test_hand_computed():
     assert cosine(e, turned) == 0.0
 
 
+def test_rows_of_zeros_are_alike():
+    """All at (1, 0, ..., 0): collapse to zero is collapse, and not the sphere."""
+    uniformity = VALUES["uniformity"]
+    zeros = np.zeros((6, 4), np.float32)
+    assert_close(uniformity(zeros), 0.0, tolerance=VALUE, floor=1.0)
+    z = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    z[[2, 5]] = 0
+    stood = z.copy()
+    stood[[2, 5], 0] = 3.0
+    target, (expected,) = reference.uniformity(stood)
+    assert_close(uniformity(z), target, tolerance=VALUE)
+    slope = jax.grad(losses.uniformity)(z)
+    assert bool(jnp.isfinite(slope).all())
+    assert bool((slope[np.array([2, 5])] == 0).all())
+    others = np.array([0, 1, 3, 4, 6, 7])
+    np.testing.assert_allclose(slope[others], expected[others], rtol=1e-4, atol=1e-6)
+
+
 def test_uniformity_of_the_circle():
     # Over all pairs of the uniform circle the mean is exp(-2t) I_0(2t); the n equal
     # pairs i = j are taken out of n^2.

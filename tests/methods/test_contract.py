@@ -101,6 +101,21 @@ def test_step_is_pure_and_traced_once(case):
     assert case.step._cache_size() == 1
 
 
+OVER_CANDIDATES = {
+    *("info_nce", "cpc", "memory_bank", "nnclr", "sup_con", "clip", "simclr", "moco"),
+    *("moco_v3", "simcse", "contrastive_vib"),
+}
+
+
+def test_a_softmax_over_candidates_tells_its_temperature(case, request):
+    """And only that: what is judged of it says nothing of other losses."""
+    method = request.node.callspec.params["case"].split()[0]
+    told = {"softmax_entropy", "max_softmax"} & case.metrics.keys()
+    assert len(told) == (2 if method in OVER_CANDIDATES else 0)
+    for name in told:
+        assert 0 <= float(case.metrics[name]) <= 1 + 1e-6
+
+
 def test_every_parameter_gets_gradient(case):
     grads = case.slopes[0]
     chex.assert_tree_all_finite(grads)

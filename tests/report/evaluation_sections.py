@@ -217,6 +217,7 @@ def sections(*, classes: int = 10, shift: float = 0.0) -> dict[str, Any]:
                 interval(1.0),
             ],
             "probe": [interval(v + shift) for v in (0.9, 0.93, 0.95, 0.955, 0.96)],
+            "matrix": near[:5, :5].tolist(),
         },
         "collapse": {
             "within": interval(0.72),

@@ -109,6 +109,7 @@ def test_numbers_are_in_their_cards(whole_page, title, numbers):
         (TITLES["similarity"], "positives most often near 0.8"),
         (TITLES["cka"], "CKA of 8 representations: stem, stage1.block1"),
         (TITLES["drift"], "CKA with the last checkpoint over steps: "),
+        (TITLES["drift"], "CKA of the checkpoints of steps 0, 25, 50, 75, 100"),
         ("Angles of the class means", "cosines of the means of 10 classes, expected"),
         (TITLES["guarantee"], "mean classifier 0.610, its bound 0.770"),
         (TITLES["calibration"], "95.0 % sure 93.5 % right"),

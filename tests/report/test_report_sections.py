@@ -79,12 +79,19 @@ def test_each_section_refuses_what_is_broken(runs, name):
         assert "\n" not in str(error.value)
 
 
+def test_a_drift_of_before_there_was_a_map_of_checkpoints_is_read():
+    content = evaluation_sections.sections()["drift"]
+    del content["matrix"]
+    assert sections({"drift": content})["drift"].values["matrix"] is None
+
+
 @pytest.mark.parametrize(
     ("name", "path", "value"),
     [
         ("cka", ["names"], ["h"]),
         ("cka", ["matrix", 0], [1.0]),
         ("drift", ["cka"], []),
+        ("drift", ["matrix", 1], [1.0]),
         ("drift", ["steps"], [0, 25, 25, 75, 100]),
         ("similarity", ["edges"], [0.0, 1.0]),
         ("similarity", ["edges", 3], None),

@@ -189,6 +189,31 @@ def test_tiny_data(tmp_path, monkeypatch, images, out, shares, words):
     assert words in page
 
 
+def test_probes_learn_from_at_most_so_many(tmp_path, monkeypatch):
+    """Of each class its part, and the record says how many there are."""
+    run = untrained(source(np.arange(80) % 2, held_out=source([0, 1])))
+    monkeypatch.setattr(evaluation, "load", lambda folder, say: run)
+
+    def evaluated(**options):
+        skip = set(measures.SECTIONS) - {"geometry"} - options.pop("more", set())
+        quiet = {"say": lambda line: None}
+        return evaluation.evaluate_run(tmp_path, skip=skip, **quiet, **options)
+
+    few = evaluated(train_images=30)
+    assert few["train_images"] == 30
+    assert few["evaluated"].endswith("learnt from 30 of 80")
+    assert few["labels_per_class"] == ["1", "10", "all"]
+    assert few["test_images"] == 2
+    every = evaluated(train_images=80)
+    assert every["train_images"] == 80
+    assert "learnt" not in every["evaluated"]
+    # Sections of another amount are none of this evaluation.
+    assert set(evaluated(more={"cka"})["sections"]) == {"geometry", "cka"}
+    assert set(evaluated(train_images=30)["sections"]) == {"geometry"}
+    with pytest.raises(UsageError, match="evaluate: train_images must be >= 1, got 0"):
+        evaluated(train_images=0)
+
+
 def test_what_is_skipped_stays_while_weights_and_data_are_the_same(
     tmp_path, monkeypatch
 ):

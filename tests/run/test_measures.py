@@ -114,6 +114,38 @@ def test_what_is_equal_is_similar_and_what_is_apart_is_not(whole):
     assert matrix[at["layer2"], at["h"]] == pytest.approx(1, abs=1e-6)
     assert abs(matrix[at["h"], at["raw"]]) < 0.1
     np.testing.assert_allclose(np.diag(matrix), 1, atol=1e-6)
+    assert abs(cka["kernels"]["raw"]["value"]) < 0.1
+
+
+def test_kernels_see_what_is_bent():
+    """A curve in two planes: linear CKA sees little of it, near neighbours are same."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, 400)
+    h, bent = (
+        np.stack([np.cos(k * angle), np.sin(k * angle)], 1).astype(np.float32)
+        for k in (1, 2)
+    )
+    labels = rng.integers(0, 2, 400).astype(np.int32)
+    study = made(views=False, factors=False)._replace(
+        representations={
+            "h": Pair(h, h),
+            "raw": Pair(bent, bent),
+            "z": Pair(h, np.where(np.arange(400)[:, None] < 9, h, np.float32(0.5))),
+        },
+        labels=Pair(labels, labels),
+        layers={},
+        titles={"h": "h", "raw": "raw", "z": "z"},
+    )
+    skip = set(measures.SECTIONS) - {"cka"}
+    result, _ = evaluation.measure(study, skip=skip, **QUIET)
+    found = result["sections"]["cka"]
+    at = {name: i for i, name in enumerate(found["names"])}
+    expected = evaluate.rbf_cka(h, bent, debiased=True)
+    assert found["kernels"]["raw"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert expected > 0.1 > found["matrix"][at["h"]][at["raw"]]
+    # Most rows of z are equal: no median distance, so no kernel.
+    assert found["kernels"]["z"]["value"] is None
+    assert "by Gaussian kernels not defined" in " ".join(found["lines"])
 
 
 def test_how_large_features_are_does_not_matter_to_what_is_similar(whole):
@@ -135,6 +167,11 @@ def test_how_large_features_are_does_not_matter_to_what_is_similar(whole):
     np.testing.assert_allclose(found["matrix"], expected, atol=1e-5)
     section = measures.drift({0: raw, 5: still, 9: small}, study.labels)
     near, nothing, _ = section.values["cka"]
+    matrix = section.values["matrix"]
+    still_row = [math.isnan(v) for row in (matrix[1], matrix[:, 1]) for v in row]
+    assert still_row == [True] * 6
+    for one in (matrix[0, 2], matrix[2, 0]):
+        assert one == pytest.approx(near["value"], abs=1e-6)
     assert near["value"] == pytest.approx(expected[0, 1], abs=1e-5)
     assert math.isnan(nothing["value"])
 
@@ -198,6 +235,8 @@ def test_a_drift_ends_at_itself():
     assert section.values["cka"][1]["value"] == 1.0
     assert abs(section.values["cka"][0]["value"]) < 0.1
     assert section.values["probe"][1]["value"] > 0.97
+    np.testing.assert_allclose(np.diag(section.values["matrix"]), 1, atol=1e-6)
+    assert abs(section.values["matrix"][0, 1]) < 0.1
 
 
 def test_numbers_are_worded():

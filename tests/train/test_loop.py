@@ -242,7 +242,7 @@ def test_divergence_is_seen_before_a_save(tmp_path):
         ({"steps_per_call": -1}, "steps_per_call must be at least 1, got -1"),
         ({"steps_per_call": 0}, "steps_per_call must be at least 1, got 0"),
         ({"log_every": 0}, "log_every must be at least 1, got 0"),
-        ({"workers": -1}, "workers must be at least 0, got -1"),
+        ({"loading": data.Loading(workers=-1)}, "fit: workers must be >= 0, got -1"),
         ({"seed": 1.5}, "seed must be an integer, got 1.5"),
         ({"seed": 2**63}, r"seed must be in \[0, 2\^32\), got 9223372036854775808"),
         ({"mesh": jax.make_mesh((8,), ("data",))}, "a mesh with an automatic axis"),

@@ -1,6 +1,7 @@
 """Steps that are not finite change nothing, are counted, named and bounded."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -216,6 +217,13 @@ def test_too_many_in_a_row_end_the_run(limit, until):
         return
     with pytest.raises(NonFiniteError, match=f"{until} in a row with {limit} allowed"):
         run()
+
+
+def test_the_terms_of_the_loss_that_are_not_finite_are_named():
+    lost = nonfinite.LostSteps(4, 8, 1, 1, 6, "the loss", np.arange(2))
+    row = {"loss": math.nan, "step": 8, "rate": 2.0, "distortion": math.inf}
+    error = nonfinite.error(lost, row | {"grad_norm": 1.5}, limit=None)
+    assert "(at 8: loss nan, grad_norm 1.5, distortion inf); their" in str(error)
 
 
 def test_a_streak_ends_with_a_finite_step():
