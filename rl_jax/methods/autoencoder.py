@@ -37,7 +37,11 @@ def linear_autoencoder(*, code: int = 16) -> Method:
 
 
 def autoencoder(
-    encoder: Network, decoder: Network, *, error: Error = "squared"
+    encoder: Network,
+    decoder: Network,
+    *,
+    error: Error = "squared",
+    micro_batch: int | None = None,
 ) -> Method:
     """Autoencoder (Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647).
 
@@ -50,12 +54,21 @@ def autoencoder(
       encoder: f, images [B, ...] to the code h.
       decoder: g, h to as many numbers as an image has: values, or logits.
       error: squared, or cross_entropy for images in [0, 1].
+      micro_batch: examples whose activations of encoder and decoder are held at a time,
+        as in `simclr`; None: all.
 
     Returns:
       A method with `encode` names `h` and `reconstruction`, in the shape of the images.
       Metric: `explained`, the share of the variance of the batch.
 
     Raises:
-      UsageError: for another error, or a decoder of another size than the images.
+      UsageError: for another error, or a decoder of another size than the images; as
+        `micro_batched` does.
     """
-    return autoencoding(encoder, lambda _: decoder, name="autoencoder", error=error)
+    return autoencoding(
+        encoder,
+        lambda _: decoder,
+        name="autoencoder",
+        error=error,
+        micro_batch=micro_batch,
+    )

@@ -11,6 +11,7 @@ from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.losses import weighted_cross_entropy
 from rl_jax.methods import inputs, noise
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import MASK, PADDING, Aux, Method, Network
 
 FIRST_WORD = MASK + 1
@@ -24,6 +25,7 @@ def bert(
     mask_token: int = MASK,
     first_word: int = FIRST_WORD,
     log_unigram: tuple[float, ...] | None = None,
+    micro_batch: int | None = None,
 ) -> Method:
     """Masked language model (Devlin et al. 2019, arXiv:1810.04805).
 
@@ -43,6 +45,8 @@ def bert(
         word.
       log_unigram: V values where the output bias starts, such as the logarithm of the
         share of each token in the data; None: 0.
+      micro_batch: texts whose activations of the encoder are held at a time, as in
+        `simclr`; None: all.
 
     Returns:
       A method for `tokens` [B, L]. `encode` names `h`, the mean over all tokens that
@@ -51,7 +55,8 @@ def bert(
 
     Raises:
       UsageError: for values out of range; while tracing, for tokens that are not [B, L]
-        or an encoder without an output for each token or of another vocabulary.
+        or an encoder without an output for each token or of another vocabulary; as
+        `micro_batched` does.
     """
     if not 0 < mask_probability <= 1:
         raise UsageError(
@@ -67,6 +72,9 @@ def bert(
             f"bert: log_unigram must have vocab_size={vocab_size} values, got "
             f"{len(log_unigram)}"
         )
+
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch)
 
     def hide(rng, tokens):
         """The text [L] as the encoder sees it, places to predict, and which count."""

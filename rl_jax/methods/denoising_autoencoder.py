@@ -19,6 +19,7 @@ def denoising_autoencoder(
     noise: float = 0.3,
     masked: float = 0.0,
     error: Error = "squared",
+    micro_batch: int | None = None,
 ) -> Method:
     """Denoising autoencoder (Vincent et al. 2008, doi:10.1145/1390156.1390294).
 
@@ -34,6 +35,8 @@ def denoising_autoencoder(
       noise: σ ≥ 0, in units of the images.
       masked: q in [0, 1], the share of entries set to 0.
       error: squared, or cross_entropy for images in [0, 1].
+      micro_batch: examples whose activations of encoder and decoder are held at a time,
+        as in `simclr`; None: all.
 
     Returns:
       A method with `encode` names `h` and `reconstruction` = r(image): images are taken
@@ -42,7 +45,7 @@ def denoising_autoencoder(
 
     Raises:
       UsageError: for values out of range, no corruption at all, or a decoder of another
-        size than the images.
+        size than the images; as `micro_batched` does.
     """
     name = "denoising_autoencoder"
     arguments.not_negative(name, noise=noise)
@@ -55,7 +58,12 @@ def denoising_autoencoder(
         )
     corrupt = functools.partial(corrupted, noise=noise, masked=masked)
     return autoencoding(
-        encoder, lambda _: decoder, name=name, error=error, corrupt=corrupt
+        encoder,
+        lambda _: decoder,
+        name=name,
+        error=error,
+        corrupt=corrupt,
+        micro_batch=micro_batch,
     )
 
 

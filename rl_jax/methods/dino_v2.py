@@ -26,6 +26,7 @@ def dino_v2(
     mask_probability: float = 0.5,
     decay: float = 0.992,
     frozen_steps: int = 0,
+    micro_batch: int | None = None,
 ) -> Method:
     """DINOv2's loss (Oquab et al. 2023, arXiv:2304.07193).
 
@@ -61,6 +62,8 @@ def dino_v2(
       decay: τ₀ of the teacher in [0, 1]; to 1 by a cosine.
       frozen_steps: steps in which the prototypes do not learn; the authors' first
         epoch.
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`, views of one size after the other; None: all.
 
     Returns:
       A method with `encode` names `h`, the class token, `z` and `target_h`, the
@@ -108,5 +111,6 @@ def dino_v2(
         smallest_block=4,
         decay=decay,
         frozen_steps=frozen_steps,
+        micro_batch=micro_batch,
         koleo_weight=koleo_weight,
     )

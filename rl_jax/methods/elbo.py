@@ -19,6 +19,7 @@ from rl_jax.losses import (
 )
 from rl_jax.methods import arguments, noise, posterior
 from rl_jax.methods.inputs import image
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.methods.reconstruction import in_shape_of
 from rl_jax.types import Aux, Batch, Method, Network, Params, State
 
@@ -68,6 +69,7 @@ def evidence_bound(
     offset: float = 0.0,
     inputs: Callable[[Batch], chex.Array],
     prior: Prior = STANDARD,
+    micro_batch: int | None = None,
 ) -> Method:
     """The method whose loss is −E_q log p(x|z) + β·KL(q(z|inputs) ‖ p(z)).
 
@@ -80,12 +82,14 @@ def evidence_bound(
       offset: added to the log variance of q.
       inputs: `(batch) -> [B, ...]`, what the encoder sees.
       prior: of the code.
+      micro_batch: as in `vae`.
 
     Returns:
       A method with `encode` names `h`, `z` and `reconstruction`.
 
     Raises:
-      UsageError: for values out of range, or a decoder of another size than the images.
+      UsageError: for values out of range, or a decoder of another size than the images;
+        as `micro_batched` does.
     """
     for what, value, known in (
         ("likelihood", likelihood, ("gaussian", "bernoulli")),
@@ -98,6 +102,9 @@ def evidence_bound(
     arguments.at_least(name, 0, beta_warmup=beta_warmup)
     arguments.positive(name, variance=variance)
     arguments.not_negative(name, beta=beta, free_bits=free)
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch)
+        decoder = micro_batched(decoder, micro_batch, role="decoder")
     recognition = posterior.gaussian_encoder(encoder, latent=latent, offset=offset)
 
     def decode(params, state, z, x, *, train, rng=None):

@@ -11,6 +11,7 @@ from rl_jax import losses, networks
 from rl_jax.errors import UsageError
 from rl_jax.memory import linear_decay
 from rl_jax.methods import arguments, blocks, inputs, masking, momentum, noise
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network, Params, State
 
 
@@ -41,6 +42,7 @@ def i_jepa(
     context_scale: tuple[float, float] = (0.85, 1.0),
     context_share: float = 0.25,
     decay: float = 0.996,
+    micro_batch: int | None = None,
 ) -> Method:
     """Image-based joint-embedding predictive architecture (Assran et al. 2023).
 
@@ -77,6 +79,8 @@ def i_jepa(
         is shaped like the image.
       context_share: share of the patches that enter the encoder, in (0, 1).
       decay: τ₀ in [0, 1].
+      micro_batch: examples whose activations of encoder and predictor are held at a
+        time, as in `simclr`; None: all.
 
     Returns:
       A method for the first of `views` where there are any, else for `image`. `encode`
@@ -88,7 +92,7 @@ def i_jepa(
 
     Raises:
       UsageError: for values out of range; while tracing, for an encoder without a
-        token for each patch, or too few patches.
+        token for each patch, or too few patches; as `micro_batched` does.
     """
     arguments.shares("i_jepa", decay=decay)
     arguments.at_least("i_jepa", 1, total_steps=total_steps, targets=targets)
@@ -102,6 +106,10 @@ def i_jepa(
         raise UsageError(
             f"i_jepa: context_share must be in (0, 1), got {context_share}"
         )
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch)
+        # Its rows are blocks.
+        predictor = micro_batched(predictor, micro_batch * targets, role="predictor")
     cut = functools.partial(masking.cut, "i_jepa", encoder)
 
     def masks(rng, index, image, patch):

@@ -29,6 +29,7 @@ def ibot(
     mask_probability: float = 0.5,
     decay: float = 0.996,
     frozen_steps: int = 0,
+    micro_batch: int | None = None,
 ) -> Method:
     """Image BERT with an online tokenizer (Zhou et al. 2022, arXiv:2111.07832).
 
@@ -72,6 +73,8 @@ def ibot(
       decay: τ₀ of the teacher in [0, 1]; to 1 by a cosine.
       frozen_steps: steps in which the prototypes do not learn; the authors' first
         epoch.
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`, views of one size after the other; None: all.
 
     Returns:
       A method with `encode` names `h`, the class token, `z` and `target_h`, the
@@ -82,7 +85,7 @@ def ibot(
     Raises:
       UsageError: for values out of range; from `init` on, for other than two large
         views, an encoder without these tokens or one that does not take the crops, or a
-        share of less than a patch.
+        share of less than a patch; as `micro_batched` does.
     """
     arguments.positive(
         "ibot",
@@ -119,4 +122,5 @@ def ibot(
         smallest_block=None,
         decay=decay,
         frozen_steps=frozen_steps,
+        micro_batch=micro_batch,
     )

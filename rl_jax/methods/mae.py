@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods import inputs, masking, noise
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network
 
 
@@ -17,6 +18,7 @@ def mae(
     *,
     mask_ratio: float = 0.75,
     normalise_patches: bool = False,
+    micro_batch: int | None = None,
 ) -> Method:
     """Masked autoencoder (He et al. 2022, arXiv:2111.06377).
 
@@ -34,6 +36,8 @@ def mae(
       mask_ratio: r, share of the patches taken out.
       normalise_patches: predict each patch with its own mean and deviation taken away;
         the authors' better representations come from this.
+      micro_batch: examples whose activations of encoder and decoder are held at a time,
+        as in `simclr`; None: all.
 
     Returns:
       A method for the first of `views` where there are any, else for `image`. `encode`
@@ -45,11 +49,14 @@ def mae(
 
     Raises:
       UsageError: for a share not in (0, 1); while tracing, for an encoder without a
-        token for each patch, or a share that leaves none in.
+        token for each patch, or a share that leaves none in; as `micro_batched` does.
     """
     if not 0 < mask_ratio < 1:
         raise UsageError(f"mae: mask_ratio must be in (0, 1), got {mask_ratio}")
 
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch)
+        decoder = micro_batched(decoder, micro_batch, role="decoder")
     cut = functools.partial(masking.cut, "mae", encoder)
 
     def forward(params, state, patches, order, *, train, rng=None):

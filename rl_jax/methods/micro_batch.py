@@ -3,18 +3,24 @@
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from rl_jax.errors import UsageError
+from rl_jax.networks import Patches
+from rl_jax.networks.again import zero_after
 from rl_jax.pairwise import sharded
 from rl_jax.types import Network, Params, State
 
 
 def micro_batched(
-    network: Network, micro_batch: int, *, views: int = 1, loop: bool | None = None
+    network: Network,
+    micro_batch: int,
+    *,
+    views: int = 1,
+    loop: bool | None = None,
+    role: str = "encoder",
 ) -> Network:
     """The same network, trained on one micro-batch after the other (GradCache).
 
@@ -35,13 +41,15 @@ def micro_batched(
     micro-batch takes its share of the rows of every device, so that no row moves.
 
     Args:
-      network: f; rows [N, ...] to an array or a tree of arrays [N, ...].
+      network: f; an array or a tree of arrays [N, ...] to the same of other arrays. The
+        token of `networks.Patches` is no row, and goes into every micro-batch.
       micro_batch: examples at a time over all devices; divides the batch and is a
         multiple of the number of devices.
       views: rows of one example, side by side; N = B·views in `apply`. `init` is given
         one view of each example, [B, ...].
       loop: run the micro-batches in `lax.scan` (compiled once) instead of unrolled;
         None: unrolled on CPU, where a convolution in a loop is 70 times slower.
+      role: of the network, for its errors.
 
     Returns:
       A network with the same parameters and state. In training it can be differentiated
@@ -58,28 +66,38 @@ def micro_batched(
 
     def init(rng, x):
         params, state = network.init(rng, x)
-        _cut(network, state, len(x), micro_batch)
+        _cut(network, state, _rows(x), micro_batch, role)
         return params, state
 
     def apply(params, state, x, *, train, rng=None):
         if not train:
             return network.apply(params, state, x, train=False, rng=rng)
-        parts, devices = _cut(network, state, len(x) // views, micro_batch)
+        batch = _rows(x) // views
+        parts, devices = _cut(network, state, batch, micro_batch, role)
         more = {"parts": parts} if parts > 1 and jax.tree.leaves(state) else {}
 
-        def part(params, state, x, rng):
+        def part(shared, state, x, rng):
+            params, token = shared
+            x = x if token is None else x._replace(token=token)
             return network.apply(params, state, x, train=True, rng=rng, **more)
 
         if parts == 1:
-            return part(params, state, x, rng)
+            return part((params, None), state, x, rng)
+        token = None
+        if isinstance(x, Patches):
+            token, x = x.token, x._replace(token=None)
         in_loop = jax.default_backend() != "cpu" if loop is None else loop
         run = _one_after_the_other(part, parts=parts, devices=devices, loop=in_loop)
-        return run(params, state, x, rng)
+        return run((params, token), state, x, rng)
 
     return Network(init, apply, layers=network.layers)
 
 
-def _cut(network: Network, state: State, batch: int, micro_batch: int):
+def _rows(x: Any) -> int:
+    return jax.tree.leaves(x)[0].shape[0]
+
+
+def _cut(network: Network, state: State, batch: int, micro_batch: int, role: str):
     """Number of micro-batches, and of devices that share each of them."""
     devices = _devices(batch)
     where = f" on {devices} devices" if devices > 1 else ""
@@ -93,9 +111,9 @@ def _cut(network: Network, state: State, batch: int, micro_batch: int):
     groups = parts * devices
     if parts > 1 and jax.tree.leaves(state) and network.split % groups:
         raise UsageError(
-            f"micro_batch={micro_batch}: batch statistics of the encoder (split="
-            f"{network.split}) span its {parts} micro-batches{where}; use an encoder "
-            f"without BatchNorm, or with split={groups} or a multiple"
+            f"micro_batch={micro_batch}: batch statistics of the {role} (split="
+            f"{network.split}) span its {parts} micro-batches{where}; use one without "
+            f"BatchNorm, or with split={groups} or a multiple"
         )
     return parts, devices
 
@@ -139,7 +157,10 @@ def _one_after_the_other(
         return carry, jax.tree.map(lambda *y: jnp.stack(y), *ys)
 
     def after(tree):
-        return jnp.int32(0) if loop else _zero_after(tree)
+        # Left to itself, XLA starts the micro-batches of an unrolled loop together, and
+        # shares the second forward pass with the first; both keep all activations. An
+        # index that depends on what came before is what it has to wait for.
+        return jnp.int32(0) if loop else zero_after(tree)
 
     def own(rng, j):
         return None if rng is None else jax.random.fold_in(rng, j)
@@ -162,26 +183,41 @@ def _one_after_the_other(
     def backward(saved, cotangents):
         params, state, x, rng = saved
         dy, _ = cotangents
+        # Of integers, such as the places of patches, there is no gradient.
+        real = jax.tree.map(
+            lambda a: a if jnp.issubdtype(a.dtype, jnp.inexact) else None, x
+        )
 
         def body(carry, j):
             total, zero = carry
             j = j + zero
 
-            def outputs(params, x):
-                return apply(params, state, x, own(rng, j))[0]
+            rows = take(x, j)
 
-            _, vjp = jax.vjp(outputs, params, take(x, j))
+            def outputs(params, real):
+                return apply(params, state, _put_in(real, rows), own(rng, j))[0]
+
+            _, vjp = jax.vjp(outputs, params, take(real, j))
             dparams, dx = vjp(take(dy, j))
             total = _add(total, dparams)
-            return (total, after(total)), dx if real else None
+            return (total, after(total)), dx
 
-        real = jnp.issubdtype(x.dtype, jnp.inexact)
         (total, _), dx = each(body, (_zeros(params), after(dy)))
         grads = jax.tree.map(lambda t, p: t.astype(p.dtype), total, params)
         return grads, None, join(dx), None
 
     run.defvjp(forward, backward)
     return run
+
+
+def _put_in(some: Any, tree: Any) -> Any:
+    """A tree with leaves exchanged for those of another, which has None for others."""
+    return jax.tree.map(
+        lambda new, old: old if new is None else new,
+        some,
+        tree,
+        is_leaf=lambda leaf: leaf is None,
+    )
 
 
 def _zeros(tree: Params) -> Params:
@@ -193,17 +229,3 @@ def _zeros(tree: Params) -> Params:
 
 def _add(total: Params, tree: Params) -> Params:
     return jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, tree)
-
-
-def _zero_after(tree: Any) -> chex.Array:
-    """0, known only once all of `tree` is computed.
-
-    XLA starts the micro-batches of an unrolled loop together, and shares the second
-    forward pass with the first; both keep all activations. An index that depends on
-    what came before is the one thing it has to wait for: `checkpoint` and
-    `optimization_barrier` do not hold it back, and x + 0·y is folded. No 32 bits have
-    64 ones.
-    """
-    total = sum(jnp.sum(x, dtype=jnp.float32) for x in jax.tree.leaves(tree))
-    bits = lax.bitcast_convert_type(total, jnp.uint32)
-    return (lax.population_count(bits) >> 6).astype(jnp.int32)

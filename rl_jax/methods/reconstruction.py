@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods import inputs, noise
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network
 
 Error = Literal["squared", "cross_entropy"]
@@ -31,6 +32,7 @@ def autoencoding(
     name: str,
     error: Error = "squared",
     corrupt: Corruption = as_it_is,
+    micro_batch: int | None = None,
 ) -> Method:
     """The method whose loss is the error of g(f(corrupt(x))) as a reconstruction of x.
 
@@ -41,17 +43,26 @@ def autoencoding(
       name: of the factory, for messages.
       error: as in `autoencoder`.
       corrupt: `(rng, image, index) -> image`, what the encoder sees in training.
+      micro_batch: as in `autoencoder`.
 
     Returns:
       A method with `encode` names `h` and `reconstruction`, of clean images.
 
     Raises:
-      UsageError: for another error, or a decoder of another size than the images.
+      UsageError: for another error, or a decoder of another size than the images; as
+        `micro_batched` does.
     """
     if error not in ("squared", "cross_entropy"):
         raise UsageError(
             f"{name}: error must be one of squared, cross_entropy, got {error!r}"
         )
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch)
+
+    def decoder_of(x):
+        if micro_batch is None:
+            return decoder(x)
+        return micro_batched(decoder(x), micro_batch, role="decoder")
 
     def forward(params, state, x, seen, *, train, rng=None):
         """Representations, the decoder's output in the shape of x, and the state."""
@@ -59,7 +70,7 @@ def autoencoding(
         h, encoder_state = encoder.apply(
             params["encoder"], state["encoder"], seen, train=train, rng=rng_encoder
         )
-        out, decoder_state = decoder(x).apply(
+        out, decoder_state = decoder_of(x).apply(
             params["decoder"], state["decoder"], h, train=train, rng=rng_decoder
         )
         state = {"encoder": encoder_state, "decoder": decoder_state}
@@ -77,7 +88,7 @@ def autoencoding(
         run = functools.partial(encoder.apply, train=False)
         h, _ = jax.eval_shape(run, params["encoder"], state["encoder"], x)
         h = jnp.zeros(h.shape, h.dtype)
-        params["decoder"], state["decoder"] = decoder(x).init(rng_decoder, h)
+        params["decoder"], state["decoder"] = decoder_of(x).init(rng_decoder, h)
         jax.eval_shape(functools.partial(forward, train=False), params, state, x, x)
         return params, state
 

@@ -13,6 +13,7 @@ from rl_jax.errors import UsageError
 from rl_jax.losses import prototype_scores
 from rl_jax.methods import arguments, hiding, masking, momentum, noise, tower
 from rl_jax.methods import prototypes as shared
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network, Params, State
 
 
@@ -93,6 +94,7 @@ def self_distillation(
     decay: float,
     frozen_steps: int,
     koleo_weight: float = 0.0,
+    micro_batch: int | None = None,
 ) -> Method:
     """The method whose student learns `targets`: of class tokens and hidden patches.
 
@@ -106,12 +108,13 @@ def self_distillation(
       smallest_block: area in patches, at least, of what is hidden at a time; None: the
         square of a third of the grid's shorter side.
       total_steps, prototypes, shared_head, student_temperature, mask_ratio,
-        mask_probability, decay, frozen_steps: as in `ibot`.
+        mask_probability, decay, frozen_steps, micro_batch: as in `ibot`.
       koleo_weight: as in `dino_v2`.
 
     Raises:
       UsageError: for values out of range; from `init` on, for other than two large
-        views, an encoder without these tokens or one that does not take the crops.
+        views, an encoder without these tokens or one that does not take the crops; as
+        `micro_batched` does.
     """
     arguments.at_least(factory, 1, total_steps=total_steps)
     arguments.at_least(factory, 2, prototypes=prototypes)
@@ -124,6 +127,12 @@ def self_distillation(
     cut = functools.partial(masking.cut, factory, encoder, cls=True)
     own = "" if shared_head else "patch_"
 
+    def in_parts(network, views):
+        """The network as it is trained."""
+        if micro_batch is None:
+            return network
+        return micro_batched(network, micro_batch, views=views)
+
     def of_grid(side, image):
         """Rows and columns of patches, the smallest block, and the most hidden."""
         grid = image.shape[1] // side, image.shape[2] // side
@@ -135,7 +144,9 @@ def self_distillation(
     def init(rng, batch):
         rng_tower, rng_cls, rng_head, rng_patch = jax.random.split(rng, 4)
         x = tower.two_views(batch)[:, 0]
-        params, state = tower.init(of_class, projector, rng_tower, x)
+        params, state = tower.init(
+            of_class, projector, rng_tower, x, micro_batch=micro_batch
+        )
         if koleo_weight and len(x) < 2:
             raise UsageError(
                 f"{factory}: koleo_weight={koleo_weight} needs a batch of at least 2, "
@@ -181,13 +192,13 @@ def self_distillation(
         # An encoder that knows of no mask token sees nothing of them either.
         values = jnp.where(hidden[..., None], 0.0, patches.values)
         x = networks.Patches(values, patches.positions, hidden, params["mask"])
-        tokens, seen = encoder.apply(
+        tokens, seen = in_parts(encoder, 2).apply(
             params["encoder"], state["encoder"], x, train=True, rng=rng_large
         )
         cls = tower.split_views(tokens[:, 0], 2)
         if "local_views" in batch:
             local = batch["local_views"]
-            small, seen = of_class.apply(
+            small, seen = in_parts(of_class, local.shape[1]).apply(
                 params["encoder"],
                 seen,
                 tower.flatten_views(local),
@@ -298,8 +309,8 @@ def self_distillation(
 def _class_token(factory: str, encoder: Network) -> Network:
     """The encoder as one that gives the class token alone."""
 
-    def apply(params, state, x, *, train, rng=None):
-        tokens, state = encoder.apply(params, state, x, train=train, rng=rng)
+    def apply(params, state, x, *, train, rng=None, **more):
+        tokens, state = encoder.apply(params, state, x, train=train, rng=rng, **more)
         if tokens.ndim != 3:
             raise UsageError(
                 f"{factory}: encoder must give a class token and one for each patch, "

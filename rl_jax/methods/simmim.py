@@ -10,10 +10,17 @@ import numpy as np
 from rl_jax import losses, networks
 from rl_jax.errors import UsageError
 from rl_jax.methods import arguments, inputs, masking, noise
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network
 
 
-def simmim(encoder: Network, *, mask_ratio: float = 0.6, mask_side: int = 2) -> Method:
+def simmim(
+    encoder: Network,
+    *,
+    mask_ratio: float = 0.6,
+    mask_side: int = 2,
+    micro_batch: int | None = None,
+) -> Method:
     """Simple masked image modelling (Xie et al. 2022, arXiv:2111.09886).
 
     The image is cut into squares of s×s patches, and of these n squares ⌈n·r⌉ are drawn
@@ -30,6 +37,8 @@ def simmim(encoder: Network, *, mask_ratio: float = 0.6, mask_side: int = 2) -> 
       mask_ratio: r in (0, 1), share of the squares that are hidden.
       mask_side: s ≥ 1, side of a square in patches; it divides the grid of patches. The
         authors' squares have 32 pixels, two patches.
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`; None: all.
 
     Returns:
       A method for the first of `views` where there are any, else for `image`. `encode`
@@ -39,11 +48,14 @@ def simmim(encoder: Network, *, mask_ratio: float = 0.6, mask_side: int = 2) -> 
 
     Raises:
       UsageError: for values out of range; while tracing, for an encoder without a token
-        for each patch, squares that do not divide the grid, or a ratio that hides all.
+        for each patch, squares that do not divide the grid, or a ratio that hides all;
+        as `micro_batched` does.
     """
     if not 0 < mask_ratio < 1:
         raise UsageError(f"simmim: mask_ratio must be in (0, 1), got {mask_ratio}")
     arguments.at_least("simmim", 1, mask_side=mask_side)
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch)
     cut = functools.partial(masking.cut, "simmim", encoder)
 
     def draw(rng, index, image, patch):

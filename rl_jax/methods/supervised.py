@@ -7,6 +7,7 @@ from rl_jax import networks
 from rl_jax.errors import UsageError
 from rl_jax.methods import arguments, inputs, mixing, noise
 from rl_jax.methods.classifier import cross_entropy
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.types import Aux, Method, Network
 
 
@@ -18,6 +19,7 @@ def supervised(
     label_smoothing: float = 0.0,
     mixup: float = 0.0,
     cutmix: float = 0.0,
+    micro_batch: int | None = None,
 ) -> Method:
     """Cross-entropy of a linear classifier on h = f(x), trained with its encoder.
 
@@ -37,6 +39,8 @@ def supervised(
         0: none.
       cutmix: the same of a box of another image put into it (Yun et al. 2019,
         arXiv:1905.04899); with both each is as likely. DeiT and MAE tune with 0.8, 1.
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`; None: all.
 
     Returns:
       A method with `encode` names `h` and `logits`, and metrics `accuracy` and
@@ -45,7 +49,7 @@ def supervised(
 
     Raises:
       UsageError: for values out of range; in use, for a batch without labels, or other
-        than images where they are to be mixed.
+        than images where they are to be mixed; as `micro_batched` does.
     """
     mixing.check("supervised", mixup=mixup, cutmix=cutmix)
     arguments.at_least("supervised", 2, num_classes=num_classes)
@@ -54,6 +58,8 @@ def supervised(
         raise UsageError(
             f"supervised: label_smoothing must be in [0, 1), got {label_smoothing}"
         )
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch)
     classifier = networks.linear(out=num_classes)
     network = networks.chain(encoder=encoder, classifier=classifier)
 

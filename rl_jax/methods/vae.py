@@ -16,6 +16,7 @@ def vae(
     beta_warmup: int = 0,
     free_bits: float = 0.0,
     estimator: Estimator = "reparametrised",
+    micro_batch: int | None = None,
 ) -> Method:
     """Variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114).
 
@@ -40,13 +41,16 @@ def vae(
       estimator: of the gradient of E_q log p(x|z): reparametrised passes it through z;
         score_function is log p(x|z)·∇log q(z|x) + ∇log p(x|z), unbiased too, and
         noisier. The divergence is exact in both.
+      micro_batch: examples whose activations of encoder and decoder are held at a time,
+        as in `simclr`; None: all.
 
     Returns:
       A method with `encode` names `h`, `z` (μ) and `reconstruction` (the mean of
       p(x|μ), in the shape of the images).
 
     Raises:
-      UsageError: for values out of range, or a decoder of another size than the images.
+      UsageError: for values out of range, or a decoder of another size than the images;
+        as `micro_batched` does.
     """
 
     def inputs(batch):
@@ -64,4 +68,5 @@ def vae(
         free=free_bits,
         estimator=estimator,
         inputs=inputs,
+        micro_batch=micro_batch,
     )

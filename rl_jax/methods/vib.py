@@ -8,6 +8,7 @@ from rl_jax.losses import gaussian_kl, gaussian_sample, info_nce
 from rl_jax.methods import arguments, noise, posterior, tower
 from rl_jax.methods.classifier import cross_entropy
 from rl_jax.methods.inputs import image, take
+from rl_jax.methods.micro_batch import micro_batched
 from rl_jax.methods.sharpness import sharpness
 from rl_jax.types import Aux, Method, Network
 
@@ -18,6 +19,7 @@ def vib(
     num_classes: int,
     latent: int = 32,
     beta: float = 1e-3,
+    micro_batch: int | None = None,
 ) -> Method:
     """Deep variational information bottleneck (Alemi et al. 2017, arXiv:1612.00410).
 
@@ -32,16 +34,21 @@ def vib(
         does not count.
       latent: d, dimensions of t.
       beta: β ≥ 0, the price of a nat.
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`; None: all.
 
     Returns:
       A method with `encode` names `h`, `z` (μ) and `logits` (of q(y|μ)).
 
     Raises:
-      UsageError: for values out of range, or a batch without labels.
+      UsageError: for values out of range, or a batch without labels; as `micro_batched`
+        does.
     """
     arguments.at_least("vib", 2, num_classes=num_classes)
     arguments.at_least("vib", 1, latent=latent)
     arguments.not_negative("vib", beta=beta)
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch)
     recognition = posterior.gaussian_encoder(encoder, latent=latent)
     classifier = networks.linear(out=num_classes)
 
@@ -92,6 +99,7 @@ def contrastive_vib(
     latent: int = 32,
     beta: float = 1e-3,
     temperature: float = 0.5,
+    micro_batch: int | None = None,
 ) -> Method:
     """Information bottleneck without labels: InfoNCE between codes of two views + β·KL.
 
@@ -105,18 +113,23 @@ def contrastive_vib(
       latent: d, dimensions of t.
       beta: β ≥ 0, the price of a nat.
       temperature: τ > 0 of InfoNCE.
+      micro_batch: examples whose activations of the encoder are held at a time, as in
+        `simclr`; None: all.
 
     Returns:
       A method with `encode` names `h` and `z` (the mean of q(t|x)). Metrics: those of
       the rate; `softmax_entropy` and `max_softmax`, see `sharpness`.
 
     Raises:
-      UsageError: for values out of range, or a batch without two views.
+      UsageError: for values out of range, or a batch without two views; as
+        `micro_batched` does.
     """
     name = "contrastive_vib"
     arguments.at_least(name, 1, latent=latent)
     arguments.not_negative(name, beta=beta)
     arguments.positive(name, temperature=temperature)
+    if micro_batch is not None:
+        encoder = micro_batched(encoder, micro_batch, views=2)
     recognition = posterior.gaussian_encoder(encoder, latent=latent)
 
     def init(rng, batch):

@@ -11,6 +11,7 @@ from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.linen import as_sizes, check_input, from_linen
 from rl_jax.networks.mlp import MLP, Activation, check_activation
 from rl_jax.networks.norm import BatchNorm
+from rl_jax.networks.precision import DTYPES, Dtype, check_dtype
 from rl_jax.types import Network
 
 MASKED = "use a mae_decoder for patches that are masked"
@@ -23,16 +24,18 @@ class MLPDecoder(nn.Module):
     features: tuple[int, ...]
     activation: str = "relu"
     batch_norm: bool = False
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, d] to [B, *shape]."""
+        """[B, d] to float32 [B, *shape]."""
         check_input("mlp_decoder", x, "codes [B, d]", instead=MASKED)
         x = MLP(
             features=self.features,
             out=math.prod(self.shape),
             activation=self.activation,
             batch_norm=self.batch_norm,
+            dtype=self.dtype,
         )(x, train=train)
         return x.reshape(x.shape[0], *self.shape)
 
@@ -43,23 +46,29 @@ class ConvDecoder(nn.Module):
     shape: tuple[int, ...]
     widths: tuple[int, ...]
     batch_norm: bool = False
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, d] to [B, H, W, C]."""
+        """[B, d] to float32 [B, H, W, C]."""
         check_input("conv_decoder", x, "codes [B, d]", instead=MASKED)
         height, width, channels = self.shape
         times = 2 ** (len(self.widths) - 1)
         start = (height // times, width // times, self.widths[0])
         x = x.reshape(x.shape[0], -1)
         # A bias for each position: BatchNorm takes away only their mean.
-        x = nn.Dense(math.prod(start), kernel_init=scaled_normal(2.0, fan="in"))(x)
+        x = nn.Dense(
+            math.prod(start),
+            dtype=DTYPES[self.dtype],
+            kernel_init=scaled_normal(2.0, fan="in"),
+        )(x)
         x = self._hidden(x.reshape(-1, *start), train=train)
         for features in self.widths[1:]:
             x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
             x = self._convolution(features, 2.0, use_bias=not self.batch_norm)(x)
             x = self._hidden(x, train=train)
-        return self._convolution(channels, 1.0, use_bias=True)(x)
+        x = self._convolution(channels, 1.0, use_bias=True)(x)
+        return x.astype(jnp.float32)
 
     def _hidden(self, x: jax.Array, *, train: bool) -> jax.Array:
         if self.batch_norm:
@@ -72,6 +81,7 @@ class ConvDecoder(nn.Module):
             (3, 3),
             padding=1,
             use_bias=use_bias,
+            dtype=DTYPES[self.dtype],
             kernel_init=scaled_normal(gain, fan="in"),
         )
 
@@ -82,6 +92,7 @@ def mlp_decoder(
     features: tuple[int, ...] = (256, 256),
     activation: Activation = "relu",
     batch_norm: bool = False,
+    dtype: Dtype = "float32",
 ) -> Network:
     """A multi-layer perceptron from a code to data of any shape.
 
@@ -94,22 +105,25 @@ def mlp_decoder(
       activation: φ of the hidden layers.
       batch_norm: normalise before each activation instead of a bias; what is decoded
         then depends on the batch in training.
+      dtype: of products and activations, as in `mlp`.
 
     Returns:
       A network [B, d] -> [B, *shape] float32.
 
     Raises:
-      UsageError: for sizes below 1, no shape or an unknown activation.
+      UsageError: for sizes below 1, no shape, or an activation or dtype there is not.
     """
     shape = _checked_shape("mlp_decoder", shape)
     features = as_sizes("mlp_decoder", features=features)
     check_activation("mlp_decoder", activation)
+    check_dtype("mlp_decoder", dtype)
     return from_linen(
         MLPDecoder(
             shape=shape,
             features=features,
             activation=activation,
             batch_norm=batch_norm,
+            dtype=dtype,
         )
     )
 
@@ -119,6 +133,7 @@ def conv_decoder(
     shape: tuple[int, ...],
     widths: tuple[int, ...] = (128, 64, 32),
     batch_norm: bool = False,
+    dtype: Dtype = "float32",
 ) -> Network:
     """A convolutional network from a code to small images, by resize-convolution.
 
@@ -133,15 +148,18 @@ def conv_decoder(
       widths: channels at each resolution, the coarsest first.
       batch_norm: normalise before each ReLU; what is decoded then depends on the batch
         in training.
+      dtype: of the convolutions and activations, as in `convnet`.
 
     Returns:
       A network [B, d] -> [B, H, W, C] float32.
 
     Raises:
-      UsageError: for no widths, sizes below 1, or a shape that n doublings do not make.
+      UsageError: for no widths, sizes below 1, a shape that n doublings do not make, or
+        a dtype there is not.
     """
     shape = _checked_shape("conv_decoder", shape)
     widths = as_sizes("conv_decoder", widths=widths)
+    check_dtype("conv_decoder", dtype)
     if not widths:
         raise UsageError("conv_decoder: widths must name at least one layer, got ()")
     if len(shape) != 3:
@@ -155,7 +173,9 @@ def conv_decoder(
             f"conv_decoder: {len(widths)} widths need H and W to be multiples of "
             f"{times}, got shape {shape}; use fewer widths, or mlp_decoder"
         )
-    return from_linen(ConvDecoder(shape=shape, widths=widths, batch_norm=batch_norm))
+    return from_linen(
+        ConvDecoder(shape=shape, widths=widths, batch_norm=batch_norm, dtype=dtype)
+    )
 
 
 def _checked_shape(factory: str, shape: tuple[int, ...]) -> tuple[int, ...]:

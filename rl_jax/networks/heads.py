@@ -2,6 +2,7 @@
 
 from rl_jax.networks.linen import check_sizes, from_linen
 from rl_jax.networks.mlp import MLP, Activation, check_activation
+from rl_jax.networks.precision import Dtype, check_dtype
 from rl_jax.types import Network
 
 
@@ -14,6 +15,7 @@ def projection_head(
     batch_norm: bool = True,
     final_batch_norm: bool = False,
     split: int = 1,
+    dtype: Dtype = "float32",
 ) -> Network:
     """The projection g from h to the embedding z (Chen et al. 2020, arXiv:2002.05709).
 
@@ -30,15 +32,17 @@ def projection_head(
       final_batch_norm: normalise z too, without learned scale and bias. It hides a
         collapse: constant embeddings become unit noise.
       split: BatchNorm statistics of that many contiguous groups of the batch.
+      dtype: of products and activations, as in `mlp`.
 
     Returns:
       A network [B, H] -> [B, D] float32.
 
     Raises:
-      UsageError: for sizes below 1 or an unknown activation.
+      UsageError: for sizes below 1, or an activation or dtype there is not.
     """
     check_sizes("projection_head", hidden=hidden, out=out, layers=layers, split=split)
     check_activation("projection_head", activation)
+    check_dtype("projection_head", dtype)
     return from_linen(
         MLP(
             features=(hidden,) * (layers - 1),
@@ -47,6 +51,7 @@ def projection_head(
             batch_norm=batch_norm,
             final_batch_norm=final_batch_norm,
             split=split,
+            dtype=dtype,
         )
     )
 
@@ -58,6 +63,7 @@ def prediction_head(
     activation: Activation = "relu",
     batch_norm: bool = True,
     split: int = 1,
+    dtype: Dtype = "float32",
 ) -> Network:
     """The predictor q from z to another view's z (Grill et al. 2020, arXiv:2006.07733).
 
@@ -70,15 +76,17 @@ def prediction_head(
       activation: φ of the hidden layer.
       batch_norm: normalise before the activation.
       split: BatchNorm statistics of that many contiguous groups of the batch.
+      dtype: of products and activations, as in `mlp`.
 
     Returns:
       A network [B, D] -> [B, D] float32.
 
     Raises:
-      UsageError: for sizes below 1 or an unknown activation.
+      UsageError: for sizes below 1, or an activation or dtype there is not.
     """
     check_sizes("prediction_head", hidden=hidden, out=out, split=split)
     check_activation("prediction_head", activation)
+    check_dtype("prediction_head", dtype)
     return from_linen(
         MLP(
             features=(hidden,),
@@ -86,6 +94,7 @@ def prediction_head(
             activation=activation,
             batch_norm=batch_norm,
             split=split,
+            dtype=dtype,
         )
     )
 
@@ -97,6 +106,7 @@ def task_head(
     activation: Activation = "relu",
     batch_norm: bool = True,
     split: int = 1,
+    dtype: Dtype = "float32",
 ) -> Network:
     """Hidden layers between the features and the classifier of a pretext task.
 
@@ -110,15 +120,17 @@ def task_head(
       activation: φ of each layer.
       batch_norm: normalise before each activation; otherwise the layer has a bias.
       split: BatchNorm statistics of that many contiguous groups of the batch.
+      dtype: of products and activations, as in `mlp`.
 
     Returns:
       A network [B, D] -> [B, hidden] float32.
 
     Raises:
-      UsageError: for sizes below 1 or an unknown activation.
+      UsageError: for sizes below 1, or an activation or dtype there is not.
     """
     check_sizes("task_head", hidden=hidden, layers=layers, split=split)
     check_activation("task_head", activation)
+    check_dtype("task_head", dtype)
     return from_linen(
         MLP(
             features=(hidden,) * layers,
@@ -126,21 +138,24 @@ def task_head(
             activation=activation,
             batch_norm=batch_norm,
             split=split,
+            dtype=dtype,
         )
     )
 
 
-def linear(*, out: int) -> Network:
+def linear(*, out: int, dtype: Dtype = "float32") -> Network:
     """A linear layer Wx + b, such as the last one of a classifier.
 
     Args:
       out: K, number of outputs.
+      dtype: of the product, as in `mlp`.
 
     Returns:
       A network [B, D] -> [B, K] float32.
 
     Raises:
-      UsageError: for `out` below 1.
+      UsageError: for `out` below 1, or a dtype there is not.
     """
     check_sizes("linear", out=out)
-    return from_linen(MLP(features=(), out=out))
+    check_dtype("linear", dtype)
+    return from_linen(MLP(features=(), out=out, dtype=dtype))

@@ -10,10 +10,9 @@ from flax import linen as nn
 from rl_jax.errors import UsageError
 from rl_jax.networks.linen import from_linen
 from rl_jax.networks.patches import check_quarters, sincos
+from rl_jax.networks.precision import DTYPES, Dtype
 from rl_jax.networks.transformer import (
-    DTYPES,
     Dense,
-    Dtype,
     Transformer,
     check_transformer,
     embedding_init,

@@ -4,6 +4,7 @@ import functools
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
@@ -11,6 +12,7 @@ from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
 from rl_jax.networks.linen import as_sizes, check_input, check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
+from rl_jax.networks.precision import DTYPES, Dtype, check_dtype
 from rl_jax.types import Network
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
@@ -23,7 +25,10 @@ ACTIVATIONS = {
 
 
 class MLP(nn.Module):
-    """Hidden layers of linear, BatchNorm, activation; then a linear layer, or none."""
+    """Hidden layers of linear, BatchNorm, activation; then a linear layer, or none.
+
+    A last BatchNorm is float32 whatever `dtype` is.
+    """
 
     features: tuple[int, ...]
     out: int | None
@@ -31,17 +36,20 @@ class MLP(nn.Module):
     batch_norm: bool = True
     final_batch_norm: bool = False
     split: int = 1
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, ...] to [B, out]."""
+        """[B, ...] to float32 [B, out]."""
         check_input("mlp", x, "an array [B, ...]", instead="use a vit for patches")
         x = x.reshape(x.shape[0], -1)
+        dtype = DTYPES[self.dtype]
         for i, features in enumerate(self.features):
             # BatchNorm takes the mean away, and with it any bias before it.
             x = nn.Dense(
                 features,
                 use_bias=not self.batch_norm,
+                dtype=dtype,
                 kernel_init=scaled_normal(2.0, fan="in"),
             )(x)
             if self.batch_norm:
@@ -49,12 +57,13 @@ class MLP(nn.Module):
             x = ACTIVATIONS[self.activation](x)
             tell(self, i + 1, x)
         if self.out is None:
-            return x
+            return x.astype(jnp.float32)
         x = nn.Dense(
             self.out,
             use_bias=not self.final_batch_norm,
+            dtype=dtype,
             kernel_init=scaled_normal(1.0, fan="in"),
-        )(x)
+        )(x).astype(jnp.float32)
         if self.final_batch_norm:
             x = BatchNorm(split=self.split, affine=False)(x, train=train)
         return x
@@ -67,6 +76,7 @@ def mlp(
     activation: Activation = "relu",
     batch_norm: bool = True,
     split: int = 1,
+    dtype: Dtype = "float32",
 ) -> Network:
     """A multi-layer perceptron: linear, BatchNorm and activation, then a linear layer.
 
@@ -79,16 +89,19 @@ def mlp(
       activation: φ of the hidden layers.
       batch_norm: normalise before each activation; otherwise the layer has a bias.
       split: BatchNorm statistics of that many contiguous groups of the batch.
+      dtype: of products and activations; parameters, BatchNorm statistics and the
+        output are float32.
 
     Returns:
       A network [B, ...] -> [B, D] float32.
 
     Raises:
-      UsageError: for sizes below 1 or an unknown activation.
+      UsageError: for sizes below 1, or an activation or dtype there is not.
     """
     features = as_sizes("mlp", features=features)
     check_sizes("mlp", out=out, split=split)
     check_activation("mlp", activation)
+    check_dtype("mlp", dtype)
     return from_linen(
         MLP(
             features=features,
@@ -96,6 +109,7 @@ def mlp(
             activation=activation,
             batch_norm=batch_norm,
             split=split,
+            dtype=dtype,
         )
     )
 

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from rl_jax.errors import UsageError
+from rl_jax.networks.again import again
 from rl_jax.networks.convolution import convolve
 from rl_jax.networks.kernels import scaled_normal
 from rl_jax.networks.layers import tell
 from rl_jax.networks.linen import OTHERWISE, check_input, check_sizes, from_linen
 from rl_jax.networks.norm import BatchNorm
+from rl_jax.networks.precision import DTYPES, Dtype, check_dtype
 from rl_jax.types import Network
 
 STAGES = {
@@ -22,7 +24,6 @@ STAGES = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Block(nn.Module):
@@ -77,6 +78,7 @@ class ResNet(nn.Module):
     dtype: jnp.dtype
     split: int
     zero_init_residual: bool
+    remat: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -93,17 +95,34 @@ class ResNet(nn.Module):
 
         for stage, blocks in enumerate(STAGES[self.depth]):
             for block in range(blocks):
-                x = Block(
+                module = functools.partial(
+                    Block,
                     width=self.width * 2**stage,
                     stride=2 if stage > 0 and block == 0 else 1,
                     bottleneck=self.depth >= 50,
                     dtype=self.dtype,
                     split=self.split,
                     zero_init_residual=self.zero_init_residual,
-                    name=f"stage{stage + 1}_block{block + 1}",
-                )(x, train=train)
+                )
+                name = f"stage{stage + 1}_block{block + 1}"
+                if self.remat and train and not self.is_initializing():
+                    x = self._again(module(parent=None), name, x)
+                else:
+                    x = module(name=name)(x, train=train)
             tell(self, stage + 2, x)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+
+    def _again(self, block: Block, name: str, x: jax.Array) -> jax.Array:
+        """A block of that name in training, of which its input is kept."""
+
+        @again
+        def run(variables, x):
+            return block.apply(variables, x, train=True, mutable=["batch_stats"])
+
+        own = {kind: self.variables[kind][name] for kind in ("params", "batch_stats")}
+        x, new = run(own, x)
+        self.put_variable("batch_stats", name, new["batch_stats"])
+        return x
 
 
 def convolution(width: int, size: int, stride: int, **kwargs) -> nn.Conv:
@@ -129,9 +148,10 @@ def resnet(
     depth: Literal[18, 34, 50, 101, 152] = 18,
     stem: Literal["imagenet", "cifar"] = "imagenet",
     width: int = 64,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Dtype = "float32",
     split: int = 1,
     zero_init_residual: bool = True,
+    remat: bool = False,
 ) -> Network:
     """A residual network without its classifier (He et al. 2015, arXiv:1512.03385).
 
@@ -148,6 +168,7 @@ def resnet(
       split: BatchNorm statistics of that many contiguous groups of the batch.
       zero_init_residual: start the last BatchNorm scale of each block at 0, so that a
         block starts as its shortcut (Goyal et al. 2017, arXiv:1706.02677).
+      remat: compute each block again in the backward pass of training, to save memory.
 
     Returns:
       A network [B, H, W, C] -> [B, D] float32, D = 8·width, or 32·width from depth 50
@@ -160,12 +181,12 @@ def resnet(
     known = {
         "depth": (depth, tuple(STAGES)),
         "stem": (stem, ("imagenet", "cifar")),
-        "dtype": (dtype, tuple(DTYPES)),
     }
     for name, (value, values) in known.items():
         if value not in values:
             expected = ", ".join(map(str, values))
             raise UsageError(f"resnet: {name} must be one of {expected}, got {value!r}")
+    check_dtype("resnet", dtype)
     check_sizes("resnet", width=width, split=split)
     return from_linen(
         ResNet(
@@ -175,5 +196,6 @@ def resnet(
             dtype=DTYPES[dtype],  # type: ignore[arg-type]
             split=split,
             zero_init_residual=zero_init_residual,
+            remat=remat,
         )
     )

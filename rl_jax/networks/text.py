@@ -9,8 +9,8 @@ from flax import linen as nn
 from rl_jax.errors import UsageError
 from rl_jax.networks.layers import mean_of_tokens
 from rl_jax.networks.linen import check_sizes, from_linen
+from rl_jax.networks.precision import Dtype
 from rl_jax.networks.transformer import (
-    Dtype,
     Transformer,
     check_choice,
     check_transformer,

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,7 @@ from rl_jax.networks.attention import attend
 from rl_jax.networks.dropout import check_rates, dropout
 from rl_jax.networks.layers import pooled, tell, telling
 from rl_jax.networks.linen import check_sizes
-
-Dtype = Literal["float32", "bfloat16"]
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+from rl_jax.networks.precision import DTYPES, check_dtype
 
 # Also of the queries, keys and values as one matrix, as MAE's authors have it.
 kernel_init = nn.initializers.xavier_uniform()
@@ -233,10 +231,7 @@ def check_transformer(
             f"{factory}: mlp_ratio must leave a hidden layer of 1 or more, got "
             f"{mlp_ratio} at width={width}"
         )
-    if dtype not in DTYPES:
-        raise UsageError(
-            f"{factory}: dtype must be one of {', '.join(DTYPES)}, got {dtype!r}"
-        )
+    check_dtype(factory, dtype)
 
 
 def check_choice(factory: str, name: str, value: str, known: tuple[str, ...]) -> None:

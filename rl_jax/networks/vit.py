@@ -16,10 +16,9 @@ from rl_jax.networks.patches import (
     patchify,
     sincos,
 )
+from rl_jax.networks.precision import DTYPES, Dtype
 from rl_jax.networks.transformer import (
-    DTYPES,
     Dense,
-    Dtype,
     Transformer,
     check_choice,
     check_transformer,

@@ -272,6 +272,7 @@ def _representation(runs: Sequence[Record]) -> Markup:
     several = len(runs) > 1
     maps = [pictures.embedding_map(run, several=several) for run in runs]
     near = [pictures.neighbours(run, several=several) for run in runs]
+    made = [pictures.reconstructions(run, several=several) for run in runs]
     # Without labels it stands in the place of the table, else the analysis has more.
     short = [
         run
@@ -281,10 +282,10 @@ def _representation(runs: Sequence[Record]) -> Markup:
         and "geometry" not in (run.evaluation.sections or {})
     ]
     geometry = results.geometry(short)
-    # Of one run the small card goes under the map, beside the tall one.
-    cards = [tag("div.stack", maps, geometry), *near]
+    # Of one run the small cards go under the map, beside the tall one.
+    cards = [tag("div.stack", maps, made, geometry), *near]
     if several:
-        cards = [*maps, *near, geometry]
+        cards = [*maps, *near, *made, geometry]
     absent = [words.evaluate(run) for run in runs if run.figures is None]
     note = None
     if absent:

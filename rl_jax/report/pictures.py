@@ -71,6 +71,27 @@ def neighbours(run: Record, *, several: bool) -> Markup | None:
     return card(title, tag("p.note", note), tag("div.scroll", rows))
 
 
+def reconstructions(run: Record, *, several: bool) -> Markup | None:
+    """Test images above what the method makes of them."""
+    figures = run.figures
+    if figures is None or not len(figures.remade):
+        return None
+    rows = [("image", figures.originals), ("made again", figures.remade)]
+    note = "Test images, and below what the decoder makes of them."
+    if len(figures.seen):
+        rows.insert(1, ("seen", figures.seen))
+        note = (
+            "Test images, what is shown to the encoder, and what is filled in; what "
+            "was shown is copied. Blurred is right: the mean of what could be there."
+        )
+    drawn = [
+        tag("div.near.made", [_picture(image, "", "", what) for image in images])
+        for what, images in rows
+    ]
+    title = f"Reconstructions · {run.name}" if several else "Reconstructions"
+    return card(title, tag("p.note", note), tag("div.scroll", drawn))
+
+
 def embedding_map(run: Record, *, several: bool) -> Markup | None:
     """The 2-D embedding of the test images, by class where there are labels."""
     figures = run.figures

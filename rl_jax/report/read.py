@@ -76,7 +76,10 @@ class Evaluation(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """`figures.npz`: a 2-D map of images, and the nearest neighbours of a few."""
+    """`figures.npz`: a 2-D map of images, and the nearest neighbours of a few.
+
+    And images beside what the method makes of them, with what it saw, where it does.
+    """
 
     map: np.ndarray
     map_labels: np.ndarray
@@ -84,6 +87,9 @@ class Figures(NamedTuple):
     query_labels: np.ndarray
     neighbour_images: np.ndarray
     neighbour_labels: np.ndarray
+    originals: np.ndarray = np.zeros((0, 1, 1, 1), np.uint8)
+    remade: np.ndarray = np.zeros((0, 1, 1, 1), np.uint8)
+    seen: np.ndarray = np.zeros((0, 1, 1, 1), np.uint8)
 
 
 class Features(NamedTuple):
@@ -303,7 +309,12 @@ def _figures(path: pathlib.Path) -> Figures | None:
         if size > files.MAX_BYTES:
             raise _broken(path, f"{size / 2**20:.0f} MB of arrays, too many")
         with np.load(path, allow_pickle=False) as arrays:
-            found = Figures(*(arrays[name] for name in Figures._fields))
+            given = [
+                name
+                for name in Figures._fields
+                if name not in Figures._field_defaults or name in arrays
+            ]
+            found = Figures(**{name: arrays[name] for name in given})
     except _BAD_ARCHIVE as error:
         if isinstance(error, UsageError):
             raise
@@ -323,12 +334,23 @@ def _figures(path: pathlib.Path) -> Figures | None:
         and found.query_images.dtype == found.neighbour_images.dtype == np.uint8
         and found.map.dtype.kind == "f"
         and all(found[i].dtype.kind in "iu" for i in (1, 3, 5))
+        and _are_pictures(found.originals, found.remade, found.seen)
     )
     if not fits:
         raise _broken(path, "the shapes of its arrays do not fit together")
     places = found.map.astype(np.float64)
     shown = (np.abs(places) < 1e150).all(axis=1)
     return found._replace(map=places[shown], map_labels=found.map_labels[shown])
+
+
+def _are_pictures(*several: np.ndarray) -> bool:
+    """Whether all that there are have one shape [k, H, W, C] of bytes."""
+    there = [each for each in several if len(each)]
+    return len({each.shape for each in there}) <= 1 and all(
+        each.ndim == 4 and each.size and each.dtype == np.uint8
+        for each in several
+        if len(each)
+    )
 
 
 def _picture(path: pathlib.Path) -> bytes | None:

@@ -145,6 +145,7 @@ img.smooth { image-rendering: auto; }
 .near figure { margin: 0; text-align: center; font-size: .78rem; line-height: 1.3;
   flex: 1 1 0; min-width: 2.7rem; max-width: 5rem; }
 .near figure:first-child { margin-right: .7rem; }
+.made figure:first-child { margin-right: 0; }
 .near img { width: 100%; border-radius: 5px; border: 3px solid var(--rule);
   margin-bottom: .15rem; }
 .near .good img { border-color: var(--good); }

@@ -39,7 +39,7 @@ def encode(
         they are not computed.
 
     Returns:
-      `{name: float32 [n, D]}`.
+      `{name: float32 [n, D]}`; no reconstructions, which are as large as the data.
     """
     look = encoder(method, augment, state, layers=layers)
     (found,) = in_one_pass(source, [look], like=state.params, batch_size=batch_size)
@@ -129,7 +129,7 @@ def _rows_over(like: chex.ArrayTree) -> NamedSharding | None:
 def _compiled(method: Method, augment: Augment, layers: bool):
     def run(params, state, batch):
         found = encode_batch(method, augment, params, state, batch)
-        dropped = () if layers else networks.in_order(found)
+        dropped = {"reconstruction", *([] if layers else networks.in_order(found))}
         return {name: v for name, v in found.items() if name not in dropped}
 
     return jax.jit(run)

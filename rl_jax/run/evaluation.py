@@ -298,7 +298,8 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
 def _draw(folder, run: Run, study: Study, part: Part, result) -> None:
     if run.parts.source.image_shape and len(part.index) >= 4:
         h = study.representations[study.headline].scored
-        figures.write(folder / "figures.npz", h, part)
+        remade = figures.reconstructed(run, part)
+        figures.write(folder / "figures.npz", h, part, remade)
         return
     (folder / "figures.npz").unlink(missing_ok=True)
     if run.parts.source.image_shape:

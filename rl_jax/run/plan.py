@@ -219,6 +219,10 @@ def _bytes(tree: Any) -> int:
     return sum(map(one, jax.tree.leaves(tree)))
 
 
+HEADS = ("projection_head", "prediction_head", "task_head")
+"""What these hold of an example is next to nothing beside an encoder."""
+
+
 def remedies(found: Plan) -> list[str]:
     """Flags that make a run that does not fit smaller, with values by proportion."""
     memory, recipe = found.memory, found.recipe
@@ -234,7 +238,7 @@ def remedies(found: Plan) -> list[str]:
     if "micro_batch" in recipe.method.arguments:
         lines.append("a smaller --micro-batch")
     for role, net in recipe.networks.items():
-        if net.arguments.get("dtype") == "float32":
+        if net.arguments.get("dtype") == "float32" and net.factory not in HEADS:
             lines.append(f"--{role}.dtype bfloat16")
         if net.arguments.get("remat") is False:
             lines.append(f"--{role}.remat")

@@ -42,11 +42,11 @@ def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
         if "pixels" in raw:
             raw = {"raw": evaluate.raw_pixels(raw["pixels"])}
         sides.append(found | raw)
-    # A text that goes with an example, or its copy, is no representation of it.
+    # A text that goes with an example is no representation of it.
     pairs = {
         k: Pair(v, sides[1][k])
         for k, v in sides[0].items()
-        if v.ndim == 2 and k not in ("text", "reconstruction")
+        if v.ndim == 2 and k != "text"
     }
     title = run.recipe.method.factory
     layers = networks.in_order(pairs)

@@ -1,12 +1,16 @@
 """Residual networks: sizes, geometry, start, and precision."""
 
 import functools
+import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from reference import assert_close
+from reference.machine import temporary_bytes
 
 from rl_jax import networks
 from rl_jax.networks.resnet import STAGES, Block
@@ -129,3 +133,98 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(monkeypatch):
     assert all(leaf.dtype == jnp.float32 for leaf in kept)
     assert_close(rough, exact, tolerance=0.05)
     assert not np.array_equal(rough[0], exact[0])
+
+
+def trained_alike(monkeypatch, **arguments):
+    """What a network gives with blocks computed again, and without: a step, and its h.
+
+    Gradients, value, statistics; h in evaluation, its layers.
+    """
+    monkeypatch.setitem(STAGES, 18, (1, 2))
+    monkeypatch.setitem(STAGES, 50, (2,))
+    x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+    make = functools.partial(
+        networks.resnet, stem="cifar", width=4, zero_init_residual=False, **arguments
+    )
+    found = []
+    for remat in (False, True):
+        network = make(remat=remat)
+        params, state = network.init(RNG, x)
+
+        def loss(params, x, network=network, state=state):
+            y, new = network.apply(params, state, x, train=True)
+            weight = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
+            return jnp.mean(weight * y), new
+
+        step = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+        (value, new), gradients = step(params, x)
+        h, _ = network.apply(params, new, x, train=False)
+        layers = networks.layers_of(network, params, new, x)
+        text = step.lower(params, x).as_text()
+        found.append(((params, state), (gradients, value, new), (h, layers), text))
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"depth": 50, "split": 2}], ids=["basic", "bottleneck"]
+)
+@pytest.mark.parametrize("backend", ["cpu", "another"])
+def test_blocks_computed_again_change_nothing(backend, arguments, monkeypatch):
+    """Parameters and names, values, gradients, statistics moved once, evaluation."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    one, again = trained_alike(monkeypatch, **arguments)
+    chex.assert_trees_all_equal(again[0], one[0])
+    assert_close(again[1], one[1], tolerance=1e-4, floor=1e-3)
+    assert_close(again[2], one[2], tolerance=1e-5)
+    blocks = sum(name.startswith("stage") for name in one[0][0])
+    products = [
+        len(re.findall(r"stablehlo\.(?:convolution|dot_general)", each[3]))
+        for each in (one, again)
+    ]
+    assert products[1] >= products[0] + 2 * blocks, "computed twice"
+    waits = 0 if backend == "cpu" else blocks
+    assert again[3].count("stablehlo.optimization_barrier") == waits
+
+
+def test_blocks_computed_again_in_bfloat16(monkeypatch):
+    one, again = trained_alike(monkeypatch, dtype="bfloat16")
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(again[1]))
+    assert_close(again[1][1:], one[1][1:], tolerance=1e-2)
+    error = optax.tree.norm(optax.tree.sub(again[1][0], one[1][0]))
+    assert error < 0.05 * optax.tree.norm(one[1][0])
+
+
+@pytest.mark.parametrize(
+    ("depth", "share"), [(18, 0.6), pytest.param(50, 0.4, marks=pytest.mark.slow)]
+)
+def test_blocks_computed_again_save_memory(depth, share):
+    """Of the compiled gradient, on CPU, where XLA would rather begin with all at once.
+
+    The input of a block is kept: of a basic one as large as each of some five arrays in
+    it, of a bottleneck the largest of some eight.
+    """
+    x = jax.ShapeDtypeStruct((16, 16, 16, 3), jnp.float32)
+    sizes = {}
+    for remat in (False, True):
+        network = networks.resnet(depth=depth, stem="cifar", width=8, remat=remat)
+        params, state = jax.eval_shape(network.init, RNG, x)
+
+        def loss(params, state, x, network=network):
+            y, new = network.apply(params, state, x, train=True)
+            return jnp.sum(jnp.sin(y)), new
+
+        step = jax.value_and_grad(loss, has_aux=True)
+        sizes[remat] = temporary_bytes(jax.jit(step).lower(params, state, x).compile())
+    assert sizes[True] < share * sizes[False]
+
+
+def test_evaluation_is_computed_once():
+    """Without a step backward nothing is computed again."""
+    x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    texts = []
+    for remat in (False, True):
+        network = networks.resnet(stem="cifar", width=4, remat=remat)
+        params, state = jax.eval_shape(network.init, RNG, x)
+        run = jax.jit(functools.partial(network.apply, train=False))
+        texts.append(run.lower(params, state, x).as_text())
+    assert texts[0] == texts[1]

@@ -101,6 +101,23 @@ def test_a_resnet_computes_the_same(case, monkeypatch):
     assert (found.factory, found.left_out) == ("resnet", ())
 
 
+def test_a_resnet_trains_on_with_blocks_computed_again(small_resnet):
+    """The weights are those of either, and so is a pass in training."""
+    x = LARGER[:, :9, :10]
+    found = networks.from_torch(small_resnet)
+    passes = []
+    for remat in (False, True):
+        made = networks.resnet(**found.arguments, remat=remat)
+        network = compiled(networks.pretrained(made, found.params, found.state))
+        params, state = network.init(RNG, x)
+        passes.append((params, state, *network.apply(params, state, x, train=True)))
+    same(passes[0][:2], passes[1][:2])
+    assert_close(passes[1], passes[0], tolerance=1e-5)
+    assert_close(
+        ours(small_resnet, x, remat=True)[0], ours(small_resnet, x)[0], tolerance=1e-6
+    )
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes_are_known(size):
     width, depth, _ = SIZES[size]

@@ -210,6 +210,43 @@ def test_a_failure_of_training_stands_beside_the_healthy_evaluation(runs, reason
     assert "failure" not in other.split("<h2")[0]  # a warning is beside its curve
 
 
+@pytest.mark.parametrize("filled_in", [False, True])
+def test_images_stand_above_what_is_made_of_them(runs, filled_in):
+    rng = np.random.default_rng(1)
+    made = {
+        name: rng.integers(0, 256, (3, 8, 8, 1)).astype(np.uint8)
+        for name in ("originals", "remade", *(["seen"] if filled_in else []))
+    }
+    text = page(runs(figures=runs.figures(**made)))
+    found = text.split("<h3>Reconstructions</h3>")[1].split("<h3>")[0]
+    assert found.count("<img") == 3 * len(made)
+    assert ("what is shown to the encoder" in found) == filled_in
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)" alt="([^"]+)"', found)
+    names = {"image": "originals", "seen": "seen", "made again": "remade"}
+    places = dict.fromkeys(names.values(), 0)
+    for content, alt in pictures:
+        name = names[alt]
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+        np.testing.assert_array_equal(shown, made[name][places[name], ..., 0])
+        places[name] += 1
+    assert "Reconstructions" not in page(runs("none"))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"originals": np.zeros((3, 8, 8, 1), np.uint8)},
+        {"remade": np.zeros((3, 8, 8, 1), np.float32)},
+        {"originals": np.zeros((8, 8), np.uint8), "remade": np.zeros((8, 8), np.uint8)},
+    ],
+)
+def test_reconstructions_that_do_not_fit_are_refused(runs, broken):
+    good = {name: np.zeros((2, 8, 8, 1), np.uint8) for name in ("originals", "remade")}
+    folder = runs(figures=runs.figures(**good | broken))
+    with pytest.raises(UsageError, match="shapes of its arrays do not fit together"):
+        page(folder)
+
+
 def test_two_runs_are_overlaid_and_what_differs_comes_first(runs):
     other = runs.evaluation(verdict="collapsed: all alike")
     other["table"][0]["probe"]["10"]["mean"] = 0.6

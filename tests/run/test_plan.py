@@ -264,7 +264,11 @@ def test_remedies():
     fixed = found.memory.total - found.memory.rest - found.memory.batch
     grows = found.memory.rest + found.memory.batch
     short = found._replace(limit=fixed + int(grows / 2.1))
-    assert plans.remedies(short) == ["--batch-size 7 or so", "--devices 4 or so"]
+    assert plans.remedies(short) == [
+        "--batch-size 7 or so",
+        "--encoder.dtype bfloat16",
+        "--devices 4 or so",
+    ]
     nets = {"encoder": recipes.Spec("resnet", {"dtype": "float32"})}
     method = found.recipe.method.given(micro_batch=4)
     short = short._replace(recipe=found.recipe._replace(networks=nets, method=method))
