@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from rl_jax.errors import RunError, Stopped, WorkerError
+
 COMMANDS = {
     "pretrain": ("rl_jax.cli.pretrain", "train an encoder, evaluate it, write a page"),
     "plan": ("rl_jax.cli.plan", "memory, operations and least time, before a run"),
@@ -57,8 +59,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
     """Runs a command; what a user can act on is one line, with its exit code."""
-    from rl_jax.errors import RunError
-
     # Orbax and Grain say through absl what is no concern of the user's.
     logging.getLogger("absl").setLevel(logging.ERROR)
     before = signal.getsignal(signal.SIGINT)
@@ -67,7 +67,8 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
             signal.signal(signal.SIGINT, _interrupted)
         command(argv)
     except RunError as error:
-        _fail(str(error), error.exit_code)
+        # A stop is agreed on: all of several processes end by themselves.
+        _fail(str(error), error.exit_code, agreed=isinstance(error, Stopped))
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     except BrokenPipeError:
@@ -76,6 +77,13 @@ def guarded(command: Callable[[Sequence[str]], None], argv: Sequence[str]) -> No
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}; nothing saved before is lost", 1)
+    except Exception as error:
+        if (train := _joined()) is None:
+            raise
+        if said := train.lost(error):
+            _fail(said, WorkerError.exit_code)
+        sys.excepthook(type(error), error, error.__traceback__)
+        train.leave(1, f"{type(error).__name__}: {error}")
     finally:
         if before is signal.default_int_handler:
             signal.signal(signal.SIGINT, before)
@@ -110,7 +118,16 @@ def usage() -> str:
     )
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int, *, agreed: bool = False) -> None:
     line = " ".join(message.split())
     print(f"rl-jax: {line}", file=sys.stderr)
+    if not agreed and (train := _joined()) is not None:
+        train.leave(code, line)
     sys.exit(code)
+
+
+def _joined():
+    """`rl_jax.train` where this is one of several processes; else it need not load."""
+    train = sys.modules.get("rl_jax.train")
+    joined = getattr(train, "joined", None)  # not there while it is being imported
+    return train if joined is not None and joined() else None

@@ -39,6 +39,7 @@ def pretrain(argv: Sequence[str]) -> None:
         asked.source,
         folder,
         command=command,
+        stall_timeout=asked.flags["stall_timeout"],
         sinks=sinks,
         loading=loading,
     )

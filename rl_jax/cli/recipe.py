@@ -14,6 +14,7 @@ from rl_jax.run import recipe as recipes
 from rl_jax.run.complete import FILLED_IN, complete
 from rl_jax.run.init_from import InitFrom
 from rl_jax.run.recipe import Recipe, Spec
+from rl_jax.run.watchdog import TIMEOUT
 
 FILLED_IN_ONE = {
     "predictor": ("out",),
@@ -236,6 +237,7 @@ def _command(method, name, spec, preset, factories, more, doc):
         "checkpoint_every": (int, preset.checkpoint_every),
         "on_nonfinite": (Literal[train.POLICIES], train.POLICIES[0]),
         "nonfinite_limit": (int, recipes.Recipe._field_defaults["nonfinite_limit"]),
+        "stall_timeout": (float, TIMEOUT),
         "tensorboard": (bool, False),
         "wandb": (bool, False),
         "workers": (int, data.IN_THREADS.workers),
@@ -294,6 +296,8 @@ Args:
   on_nonfinite: where a loss, gradient or update is NaN or infinite, "halt" ends the
     run, "skip" goes on without that update; either way it changes nothing.
   nonfinite_limit: so many such steps in a row end the run in any case.
+  stall_timeout: seconds without a step, compilation aside, after which the run writes
+    its stacks and ends with exit code 5; 0: never.
   tensorboard: write TensorBoard files too (pip install 'rl-jax[tb]').
   wandb: log to Weights & Biases too (pip install 'rl-jax[wandb]').
   workers: processes that decode images where they do not fit into memory; 0: threads of

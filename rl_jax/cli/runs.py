@@ -12,6 +12,7 @@ from rl_jax import own
 from rl_jax.cli import options
 from rl_jax.cli.cache import enable_compilation_cache
 from rl_jax.errors import UsageError
+from rl_jax.run.watchdog import TIMEOUT
 
 Run = Annotated[pathlib.Path, tyro.conf.Positional]
 Imports = Annotated[
@@ -84,6 +85,7 @@ def resume(argv: Sequence[str]) -> None:
     def command(
         run: Run,
         steps: int | None = None,
+        stall_timeout: float = TIMEOUT,
         evaluate: bool = True,
         allow_changes: bool = False,
         workers: int = 0,
@@ -100,6 +102,8 @@ def resume(argv: Sequence[str]) -> None:
           run: folder of the run.
           steps: of the whole run from now on, to train it for longer; schedules that
             ended with it are stretched, so that the learning rate rises once more.
+          stall_timeout: seconds without a step after which the run ends, as in
+            `pretrain`.
           evaluate: evaluate when trained.
           allow_changes: go on although run.json was edited since the checkpoint, or own
             code was.
@@ -115,8 +119,9 @@ def resume(argv: Sequence[str]) -> None:
         _import(imports)
         if distributed:
             train.join()
-        loading = data.Loading(workers, threads, data_timeout)
-        pretrain.resume(run, steps=steps, allow_changes=allow_changes, loading=loading)
+        how = {"steps": steps, "stall_timeout": stall_timeout}
+        how |= {"loading": data.Loading(workers, threads, data_timeout)}
+        pretrain.resume(run, allow_changes=allow_changes, **how)
         finish(run, evaluate=evaluate)
 
     _with_own_code("resume", command, argv)

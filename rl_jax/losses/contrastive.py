@@ -314,8 +314,7 @@ def uniformity(
     2 − 2⟨z_i, z_j⟩, which makes it a log-sum-exp over pairs.
 
     Args:
-      z: [N, D] embeddings, N ≥ 2; normalised here, in float32. A row of zeros, which
-        has no direction, stands at (1, 0, ..., 0): all that are zero are alike.
+      z: [N, D], N ≥ 2; normalised here, in float32; rows of zeros are (1, 0, ..., 0).
       t: inverse width, > 0.
       precision, implementation: of the products, see `pairwise.logsumexp`.
 
@@ -330,12 +329,10 @@ def uniformity(
     if t <= 0:
         raise UsageError(f"uniformity: t must be > 0, got {t}")
     options = {"precision": precision, "implementation": implementation}
-    unit = normalize(z)
-    somewhere = jnp.zeros(z.shape[1]).at[0].set(1.0)
-    unit = jnp.where((unit == 0).all(1, keepdims=True), somewhere[None], unit)
+    unit, somewhere = normalize(z), jnp.eye(1, z.shape[1])
+    unit = jnp.where((unit == 0).all(1, keepdims=True), somewhere, unit)
     lse = pairwise.logsumexp(unit, scale=2.0 * t, max_norm=1.0, **options)
-    pairs = len(z) * (len(z) - 1)
-    return jax.nn.logsumexp(lse) - 2.0 * t - jnp.log(float(pairs))
+    return jax.nn.logsumexp(lse) - 2.0 * t - math.log(len(z) * (len(z) - 1))
 
 
 def _check_pair(name: str, a: chex.Array, b: chex.Array) -> None:
@@ -384,10 +381,9 @@ def _root(
     Raises:
       UsageError: for a value that is not positive and finite; a traced one has none.
     """
+    what, value = "temperature", temperature
     if temperature is None:
         what, value = "logit_scale", logit_scale
-    else:
-        what, value = "temperature", temperature
     if value is None:
         raise UsageError(f"{name}: {what} must be a number > 0, got None")
     if jnp.ndim(value):

@@ -26,6 +26,7 @@ from rl_jax.run.recipe import Parts, Recipe
 from rl_jax.run.signals import Interrupts
 from rl_jax.run.views import save_view_grid
 from rl_jax.run.watch import Watch
+from rl_jax.run.watchdog import TIMEOUT, Watchdog, check_timeout
 from rl_jax.run.weights import initial
 from rl_jax.types import TrainState
 
@@ -36,6 +37,7 @@ def start(
     folder: pathlib.Path,
     *,
     command: str,
+    stall_timeout: float = TIMEOUT,
     sinks: tuple[str, ...] = (),
     loading: data.Loading = data.IN_THREADS,
 ) -> TrainState:
@@ -48,6 +50,8 @@ def start(
       source: the data of the recipe.
       folder: must not hold a run yet.
       command: what the user typed, for the record.
+      stall_timeout: seconds without a step after which the process writes its stacks
+        and ends with exit code 5; 0: never. Compilation does not count.
       sinks: where metrics go beside metrics.jsonl: "tensorboard", "wandb".
       loading: how images are read that do not fit into memory.
 
@@ -63,6 +67,7 @@ def start(
     """
     with contextlib.ExitStack() as stack:
         with train.together():
+            check_timeout(stall_timeout)
             loading.check("pretrain")
             _check_new(folder)
             seen = labelled.of_run(recipe, source)
@@ -100,13 +105,15 @@ def start(
                     dims=dims,
                     network=parts.method.network,
                 )
-        return _train(recipe, parts, folder, sinks=sinks, dims=dims, loading=loading)
+        how = {"stall_timeout": stall_timeout, "loading": loading}
+        return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
 
 
 def resume(
     folder: pathlib.Path,
     *,
     steps: int | None = None,
+    stall_timeout: float = TIMEOUT,
     allow_changes: bool = False,
     loading: data.Loading = data.IN_THREADS,
 ) -> TrainState:
@@ -116,6 +123,7 @@ def resume(
       folder: of the run.
       steps: of the whole run from now on, not fewer than it has; schedules that ended
         with it end with it again. None: as many as it has.
+      stall_timeout: as `start` takes it.
       allow_changes: go on with `run.json` and own code as they are, also where the
         checkpoint was made with others.
       loading: as in `start`.
@@ -126,6 +134,7 @@ def resume(
     """
     with contextlib.ExitStack() as stack:
         with train.together():
+            check_timeout(stall_timeout)
             loading.check("resume")
             recipe, notes = recipes.read(folder / "run.json")
             own.require(folder)
@@ -172,7 +181,8 @@ def resume(
             notes |= {"own": code, "steps_before": before, "format": recipes.FORMAT}
             path = folder / "run.json"
             record = functools.partial(recipes.write, recipe, path, **notes)
-        how = {"resumed": True, "same": same, "record": record, "loading": loading}
+        how = {"resumed": True, "same": same, "record": record}
+        how |= {"stall_timeout": stall_timeout, "loading": loading}
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
 
 
@@ -228,6 +238,7 @@ def _train(
     *,
     sinks: tuple[str, ...],
     dims: dict[str, int],
+    stall_timeout: float,
     loading: data.Loading,
     resumed: bool = False,
     same: Callable[[int, dict[str, Any] | None], None] | None = None,
@@ -237,9 +248,11 @@ def _train(
     metrics_path = folder / "metrics.jsonl"
     watch, last = Watch(recipe.steps, dims), {}
     writes = train.is_first()
+    leave = train.leave if train.joined() else None
     with (
         Console(recipe.steps, quiet=not writes) as console,
         Interrupts(hint) as interrupts,
+        Watchdog(stall_timeout, hint, leave=leave) as watchdog,
     ):
         init = initial(recipe, parts)
         with train.Checkpoints(
@@ -303,8 +316,10 @@ def _train(
                     on_nonfinite=recipe.on_nonfinite,
                     nonfinite_limit=recipe.nonfinite_limit,
                     on_lost=keep if writes else None,
+                    on_step=watchdog.beat,
                     loading=loading,
                 )
+                watchdog.beat()
             checkpoints.finish()
         step = int(train.fetch(state.step))
         _warn_about_files(parts.source, console)

@@ -17,6 +17,7 @@ from rl_jax.train.optimizers import (
     sgd,
     with_schedule,
 )
+from rl_jax.train.peers import leave, lost
 from rl_jax.train.planned import PlannedStep, plan_step
 from rl_jax.train.processes import (
     any_of,
@@ -62,7 +63,9 @@ __all__ = [
     "join",
     "joined",
     "keep_rows",
+    "leave",
     "lars",
+    "lost",
     "not_probe",
     "open_sinks",
     "path_of",

@@ -6,6 +6,7 @@ carries the shape, dtype and digest of each leaf; a restore compares them, and f
 back to the step before with one line of reason.
 """
 
+import contextlib
 import json
 import operator
 import pathlib
@@ -29,36 +30,15 @@ from rl_jax.train.digests import (
     path_of,
     room_needed,
 )
+from rl_jax.train.failed import MAY_PASS, attempt, how_bad, may_pass, one_line
+from rl_jax.train.quiet import join_writers, quiet
 
 FORMAT = 1
 """Version of the layout; a newer one is refused."""
 
-UNSOUND, MAY_PASS = 1, 2
-"""Why a checkpoint is not read: its content, or what says nothing of it."""
-
 
 def _checksum(notes: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(notes, sort_keys=True).encode())
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether a failed read says nothing about the checkpoint itself."""
-    if isinstance(error, OSError):
-        return not isinstance(error, FileNotFoundError | NotADirectoryError)
-    text = str(error)
-    passing = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE")
-    return isinstance(error, MemoryError) or any(word in text for word in passing)
-
-
-def _how_bad(error: Exception | None) -> int:
-    if error is None:
-        return 0
-    return MAY_PASS if _may_pass(error) else UNSOUND
 
 
 class Checkpoints:
@@ -93,7 +73,9 @@ class Checkpoints:
         self._notes, self._check = notes, check
         self._manager: Any = None
         self._failed: str | None = None
-        self._bytes = 0
+        self._saving: int | None = None
+        self._broken = False
+        self._quiet = contextlib.ExitStack()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -117,6 +99,9 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         if self._manager is None:
+            if not self._read_only and (left := self._remove_leftovers()):
+                names = ", ".join(left)
+                self._say(f"removed what a save that was cut off has left: {names}")
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=ocp.checkpoint_managers.LatestN(self._keep),
                 cleanup_tmp_directories=not self._read_only,
@@ -133,8 +118,8 @@ class Checkpoints:
     def save(self, step: int, state: chex.ArrayTree) -> None:
         """Starts writing `state`; the arrays may be donated when this returns.
 
-        A failure (full disk, folder not writable) is said and training goes on;
-        `finish` raises it if no later save succeeds.
+        A failure (full disk, folder not writable) is said, by `poll` at the latest, and
+        training goes on; `finish` raises it if no later save succeeds.
 
         Args:
           step: ≥ 0, an integer of any kind.
@@ -156,6 +141,8 @@ class Checkpoints:
         needed = room_needed(state)
         try:
             self.wait()
+            if processes.any_of(self._broken):
+                self._drop()
             self._directory.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self._directory).free
             if processes.any_of(free < needed):
@@ -163,6 +150,7 @@ class Checkpoints:
             meta = {"format": FORMAT, "step": step, "leaves": fingerprint(state)}
             if self._notes is not None:
                 meta |= {"notes": self._notes, "notes_sum": _checksum(self._notes)}
+            self._quiet.enter_context(quiet())
             self._open().save(
                 step,
                 args=ocp.args.Composite(
@@ -170,26 +158,51 @@ class Checkpoints:
                 ),
                 force=True,
             )
-            self._failed = None
+            self._failed, self._saving = None, step
         except Exception as error:
-            self._fail(f"checkpoint of step {step} not written: {_one_line(error)}")
+            join_writers()
+            self._quiet.close()
+            self._fail(step, error)
+            self._drop()
 
-    def _fail(self, reason: str) -> None:
-        self._failed = reason
-        self._say(f"warning: {reason}")
-        if processes.is_first():
-            for leftover in self._directory.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-        self._manager = None
+    def _fail(self, step: int, error: Exception) -> None:
+        self._failed = f"checkpoint of step {step} not written: {one_line(error)}"
+        self._say(f"warning: {self._failed}")
+        self._broken = True
+
+    def _drop(self) -> None:
+        """Lets go of what is left of a failed save; the next one begins anew."""
+        self._remove_leftovers()
+        self._manager, self._broken = None, False
+
+    def _remove_leftovers(self) -> list[str]:
+        """Removes what is no whole checkpoint; the names."""
+        if not processes.is_first():
+            return []
+        found = sorted(self._directory.glob("*.orbax-checkpoint-tmp*"))
+        for leftover in found:
+            shutil.rmtree(leftover, ignore_errors=True)
+        return [path.name for path in found]
+
+    def poll(self) -> None:
+        """Says at once if the last save has failed meanwhile; it waits for none."""
+        if self._saving is not None and not self._manager.is_saving_in_progress():
+            self.wait()
 
     def wait(self) -> None:
         """Blocks until the last save is on disk, or has failed."""
-        if self._manager is None:
+        if self._saving is None:
             return
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            self._fail(f"checkpoint not written: {_one_line(error)}")
+        step, self._saving = self._saving, None
+        with contextlib.closing(self._quiet):
+            try:
+                self._manager.wait_until_finished()
+            except Exception as error:
+                join_writers()
+                self._fail(step, error)
+        # Several processes let go of it together, at the next save.
+        if self._broken and jax.process_count() == 1:
+            self._drop()
 
     def finish(self) -> None:
         """Waits, and raises if the last save did not reach the disk.
@@ -265,16 +278,16 @@ class Checkpoints:
         ]
         unsound = []
         for step in reversed(steps):
-            state, error = _attempt(read, step)
-            how = processes.largest(_how_bad(error))
+            state, error = attempt(read, step)
+            how = processes.largest(how_bad(error))
             if how:
                 error = error or RuntimeError("another process cannot read it")
                 if how == MAY_PASS:
                     raise RunError(
-                        f"checkpoint {step} cannot be read now: {_one_line(error)}; "
+                        f"checkpoint {step} cannot be read now: {one_line(error)}; "
                         "nothing was changed, mend the cause and try again"
                     ) from error
-                reason = f"checkpoint {step} is not sound: {_one_line(error)}"
+                reason = f"checkpoint {step} is not sound: {one_line(error)}"
                 reasons.append(reason)
                 unsound.append(step)
                 self._say(f"warning: {reason}; trying the one before")
@@ -306,9 +319,9 @@ class Checkpoints:
         except RunError:
             raise
         except Exception as error:
-            kind = RunError if _may_pass(error) else CheckpointError
+            kind = RunError if may_pass(error) else CheckpointError
             raise kind(
-                f"checkpoint {step} cannot be read: {_one_line(error)}"
+                f"checkpoint {step} cannot be read: {one_line(error)}"
             ) from error
 
     def _restore(self, step: int, target: chex.ArrayTree):
@@ -378,13 +391,3 @@ class Checkpoints:
         aside = folder.with_name(f"{step}.corrupt")
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
-
-
-def _attempt(read: Callable[[int], Any], step: int):
-    """What can be read, or why it cannot be had."""
-    try:
-        return read(step), None
-    except RunError:
-        raise
-    except Exception as error:
-        return None, error

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Iterator
 
 
@@ -16,14 +17,19 @@ class _Finishing(asyncio.SelectorEventLoop):
 
 @contextlib.contextmanager
 def finishing() -> Iterator[None]:
-    """New event loops are closed only when nothing in them is under way.
+    """New event loops of Orbax are closed only when nothing in them is under way.
 
-    Orbax reads all arrays of a checkpoint at once and closes its loop at the first that
-    fails. The others then find it closed, and TensorStore's threads, which can raise
-    nothing, print a traceback for each.
+    Orbax reads or writes all arrays of a checkpoint at once and closes its loop at the
+    first that fails. The others then find it closed, and TensorStore's threads, which
+    can raise nothing, print a traceback for each.
     """
     before = asyncio.new_event_loop
-    asyncio.new_event_loop = _Finishing
+
+    def new() -> asyncio.AbstractEventLoop:
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        return _Finishing() if caller.startswith("orbax.") else before()
+
+    asyncio.new_event_loop = new
     try:
         yield
     finally:

@@ -40,7 +40,7 @@ def open_feed(
     batch_size: int,
     start_step: int,
     steps: int,
-    loading: data.Loading,
+    loading: data.Loading = data.IN_THREADS,
 ) -> Iterator[Feed]:
     """The feed of a source: resident where it is in memory, else streamed."""
     if data.in_memory(source):

@@ -17,6 +17,7 @@ from rl_jax.train.checkpoint import Checkpoints
 from rl_jax.train.feed import Feed, open_feed
 from rl_jax.train.initial import initial_state
 from rl_jax.train.optimizers import Optimizer, updates_made
+from rl_jax.train.pace import Pace, scanned_steps
 from rl_jax.train.step import train_step
 from rl_jax.types import Augment, Method, TrainState
 
@@ -49,6 +50,7 @@ def fit(
     on_nonfinite: str = "halt",
     nonfinite_limit: int = 10,
     on_lost: Callable[[nonfinite.LostSteps], None] | None = None,
+    on_step: Callable[[int], None] | None = None,
 ) -> TrainState:
     """Trains `method` on `source`.
 
@@ -79,16 +81,18 @@ def fit(
       checkpoints: where to save, every `checkpoint_every` steps and at the end. One
         that fails is said and training goes on; `finish()` raises if the last did.
       before_save: called before each save, when all rows up to it were given out.
-      stop: polled after every call of the compiled step, with several processes where
-        rows are logged or saved; true on any of them saves and returns.
+      stop: polled after every call of the compiled step; true on any of several
+        processes, which ask each other every few seconds, saves and returns.
       steps_per_call: steps in one compiled `scan`; None chooses 1 on CPU (where a
-        convolution in a loop is slow) and `log_every` elsewhere.
+        convolution in a loop is slow), elsewhere up to 64 that take a few seconds.
       loading: workers, threads and patience where images are read as they are needed.
       on_nonfinite: "halt" ends the run where a loss, gradient or update was not finite;
         "skip" goes on without that update. In both the step changes nothing else.
       nonfinite_limit: so many such steps in a row end the run in any case; counted
         anew where a run is continued.
       on_lost: called with the steps that were lost, at the log point or save after.
+      on_step: called with the step after every call of the compiled step, as a sign of
+        life; the device may still be some calls behind.
 
     Returns:
       The state after `steps` steps, or after the step at which `stop` was true.
@@ -175,19 +179,24 @@ def fit(
         pieces = {"method": method, "augment": augment, "optimizer": optimizer}
         run = compiled_steps(feed, mesh, **pieces)
         most = steps_per_call or scanned_steps(log_every)
+        pace = Pace(step, stop, most=most, adapts=steps_per_call is None)
         leaves = nonfinite.leaf_names(state)
         lost = sharding.put(nonfinite.none_lost(), sharding.replicated(mesh))
         checked, since = step, 0
         while step < steps:
             until = min(_next(step, log_every), _next(step, checkpoint_every), steps)
-            count = most if most <= min(until - step, feed.most) else 1
+            count = pace.count(min(until - step, feed.most))
             with clock.waiting():
                 inputs = feed.inputs(step, count)
             state, metrics, lost = run(count)(state, lost, feed.held, inputs)
             step += count
+            if on_step is not None:
+                on_step(step)
+            if checkpoints is not None:
+                checkpoints.poll()
             logging = step % log_every == 0 or step == steps
             saving = step % checkpoint_every == 0 or step == steps
-            stopping = stop is not None and _agreed(stop, logging or saving)
+            stopping = pace.stops(step, metrics)
             saving = saving or stopping
             if logging or saving:
                 row, found, updates = fetch((metrics, lost, updates_made(state)))
@@ -201,7 +210,8 @@ def fit(
                     on_log({"step": step} | row | clock.row(step))
                     since = 0
                 if logging and on_state is not None:
-                    on_state(step, state)
+                    with pace.aside():
+                        on_state(step, state)
                 # Before each save too: the count is not in it, so it must be zero.
                 if found.count:
                     first = int(found.step)
@@ -227,22 +237,11 @@ def fit(
                     lost = sharding.put(lost, sharding.replicated(mesh))
                 checked = step
             if saving:
-                _save(checkpoints, before_save, step, state)
+                with pace.aside():
+                    _save(checkpoints, before_save, step, state)
             if stopping:
                 break
     return state
-
-
-def _agreed(stop: Callable[[], bool], host_reads: bool) -> bool:
-    """Whether all stop now: several processes ask each other only where they wait."""
-    if jax.process_count() == 1:
-        return stop()
-    return host_reads and processes.any_of(stop())
-
-
-def scanned_steps(log_every: int) -> int:
-    """One on CPU, where a convolution in a loop is slow; else all up to a log point."""
-    return 1 if jax.default_backend() == "cpu" else log_every
 
 
 def _next(step: int, every: int) -> int:

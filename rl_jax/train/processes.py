@@ -14,9 +14,14 @@ import jax
 import numpy as np
 
 from rl_jax.errors import RunError, UsageError
+from rl_jax.train import peers
 
 NUMBERS = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """Variables of the environment that say who a process is, beside the address."""
+
+TIMEOUTS = {"RL_JAX_START_TIMEOUT": 180, "RL_JAX_HEARTBEAT_TIMEOUT": 30}
+"""Variables that say after how many seconds the others are given up: those that have
+not come yet, and those that no longer answer; and what they are where not set."""
 
 PATIENCE = 60
 """Seconds that who is done, or has failed, waits for the others before it goes."""
@@ -27,7 +32,8 @@ def join() -> None:
 
     Slurm, Open MPI, Kubernetes and Cloud TPU say who they are. Elsewhere the variables
     `JAX_COORDINATOR_ADDRESS` (host:port of the first process), `JAX_NUM_PROCESSES` and
-    `JAX_PROCESS_ID` (from 0) do.
+    `JAX_PROCESS_ID` (from 0) do. `RL_JAX_START_TIMEOUT` and `RL_JAX_HEARTBEAT_TIMEOUT`
+    are the seconds after which one that does not come, or no longer answers, ends all.
 
     Raises:
       UsageError: where nothing says who they are, or only a part of it.
@@ -39,10 +45,16 @@ def join() -> None:
     except ValueError:
         said = ", ".join(f"{name}={value}" for name, value in given.items())
         raise UsageError(f"distributed: expected integers, got {said}") from None
+    start, heartbeat = (_seconds(name) for name in TIMEOUTS)
     try:
-        jax.distributed.initialize(
-            num_processes=count, process_id=rank, shutdown_timeout_seconds=PATIENCE
-        )
+        with peers.meeting(start):
+            jax.distributed.initialize(
+                num_processes=count,
+                process_id=rank,
+                initialization_timeout=start + PATIENCE,
+                heartbeat_timeout_seconds=heartbeat,
+                shutdown_timeout_seconds=PATIENCE,
+            )
     except ValueError as error:
         raise UsageError(
             f"distributed: {_first_line(error)} Start the processes by Slurm or Open "
@@ -52,6 +64,14 @@ def join() -> None:
         raise RunError(
             f"distributed: the processes did not meet: {_first_line(error)}"
         ) from None
+    peers.watch()
+
+
+def _seconds(name: str) -> int:
+    said = os.environ.get(name, str(TIMEOUTS[name]))
+    if not (said.isdecimal() and int(said)):
+        raise UsageError(f"distributed: expected whole seconds, got {name}={said}")
+    return int(said)
 
 
 def joined() -> bool:
@@ -64,13 +84,18 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def largest(value: int) -> int:
-    """The largest that any process has; all of them have to ask."""
+def gathered(values: np.ndarray) -> np.ndarray:
+    """The array of each process, [processes, ...]; all of them have to ask."""
     if jax.process_count() == 1:
-        return value
+        return values[None]
     from jax.experimental import multihost_utils
 
-    return int(np.max(multihost_utils.process_allgather(np.array(value))))
+    return np.asarray(multihost_utils.process_allgather(values))
+
+
+def largest(value: int) -> int:
+    """The largest that any process has; all of them have to ask."""
+    return int(np.max(gathered(np.array(value))))
 
 
 def any_of(flag: bool) -> bool:

@@ -11,6 +11,7 @@ import jax
 import pytest
 from reference import jobs
 
+from rl_jax import train
 from rl_jax.cli import main
 
 RUN = ["--steps", "120", "--batch-size", "16", "--log-every", "2", "--encoder", "mlp"]
@@ -41,6 +42,10 @@ def training(folder):
     [
         ({}, "coordinator_address should be defined"),
         ({"JAX_NUM_PROCESSES": "two"}, "expected integers, got JAX_NUM_PROCESSES=two"),
+        (
+            {"RL_JAX_HEARTBEAT_TIMEOUT": "soon"},
+            "expected whole seconds, got RL_JAX_HEARTBEAT_TIMEOUT=soon",
+        ),
     ],
 )
 def test_processes_that_nobody_names(environment, said):
@@ -89,13 +94,95 @@ def test_sigterm_to_one_stops_both_and_both_continue(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.fault
+def test_sigterm_stops_both_long_before_a_row_is_due(tmp_path):
+    """In some seconds: where rows were due they would run for an hour."""
+    folder = tmp_path / "run"
+    often = ["--log-every", "1000000", "--checkpoint-every", "1000000"]
+    rare = [*RUN[2:4], "--encoder", "mlp", "--steps", "1000000", *often]
+    started = job("pretrain", "simclr", *rare, "--run-dir", folder, "--distributed")
+    while not (folder / "views.png").exists():
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.05)
+    time.sleep(10)  # so that there are many steps between two questions
+    started[1].send_signal(signal.SIGTERM)
+    for code, said in jobs.ended(started, timeout=60):
+        assert code == 75, said
+    (step,) = train.Checkpoints(folder / "checkpoints").steps()
+    assert f"at step {step}, saved in" in said
+    assert step < 1000000
+
+
+@pytest.mark.slow
+@pytest.mark.fault
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_that_is_killed_ends_the_other(tmp_path, victim):
     started = training(tmp_path / "run")
     started[victim].kill()
-    codes = [code for code, _ in jobs.ended(started)]
-    assert codes[victim] == -signal.SIGKILL
-    assert codes[1 - victim] != 0
+    ended = jobs.ended(started)
+    assert ended[victim][0] == -signal.SIGKILL
+    code, said = ended[1 - victim]
+    # With the first goes the service that all are bound to: jax aborts the others.
+    assert code == (5 if victim else -signal.SIGABRT), said
+    if victim:
+        line = said.splitlines()[-1]
+        assert line.startswith("rl-jax: another process has gone without a word: ")
+
+
+BROKEN = """
+import os, sys
+from rl_jax.errors import WorkerError
+from rl_jax.train import loop
+
+row, rows = loop._Clock.row, []
+
+def broken(self, step):
+    rows.append(step)
+    if len(rows) == 5 and os.environ["JAX_PROCESS_ID"] == "RANK":
+        raise ERROR
+    return row(self, step)
+
+loop._Clock.row = broken
+from rl_jax.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("rank", "error", "code", "last"),
+    [
+        (0, "ValueError('boom')", 1, "ValueError: boom"),
+        (1, "ValueError('boom')", 1, "ValueError: boom"),
+        (1, "WorkerError('data: it died')", 5, "rl-jax: data: it died"),
+    ],
+)
+def test_what_fails_on_one_ends_both(tmp_path, rank, error, code, last):
+    """With its own code there, and a line that says so on the other."""
+    text = BROKEN.replace("RANK", str(rank)).replace("ERROR", error)
+    words = ["pretrain", "simclr", *RUN, "--distributed", "--run-dir", tmp_path / "run"]
+    started = jobs.start(["-c", text, *map(str, words)])
+    ended = jobs.ended(started, timeout=120)
+    assert ended[rank][0] == code, ended[rank][1]
+    assert ended[rank][1].splitlines()[-1] == last
+    other, said = ended[1 - rank]
+    assert other == 5, said
+    told = last.removeprefix("rl-jax: ")
+    assert said.splitlines()[-1] == f"rl-jax: process {rank} has stopped: {told}"
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_whose_fellow_never_comes(rank, monkeypatch):
+    monkeypatch.setenv("RL_JAX_START_TIMEOUT", "3")
+    started = jobs.start(command("pretrain", "simclr", "--distributed"))
+    started[1 - rank].kill()
+    code, said = jobs.ended(started)[rank]
+    assert code == 5, said
+    assert said.startswith("rl-jax: distributed: the processes did not meet within 3 s")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.slow

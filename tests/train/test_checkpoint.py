@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -302,6 +303,23 @@ def test_any_step_can_be_read(folder):
 
 
 @pytest.mark.fault
+def test_what_a_killed_save_has_left_is_removed_and_told(folder):
+    for name in ("5", "4"):
+        shutil.copytree(folder / "3", folder / f"{name}.orbax-checkpoint-tmp")
+    with train.Checkpoints(folder, read_only=True) as checkpoints:
+        assert checkpoints.restore(target())[0] == 3
+    assert len(list(folder.glob("*tmp*"))) == 2
+    (step, _), said = restore(folder)
+    assert step == 3
+    assert said == [
+        "removed what a save that was cut off has left: 4.orbax-checkpoint-tmp, "
+        "5.orbax-checkpoint-tmp"
+    ]
+    assert not list(folder.glob("*tmp*"))
+    assert restore(folder)[1] == []
+
+
+@pytest.mark.fault
 def test_one_that_is_not_sound_is_refused_and_left(folder):
     flip_a_bit(folder, 2)
     before = sorted(p.name for p in folder.iterdir())
@@ -384,6 +402,64 @@ def test_a_write_that_fails_in_the_background(tmp_path, small_disk, large):
         assert checkpoints.steps() == [1, 3]
         assert not list((tmp_path / "c").glob("*tmp*"))
         assert checkpoints.restore(target())[0] == 3
+
+
+@pytest.mark.fault
+def test_a_write_that_fails_is_said_without_another_save(tmp_path, small_disk, large):
+    said = []
+    with train.Checkpoints(tmp_path / "c", say=said.append) as checkpoints:
+        checkpoints.save(1, make(1))
+        checkpoints.wait()
+        with small_disk():
+            checkpoints.save(2, large)
+            for _ in range(600):
+                checkpoints.poll()
+                if said:
+                    break
+                time.sleep(0.05)
+        (line,) = said
+        assert line.startswith("warning: checkpoint of step 2 not written: ")
+        assert not list((tmp_path / "c").glob("*tmp*"))
+        with pytest.raises(RunError, match="the run ended, but checkpoint of step 2"):
+            checkpoints.finish()
+        assert len(said) == 1
+
+
+SAID = """
+import logging, resource, sys, threading, jax.numpy as jnp
+from absl import logging as absl_logging
+from rl_jax import train
+say = lambda line: print(line, file=sys.stderr)
+threads = threading.active_count()
+with train.Checkpoints(sys.argv[1], say=say) as checkpoints:
+    checkpoints.save(1, {"w": jnp.ones(3)})
+    checkpoints.wait()
+    state = {str(i): jnp.arange(1 << 14, dtype=jnp.float32) + i for i in range(40)}
+    train.fingerprint(state)
+    for step in (2, 3):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        checkpoints.save(step, state)
+        absl_logging.error("of somebody else")
+        checkpoints.wait()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    absl_logging.error("still heard")
+"""
+
+
+@pytest.mark.fault
+def test_a_failed_write_is_one_line_of_standard_error(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SAID, str(tmp_path)],
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": "", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stderr.splitlines()
+    assert len(lines) == 5, done.stderr
+    for step, (other, line) in enumerate((lines[:2], lines[2:4]), start=2):
+        assert other == "ERROR:absl:of somebody else"
+        assert line.startswith(f"warning: checkpoint of step {step} not written: ")
+    assert lines[4] == "ERROR:absl:still heard"
 
 
 @pytest.mark.fault

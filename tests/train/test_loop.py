@@ -114,6 +114,17 @@ def test_scanned_steps_are_the_single_steps():
     assert int(many.step) == 12
 
 
+def test_asks_after_every_step_whether_a_save_has_failed(tmp_path, monkeypatch):
+    steps, asked = [], []
+    poll = train.Checkpoints.poll
+    monkeypatch.setattr(
+        train.Checkpoints, "poll", lambda self: asked.append(steps[-1]) or poll(self)
+    )
+    with train.Checkpoints(tmp_path) as checkpoints:
+        fit(steps=6, checkpoints=checkpoints, log_every=6, on_step=steps.append)
+    assert steps == asked == list(range(1, 7))
+
+
 def test_continuing_is_not_having_stopped():
     whole = fit()
     calls = iter(range(100))
