@@ -1,6 +1,7 @@
 """Dependencies point down only."""
 
 import ast
+import collections
 import pathlib
 
 import pytest
@@ -61,3 +62,9 @@ def test_every_folder_has_a_rank():
         p.name for p in ROOT.iterdir() if (p / "__init__.py").exists()
     }
     assert found - {"__init__"} == set(RANKS)
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports each by its name alone: two that share one are not collected."""
+    found = collections.Counter(p.name for p in ROOT.parent.glob("tests/**/test_*.py"))
+    assert [name for name, count in found.items() if count > 1] == []

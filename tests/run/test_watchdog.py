@@ -23,11 +23,12 @@ def program(*lines):
     """A process with these lines below a watchdog of half a second."""
     code = "\n".join(
         [
-            "import sys, time",
+            "import functools, sys, time",
             "from rl_jax.run.watchdog import Watchdog",
             "def stuck():",
             "    time.sleep(60)",
-            "with Watchdog(0.5, 'rl-jax resume x', leave=print) as dog:",
+            "tell = functools.partial(print, flush=True)",
+            "with Watchdog(0.5, 'rl-jax resume x', leave=tell) as dog:",
             *(f"    {line}" for line in lines),
         ]
     )
