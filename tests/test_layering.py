@@ -65,6 +65,6 @@ def test_every_folder_has_a_rank():
 
 
 def test_files_of_tests_have_names_of_their_own():
-    """pytest imports each by its name alone: two that share one are not collected."""
+    """Pytest imports each by its name alone: two that share one are not collected."""
     found = collections.Counter(p.name for p in ROOT.parent.glob("tests/**/test_*.py"))
     assert [name for name, count in found.items() if count > 1] == []
