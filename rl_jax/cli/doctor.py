@@ -85,13 +85,15 @@ def sum_error() -> float:
     from rl_jax import train
 
     count = jax.device_count()
-    numbers = np.arange(1, 64 * count + 1, dtype=np.float32)
+    numbers = np.arange(64 * count) % 7
     mesh = train.data_mesh()
-    rows = jax.device_put(numbers, jax.NamedSharding(mesh, jax.P("data")))
+    rows = jax.device_put(
+        numbers.astype(np.float32), jax.NamedSharding(mesh, jax.P("data"))
+    )
     found = jax.jit(lambda x: x.sum(), out_shardings=jax.NamedSharding(mesh, jax.P()))(
         rows
     )
-    expected = len(numbers) * (len(numbers) + 1) / 2
+    expected = int(numbers.sum())
     return max(abs(float(s.data) - expected) for s in found.addressable_shards)
 
 
@@ -107,6 +109,9 @@ def _driver(path: pathlib.Path) -> str | None:
     said = f"NVIDIA {version[0]}" if version else words
     if jax.default_backend() == "gpu":
         return said
+    for name in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"):
+        if name in os.environ:
+            return f"{said}, which jax does not see: {name}={os.environ[name]!r} is set"
     return f"{said}, which jax does not see: pip install 'rl-jax[cuda13]'"
 
 

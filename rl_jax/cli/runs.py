@@ -156,7 +156,8 @@ def evaluate(argv: Sequence[str]) -> None:
           labels: that the table's probes learn from, beside all of them: numbers per
             class, and parts of the labels as 1% or 10%, of each class at least one.
           train_images: the most examples of a run that its probes learn from, of each
-            class its part; by default all.
+            class its part; where nothing is held out, a quarter as many are scored. By
+            default all.
           skip: sections not to measure; those that an earlier evaluation of the same
             weights has stay: probes, differences, layers, factors, geometry,
             alignment, similarity, cka, drift, collapse, guarantee, calibration, sets,

@@ -3,19 +3,24 @@
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import numpy as np
 
-from rl_jax.data.arguments import at_least, whole
-from rl_jax.data.decoders import Decoders, cores
+from rl_jax.data.decoders import Decoders, Threads, cores
 from rl_jax.data.source import Source, examples, in_memory
+from rl_jax.data.stream import IN_THREADS, Loading
+from rl_jax.errors import WorkerError
 
 _AHEAD = 2
 
 
 def batches(
-    source: Source, indices: Iterable[np.ndarray], *, threads: int | None = None
+    source: Source,
+    indices: Iterable[np.ndarray],
+    *,
+    threads: int | None = None,
+    timeout: float = IN_THREADS.timeout,
 ) -> Iterator[dict[str, np.ndarray]]:
     """`examples` of each index, in order; the next two are made meanwhile.
 
@@ -23,24 +28,23 @@ def batches(
       source: where they come from; what is held in memory needs no threads.
       indices: [B] int32 each.
       threads: decoding threads, >= 1; None: as many as processors.
+      timeout: seconds that a batch may take, > 0.
 
     Yields:
       Batches as `examples` makes them.
 
     Raises:
-      UsageError: threads out of range, or what `load` of the source raises.
+      UsageError: threads or timeout out of range, or what `load` of the source raises.
+      WorkerError: no batch in that time.
     """
-    if threads is not None:
-        whole("batches", threads=threads)
-        at_least("batches", threads=(threads, 1))
+    Loading(0, threads, timeout).check("batches")
     if in_memory(source):
         return (examples(source, index) for index in indices)
-    return _decoded(source, iter(indices), threads or cores())
+    return _decoded(source, iter(indices), threads or cores(), timeout)
 
 
-def _decoded(source, indices, threads: int):
-    decoders = Decoders(threads)
-    makers = ThreadPoolExecutor(_AHEAD, thread_name_prefix="rl_jax-batch")
+def _decoded(source, indices, threads: int, timeout: float):
+    decoders, makers = Decoders(threads), Threads(_AHEAD, "batch")
     waiting: deque[Future] = deque()
     try:
         while True:
@@ -50,7 +54,14 @@ def _decoded(source, indices, threads: int):
                 )
             if not waiting:
                 return
-            yield waiting.popleft().result()
+            try:
+                batch = waiting.popleft().result(timeout)
+            except TimeoutError:
+                raise WorkerError(
+                    f"data: no batch within {timeout:g} s: decoding stalled in this "
+                    "process; look at the storage"
+                ) from None
+            yield batch
     finally:
-        makers.shutdown(wait=False, cancel_futures=True)
+        makers.close()
         decoders.close()

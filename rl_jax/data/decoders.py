@@ -1,11 +1,16 @@
 """Threads that make the images of a batch together."""
 
-import functools
+import contextlib
 import os
+import queue
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError
+from typing import Any
 
 import numpy as np
+
+from rl_jax.errors import WorkerError
 
 
 def cores() -> int:
@@ -16,26 +21,79 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-class Decoders:
-    """So many threads, until closed.
+class Threads:
+    """So many threads, which call what they are given, until closed.
 
-    A batch is shared out over all of them: the first image is ready for the device as
-    soon as can be, and only the batches that are asked for lie in memory.
+    Unlike those of an executor they hold no process up that ends: a read from a disk
+    that does not answer may never return.
+    """
+
+    def __init__(self, count: int, name: str):
+        self.count = count
+        self._tasks: queue.SimpleQueue = queue.SimpleQueue()
+        self._open: set[Future] = set()
+        self._closed = threading.Event()
+        for k in range(count):
+            threading.Thread(
+                target=self._work, name=f"rl_jax-{name}-{k}", daemon=True
+            ).start()
+
+    def submit(self, call: Callable, *args: Any, **options: Any) -> Future:
+        """What `call` will have returned, or raised."""
+        future: Future = Future()
+        self._open.add(future)
+        future.add_done_callback(self._open.discard)
+        self._tasks.put((future, call, args, options))
+        if self._closed.is_set():
+            self._fail(future)
+        return future
+
+    def close(self) -> None:
+        """Ends the threads; whoever waits for what has not been done is told so."""
+        self._closed.set()
+        for _ in range(self.count):
+            self._tasks.put(None)
+        for future in list(self._open):
+            self._fail(future)
+
+    def _fail(self, future: Future) -> None:
+        with contextlib.suppress(InvalidStateError):
+            future.set_exception(WorkerError("data: closed before all was read"))
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, call, args, options = task
+            if self._closed.is_set() or not future.set_running_or_notify_cancel():
+                continue
+            try:
+                found = call(*args, **options)
+            except BaseException as error:
+                with contextlib.suppress(InvalidStateError):
+                    future.set_exception(error)
+            else:
+                with contextlib.suppress(InvalidStateError):
+                    future.set_result(found)
+
+
+class Decoders(Threads):
+    """Threads over which a batch is shared out.
+
+    The first image is ready for the device as soon as can be, and only the batches that
+    are asked for lie in memory.
     """
 
     def __init__(self, count: int):
-        self._count = count
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="rl_jax-decode")
+        super().__init__(count, "decode")
 
     def fill(self, out: np.ndarray, make: Callable[[int], np.ndarray]) -> None:
         """out[i] = make(i) for all i; the first error is raised."""
-        size = max(1, -(-len(out) // (4 * self._count)))
+        size = max(1, -(-len(out) // (4 * self.count)))
 
         def part(start: int) -> None:
             for i in range(start, min(start + size, len(out))):
                 out[i] = make(i)
 
-        waiting = [self._pool.submit(part, at) for at in range(0, len(out), size)]
+        waiting = [self.submit(part, at) for at in range(0, len(out), size)]
         try:
             for one in waiting:
                 one.result()
@@ -43,12 +101,14 @@ class Decoders:
             for one in waiting:
                 one.cancel()
 
-    def close(self) -> None:
-        """Ends the threads; what has not begun is left."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+
+_lock = threading.Lock()
+_of_process: dict[int, Decoders] = {}
 
 
-@functools.lru_cache(maxsize=1)
 def of_process(count: int) -> Decoders:
     """Those of a worker process, which end with it."""
-    return Decoders(count)
+    with _lock:
+        if count not in _of_process:
+            _of_process[count] = Decoders(count)
+        return _of_process[count]

@@ -36,9 +36,9 @@ def npz(path: str | os.PathLike, *, limit_bytes: int = 4 << 30) -> Source:
     float32: vectors [n, D] in the place of images, for `autoencoder`, `vae`, `ivae`;
     sequences [n, T, F], or [n, T] of one number, under `sequence`, for `cpc` and
     `info_nce --positives temporal`; with `pair`, of the shape of `image`, two arrays
-    that belong together, for `info_nce --positives paired`: floating point as they are,
-    uint8 in 255ths. Beside vectors, `u` int [n] are segments, `factors` [n, F] the true
-    ones.
+    that belong together, for `info_nce --positives paired`. Pictures of uint8 are then
+    in 255ths; all else, vectors of uint8 too, is as it is. Beside vectors, `u` int [n]
+    are segments, `factors` [n, F] the true ones.
 
     Args:
       path: an .npy file of images or vectors, or an .npz file with these under
@@ -188,7 +188,8 @@ def _numbers(rows: np.ndarray, key: str, name: str) -> np.ndarray:
         scale = np.float32(1)
     if key in ("image", "pair") and rows.ndim == 3:
         rows = rows[..., None]
-    return rows.astype(np.float32) / scale
+    with np.errstate(over="ignore"):  # `records` says it
+        return rows.astype(np.float32) / scale
 
 
 def _either(keys: Sequence[str]) -> str:

@@ -49,9 +49,10 @@ class Loading(NamedTuple):
         threads = 1 if self.threads is None else self.threads
         whole(function, workers=self.workers, threads=threads)
         at_least(function, workers=(self.workers, 0), threads=(threads, 1))
-        if not self.timeout > 0:
+        if not 0 < self.timeout <= threading.TIMEOUT_MAX:
             raise UsageError(
-                f"{function}: timeout must be > 0 seconds, got {self.timeout}"
+                f"{function}: timeout must be > 0 seconds and at most "
+                f"{threading.TIMEOUT_MAX:.0f}, got {self.timeout}"
             )
 
 
@@ -195,7 +196,7 @@ class _Ahead:
         # can seek and slice it, and no example is lost at the end of a worker's share.
         dataset = grain.MapDataset.range(steps.start, steps.stop).map(batch)
         dataset = dataset.to_iter_dataset(
-            grain.ReadOptions(_BATCHES_AT_ONCE, prefetch_buffer_size=prefetch)
+            grain.ReadOptions(min(_BATCHES_AT_ONCE, prefetch), prefetch)
         )
         self._directory = None
         if workers:

@@ -59,7 +59,7 @@ def evaluate_run(
         evaluation has of the same weights, data and version stays.
       shares: labels the table's probes and k-NN learn from, all of them (None) last.
       train_images: the most that probes and k-NN learn from, of each class its part;
-        None: all.
+        where nothing is held out, at most a quarter as many are scored. None: all.
       say: called with a line for each thing measured.
       poll: called between them; may raise to stop.
 
@@ -79,7 +79,9 @@ def evaluate_run(
     there = len(fit_part.index)
     if train_images is not None and there > train_images:
         fit_part = at_most(fit_part, train_images)
-        note = f"{note}; learnt from {train_images:,} of {there:,}"
+        note = f"{note}; learnt from {len(fit_part.index):,} of {there:,}"
+        if source.held_out is None:
+            test_part = at_most(test_part, max(1, train_images // 4))
     network = run.parts.method.network
     say(f"evaluating the checkpoint of step {run.step}, the {network} network")
     study = studies.study(run, fit_part, test_part)

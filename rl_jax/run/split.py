@@ -73,13 +73,34 @@ def split(source: data.Source) -> tuple[Part, Part, str]:
 
 
 def at_most(part: Part, most: int) -> Part:
-    """So many of the images, of each label its part, in the order they had."""
+    """At most so many of the images, in the order they had.
+
+    Those with a label first, of each class its part: but ten, or all that it has, where
+    that leaves half to be shared out, and one where it does not.
+    """
     if len(part.index) <= most:
         return part
-    by_label = np.argsort(part.labels, kind="stable")
-    places = np.linspace(0, len(by_label) - 1, most).round().astype(int)
-    chosen = np.sort(by_label[places])
+    classes, counts = np.unique(part.labels[part.labels >= 0], return_counts=True)
+    least = np.minimum(counts, 10 if 20 * len(classes) <= most else 1)
+    if counts.sum() <= most:
+        least = counts
+    elif least.sum() > most:
+        least = np.zeros_like(counts)
+    rest = counts - least
+    share = (most - least.sum()) / max(1, rest.sum())
+    each = least + np.floor(rest * min(1.0, share)).astype(int)
+    sides = [
+        _evenly(np.flatnonzero(part.labels == c), n)
+        for c, n in zip(classes, each, strict=True)
+    ]
+    unknown = np.flatnonzero(part.labels < 0)
+    left = 0 if counts.sum() > most else most - counts.sum()
+    chosen = np.sort(np.concatenate([*sides, _evenly(unknown, left)]))
     return part._replace(index=part.index[chosen], labels=part.labels[chosen])
+
+
+def _evenly(places: np.ndarray, count: int) -> np.ndarray:
+    return places[np.linspace(0, len(places) - 1, count).round().astype(int)]
 
 
 def every_fifth(labels: np.ndarray) -> np.ndarray:

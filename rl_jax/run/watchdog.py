@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import math
 import os
+import pathlib
 import sys
 import sysconfig
 import threading
@@ -18,8 +19,9 @@ TIMEOUT = 1800.0
 TICK = 1.0
 """Seconds between two looks."""
 
-AT_FIRST = 3
-"""Times as long for the first step: another process may still compile it."""
+AT_FIRST, MEASURED = 3, 3
+"""Times as long for the first calls: another process may still compile, and how many
+steps fit into a call is measured first."""
 
 COMPILER = os.path.join("jax", "_src", "compiler.py")
 """The file of jax that is on the stack while XLA compiles."""
@@ -34,7 +36,7 @@ class Watchdog:
 
     The time is counted in ticks of this thread, none of which is long: a process that
     was stopped or a machine that slept goes on as before. Ticks in which the main
-    thread compiles are not counted, and the first step may take longer.
+    thread compiles are not counted, and the first ones may take longer.
 
     Args:
       timeout: seconds; 0: never.
@@ -87,7 +89,7 @@ class Watchdog:
             if any(f.f_code.co_filename.endswith(COMPILER) for f in frames):
                 continue
             waited += tick
-            limit = self._timeout * (1 if self._steps > 1 else AT_FIRST)
+            limit = self._timeout * (1 if self._steps > MEASURED else AT_FIRST)
             if waited >= limit:
                 self._end(limit, frames)
 
@@ -134,7 +136,13 @@ def _place(frames: list[types.FrameType]) -> str:
         return "the main thread has ended"
     paths = sysconfig.get_paths()
     theirs = ("<frozen", paths["stdlib"], paths["purelib"], paths["platlib"])
-    own = [f for f in frames if not f.f_code.co_filename.startswith(theirs)]
+    ours = str(pathlib.Path(__file__).parent.parent)
+    names = [f.f_code.co_filename for f in frames]
+    own = [
+        f
+        for f, name in zip(frames, names, strict=True)
+        if name.startswith(ours) or not name.startswith(theirs)
+    ]
     frame = (own or frames)[0]
     code = frame.f_code
     return f"waits in {code.co_name} ({code.co_filename}, line {frame.f_lineno})"

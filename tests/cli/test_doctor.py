@@ -69,6 +69,8 @@ def test_a_sum_over_devices_that_is_wrong_ends_with_1(capsys, monkeypatch, tmp_p
 
 
 def test_a_gpu_that_jax_does_not_see(capsys, monkeypatch, tmp_path):
+    for name in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
     told = tmp_path / "version"
     told.write_text(
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27 2025\n"
@@ -78,6 +80,9 @@ def test_a_gpu_that_jax_does_not_see(capsys, monkeypatch, tmp_path):
     main(["doctor", "--path", str(tmp_path)])
     line = "NVIDIA 580.65.06, which jax does not see: pip install 'rl-jax[cuda13]'"
     assert line in capsys.readouterr().out
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    main(["doctor", "--path", str(tmp_path)])
+    assert "does not see: CUDA_VISIBLE_DEVICES='' is set" in capsys.readouterr().out
     told.unlink()
     main(["doctor", "--path", str(tmp_path)])
     assert "NVIDIA 580" not in capsys.readouterr().out

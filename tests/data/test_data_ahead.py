@@ -1,5 +1,7 @@
 """Batches of chosen examples come in order, each made once, some ahead."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from rl_jax import data
 from rl_jax.data import Source
+from rl_jax.errors import WorkerError
 
 
 def counting(*, bad=None):
@@ -82,3 +85,69 @@ def test_threads_out_of_range(refused, threads):
     source, _ = counting()
     with refused(f"batches: threads must be >= 1, got {threads}"):
         data.batches(source, [], threads=threads)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    "read",
+    [
+        "data.stream(source, seed=0, batch_size=4, num_steps=9, timeout=0.5)",
+        "data.batches(source, [np.arange(4)] * 9, timeout=0.5)",
+    ],
+)
+def test_a_read_that_never_returns_holds_no_process_up(read):
+    """The error comes in time, and the process ends with it."""
+    code = f"""
+import sys, threading
+import numpy as np
+from rl_jax import data
+from rl_jax.errors import WorkerError
+
+def load(i):
+    if i == 2:
+        threading.Event().wait()
+    return np.zeros((2, 2, 1), np.uint8)
+
+source = data.Source("stuck", 40, (2, 2, 1), load)
+try:
+    for _ in {read}:
+        pass
+except WorkerError as error:
+    print(error)
+    sys.exit(5)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert found.returncode == 5
+    assert found.stdout.startswith("data: no batch within 0.5 s: decoding stalled in")
+    assert found.stderr == ""
+
+
+def test_closing_tells_who_waits():
+    ready, go = threading.Event(), threading.Event()
+
+    def load(i):
+        ready.set()
+        go.wait()
+        return np.zeros((2, 2, 1), np.uint8)
+
+    batches = data.batches(Source("slow", 8, (2, 2, 1), load), [np.arange(4)] * 2)
+    waits = threading.Thread(target=ready.wait)
+    waits.start()
+    with pytest.raises(WorkerError, match="no batch within 0.2 s"):
+        list(
+            data.batches(
+                Source("slow", 8, (2, 2, 1), load), [np.arange(4)] * 2, timeout=0.2
+            )
+        )
+    waits.join(5)
+    go.set()
+    assert len(list(batches)) == 2
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("inf"), float("nan")])
+def test_timeout_out_of_range(refused, timeout):
+    source, _ = counting()
+    with refused("batches: timeout must be > 0 seconds and at most"):
+        data.batches(source, [], timeout=timeout)

@@ -41,7 +41,7 @@ def program(*lines):
 
 
 def test_a_standstill_ends_with_the_stacks_and_one_line():
-    process = program("dog.beat(6)", "dog.beat(7)", "stuck()")
+    process = program("for step in range(4, 8): dog.beat(step)", "stuck()")
     told, said = process.communicate(timeout=30)
     assert process.returncode == 5
     stacks, _, line = said.rstrip("\n").rpartition("\n")
@@ -52,8 +52,9 @@ def test_a_standstill_ends_with_the_stacks_and_one_line():
 
 
 def test_the_first_step_may_take_longer():
-    process = program("dog.beat(1)", "time.sleep(0.8)", "dog.beat(2)", "stuck()")
-    assert "no step for 0.5 s since step 2" in process.communicate(timeout=30)[1]
+    waits = [f"dog.beat({k}); time.sleep(0.8)" for k in (1, 2, 3)]
+    process = program(*waits, "dog.beat(4)", "stuck()")
+    assert "no step for 0.5 s since step 4" in process.communicate(timeout=30)[1]
     process = program("dog.beat()", "stuck()")
     assert "no step for 1.5 s since the start" in process.communicate(timeout=30)[1]
 
