@@ -50,9 +50,9 @@ class Loading(NamedTuple):
         whole(function, workers=self.workers, threads=threads)
         at_least(function, workers=(self.workers, 0), threads=(threads, 1))
         if not 0 < self.timeout <= threading.TIMEOUT_MAX:
+            long = "; use 1e9 to wait for ever" if self.timeout > 0 else ""
             raise UsageError(
-                f"{function}: timeout must be > 0 seconds and at most "
-                f"{threading.TIMEOUT_MAX:.0f}, got {self.timeout}"
+                f"{function}: timeout must be > 0 seconds, got {self.timeout}{long}"
             )
 
 

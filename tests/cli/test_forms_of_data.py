@@ -137,7 +137,7 @@ def test_how_images_are_read_is_asked_for_and_changes_nothing(
     for flags, words in (
         (["--workers", "-1"], "pretrain: workers must be >= 0, got -1"),
         (["--threads", "0"], "pretrain: threads must be >= 1, got 0"),
-        (["--data-timeout", "0"], "pretrain: timeout must be > 0 seconds and at most"),
+        (["--data-timeout", "0"], "pretrain: timeout must be > 0 seconds, got 0.0"),
     ):
         with pytest.raises(SystemExit) as refused:
             main([*start, str(tmp_path / "c"), *flags])

@@ -149,5 +149,5 @@ def test_closing_tells_who_waits():
 @pytest.mark.parametrize("timeout", [0, -1.0, float("inf"), float("nan")])
 def test_timeout_out_of_range(refused, timeout):
     source, _ = counting()
-    with refused("batches: timeout must be > 0 seconds and at most"):
+    with refused(f"batches: timeout must be > 0 seconds, got {timeout}"):
         data.batches(source, [], timeout=timeout)
