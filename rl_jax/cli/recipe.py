@@ -301,7 +301,7 @@ Args:
   tensorboard: write TensorBoard files too (pip install 'rl-jax[tb]').
   wandb: log to Weights & Biases too (pip install 'rl-jax[wandb]').
   workers: processes that decode images where they do not fit into memory; 0: threads of
-    this one do, which keep some five processors busy.
+    this one do, which do not keep many processors busy.
   threads: decoding threads in each of them; by default as many as processors.
   data_timeout: seconds without a batch after which the run ends with exit code 5.
   distributed: train with the other processes of a job of Slurm, Open MPI, Kubernetes or

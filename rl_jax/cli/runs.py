@@ -81,6 +81,7 @@ def _quiet(line: str) -> None:
 
 def resume(argv: Sequence[str]) -> None:
     """Continues a run, then evaluates it and writes its page."""
+    from rl_jax.data import IN_THREADS, Loading
 
     def command(
         run: Run,
@@ -88,9 +89,9 @@ def resume(argv: Sequence[str]) -> None:
         stall_timeout: float = TIMEOUT,
         evaluate: bool = True,
         allow_changes: bool = False,
-        workers: int = 0,
-        threads: int | None = None,
-        data_timeout: float = 120.0,
+        workers: int = IN_THREADS.workers,
+        threads: int | None = IN_THREADS.threads,
+        data_timeout: float = IN_THREADS.timeout,
         distributed: bool = False,
         imports: Imports = (),
     ) -> None:
@@ -112,7 +113,7 @@ def resume(argv: Sequence[str]) -> None:
           data_timeout: seconds without a batch after which the run ends.
           distributed: with the other processes of a job, as `pretrain` does.
         """
-        from rl_jax import data, train
+        from rl_jax import train
         from rl_jax.run import pretrain
 
         enable_compilation_cache()
@@ -120,7 +121,7 @@ def resume(argv: Sequence[str]) -> None:
         if distributed:
             train.join()
         how = {"steps": steps, "stall_timeout": stall_timeout}
-        how |= {"loading": data.Loading(workers, threads, data_timeout)}
+        how |= {"loading": Loading(workers, threads, data_timeout)}
         pretrain.resume(run, allow_changes=allow_changes, **how)
         finish(run, evaluate=evaluate)
 

@@ -2,13 +2,12 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rl_jax.data.arguments import at_least, whole
-from rl_jax.data.decoders import Decoders, cores
+from rl_jax.data.decoders import Decoders, Threads, cores
 from rl_jax.data.packed import Taken
 from rl_jax.data.problems import Problems
 from rl_jax.errors import UsageError
@@ -314,15 +313,14 @@ def _decode_all(source, threads, progress) -> np.ndarray:
             images[i] = _image(source, i)
         return stop - start
 
-    done = 0
-    with ThreadPoolExecutor(threads or cores()) as pool:
-        try:
-            for count in pool.map(fill, range(0, source.size, 64)):
-                done += count
-                if progress is not None:
-                    progress(done, source.size)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    done, pool = 0, Threads(threads or cores(), "decode")
+    try:
+        parts = [pool.submit(fill, at) for at in range(0, source.size, 64)]
+        for part in parts:
+            done += part.result()
+            if progress is not None:
+                progress(done, source.size)
+    finally:
+        pool.close()
     images.flags.writeable = False
     return images

@@ -92,9 +92,9 @@ def stream(
       rows: int [R], which rows of each batch to make, in that order: each of several
         processes decodes its own. None: all.
       workers: worker processes, >= 0; 0 decodes in threads of this process, which is
-        enough as long as decoders release the GIL: Pillow's hold it for a fifth of the
-        time, so that some five processors decode in one process. Processes are
-        spawned: a script must start from `if __name__ == "__main__":`.
+        enough as long as decoders release the GIL, which Pillow does most of the time:
+        many processors need several processes. These are spawned: a script must start
+        from `if __name__ == "__main__":`.
       threads: decoding threads, per process, >= 1, that share out a batch; None: as
         many as processors, of which each worker has its part.
       prefetch: batches decoded ahead, per process, >= 1.

@@ -21,8 +21,8 @@ L2_FEW_LABELS = 0.1
 accuracy is the same within 0.01 from 0.003 to 0.3."""
 
 MANY_LABELS = 20_000
-"""Labels above which the strength is chosen on one held-out fifth: with 4,000 examples
-that is as sure, and takes a sixth of the time."""
+"""Labels above which the strength is chosen on one held-out fifth, of 4,000 examples or
+more: one fit for each strength in the place of six."""
 
 
 class Probe(NamedTuple):

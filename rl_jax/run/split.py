@@ -7,6 +7,7 @@ import numpy as np
 
 from rl_jax import data
 from rl_jax.errors import UsageError
+from rl_jax.run.measures import spread
 
 Share = int | float | None
 """Labels to learn from: so many per class, a float: that part of each class, all."""
@@ -89,18 +90,13 @@ def at_most(part: Part, most: int) -> Part:
     rest = counts - least
     share = (most - least.sum()) / max(1, rest.sum())
     each = least + np.floor(rest * min(1.0, share)).astype(int)
-    sides = [
-        _evenly(np.flatnonzero(part.labels == c), n)
-        for c, n in zip(classes, each, strict=True)
-    ]
-    unknown = np.flatnonzero(part.labels < 0)
-    left = 0 if counts.sum() > most else most - counts.sum()
-    chosen = np.sort(np.concatenate([*sides, _evenly(unknown, left)]))
+    left = max(0, most - counts.sum())  # for those without a label
+    chosen = []
+    for label, count in zip([-1, *classes], [left, *each], strict=True):
+        there = np.flatnonzero(np.maximum(part.labels, -1) == label)
+        chosen.append(there[spread(len(there), count)])
+    chosen = np.sort(np.concatenate(chosen))
     return part._replace(index=part.index[chosen], labels=part.labels[chosen])
-
-
-def _evenly(places: np.ndarray, count: int) -> np.ndarray:
-    return places[np.linspace(0, len(places) - 1, count).round().astype(int)]
 
 
 def every_fifth(labels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ import pytest
 
 from rl_jax import data
 from rl_jax.data import Source
-from rl_jax.errors import WorkerError
 
 
 def counting(*, bad=None):
@@ -122,28 +121,6 @@ except WorkerError as error:
     assert found.returncode == 5
     assert found.stdout.startswith("data: no batch within 0.5 s: decoding stalled in")
     assert found.stderr == ""
-
-
-def test_closing_tells_who_waits():
-    ready, go = threading.Event(), threading.Event()
-
-    def load(i):
-        ready.set()
-        go.wait()
-        return np.zeros((2, 2, 1), np.uint8)
-
-    batches = data.batches(Source("slow", 8, (2, 2, 1), load), [np.arange(4)] * 2)
-    waits = threading.Thread(target=ready.wait)
-    waits.start()
-    with pytest.raises(WorkerError, match="no batch within 0.2 s"):
-        list(
-            data.batches(
-                Source("slow", 8, (2, 2, 1), load), [np.arange(4)] * 2, timeout=0.2
-            )
-        )
-    waits.join(5)
-    go.set()
-    assert len(list(batches)) == 2
 
 
 @pytest.mark.parametrize("timeout", [0, -1.0, float("inf"), float("nan")])

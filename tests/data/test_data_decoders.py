@@ -1,5 +1,6 @@
 """Threads share out a batch: the same images, and errors are those of one thread."""
 
+import os
 import threading
 import time
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from rl_jax.data import Source, examples
-from rl_jax.data.decoders import Decoders, cores
+from rl_jax.data.decoders import Decoders, Threads, cores
+from rl_jax.errors import WorkerError
 
 
 def counting(size=37, *, wait=0.0, bad=()):
@@ -68,5 +70,30 @@ def test_closing_ends_the_threads():
         assert not thread.is_alive()
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="not on this system")
 def test_processors_are_those_of_this_process():
-    assert 1 <= cores() <= 4096
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert cores() == len(allowed)
+
+
+def test_closing_tells_who_waits():
+    """Though the call never returns; and so does asking of what is closed."""
+    begun, go = threading.Event(), threading.Event()
+
+    def call():
+        begun.set()
+        go.wait()
+
+    threads = Threads(1, "test")
+    running, waiting = threads.submit(call), threads.submit(call)
+    assert begun.wait(5)
+    threads.close()
+    for future in (running, waiting, threads.submit(call)):
+        with pytest.raises(WorkerError, match="closed before all was read"):
+            future.result(5)
+    go.set()

@@ -129,7 +129,6 @@ def test_ridge_and_a_hidden_layer(small, digits):
 def test_of_many_labels_one_fold_tells_the_strength(monkeypatch, digits):
     """Then all labels are fitted with it, as the strength of all folds would be."""
     monkeypatch.setattr(probe, "L2_MANY_LABELS", ())
-    folds = evaluate.fit_probe(*digits[:2])
     monkeypatch.setattr(probe, "MANY_LABELS", 499)
     found = evaluate.fit_probe(*digits[:2])
     x, y = digits[:2]
@@ -148,7 +147,7 @@ def test_of_many_labels_one_fold_tells_the_strength(monkeypatch, digits):
     p = probabilities(x, found.weights[0], found.bias[0])
     q = probabilities(standard, w, b)
     np.testing.assert_allclose(p, q, atol=2e-3)
-    assert found.n == folds.n == 500
+    assert found.n == 500
     share = evaluate.linear_probe(*digits, labels_per_class=30, draws=3)
     monkeypatch.setattr(probe, "MANY_LABELS", 299)
     one = evaluate.linear_probe(*digits, labels_per_class=30, draws=3)
