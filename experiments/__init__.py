@@ -26,6 +26,7 @@ NAMES = (
     "gaussian_bottleneck",
     "variational_bottleneck",
     "compression",
+    "pretext_tasks",
     "similarity",
     "mean_classifier",
     "rotation_counterexample",
