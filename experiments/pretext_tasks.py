@@ -164,10 +164,19 @@ def run(
             "digits all are solved and none gains. What is gained in noise "
             f"({_each(noisy, lambda g: f'{g.difference:+.2f}')}) is over the untrained "
             "f; over the pixels it is "
-            f"{probe['trained'] - probe['pixels']:+.2f} at best, with rotation. Nor "
-            "is every rise the task's merit: shuffled answers alone move the probe of "
-            f"{most} on clean digits by {_interval(control[0][most])}."
+            f"{probe['trained'] - probe['pixels']:+.2f} at best, with rotation."
+            + _by_shuffled(most, control[0][most])
         ),
+    )
+
+
+def _by_shuffled(task: str, gain: evaluate.Difference) -> str:
+    """What is said where the control, too, rises on clean digits."""
+    if gain.low <= 0:
+        return ""
+    return (
+        " Nor is every rise the task's merit: shuffled answers alone move the probe of "
+        f"{task} on clean digits by {_interval(gain)}."
     )
 
 
