@@ -10,6 +10,7 @@ from rl_jax.cli import recipe as recipes
 from rl_jax.cli.cache import enable_compilation_cache
 from rl_jax.cli.runs import finish
 from rl_jax.errors import UsageError
+from rl_jax.run import changes
 from rl_jax.run import pretrain as runs
 
 LOADING = ("workers", "threads", "data_timeout")
@@ -27,22 +28,27 @@ def pretrain(argv: Sequence[str]) -> None:
     command = shlex.join(["rl-jax", "pretrain", *argv])
     method = asked.recipe.method.factory
     folder = asked.flags["run_dir"]
-    if folder is None and asked.flags["distributed"]:
-        raise UsageError(
-            "--distributed: name the folder by --run-dir, one that all processes see"
-        )
+    for flag in ("distributed", "resume"):
+        if folder is None and asked.flags[flag]:
+            of_all = ", one that all processes see" if flag == "distributed" else ""
+            raise UsageError(f"--{flag}: name the folder by --run-dir{of_all}")
     folder = folder or _new_folder(method, asked.name)
     sinks = _sinks(asked.flags)
-    loading = data.Loading(*(asked.flags[name] for name in LOADING))
-    runs.start(
-        asked.recipe,
-        asked.source,
-        folder,
-        command=command,
-        stall_timeout=asked.flags["stall_timeout"],
-        sinks=sinks,
-        loading=loading,
-    )
+    how = {
+        "stall_timeout": asked.flags["stall_timeout"],
+        "loading": data.Loading(*(asked.flags[name] for name in LOADING)),
+    }
+    goes_on = False
+    if asked.flags["resume"]:
+        with train.together():
+            goes_on = changes.continues(folder, asked.recipe, sinks)
+        train.check_alike(resume=goes_on)
+    if goes_on:
+        runs.resume(folder, steps=asked.recipe.steps, **how)
+    else:
+        runs.start(
+            asked.recipe, asked.source, folder, command=command, sinks=sinks, **how
+        )
     finish(folder, evaluate=asked.flags["evaluate"])
 
 

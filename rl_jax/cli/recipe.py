@@ -226,6 +226,7 @@ def _command(method, name, spec, preset, factories, more, doc):
     parameters = {
         "data": (str, name),
         "run_dir": (pathlib.Path | None, None),
+        "resume": (bool, False),
         "steps": (int, preset.steps),
         "batch_size": (int, preset.batch_size),
         "seed": (int, 0),
@@ -281,6 +282,8 @@ Args:
     Parquet), an .npz or .npy file, a folder with captions.csv or a text file, as the
     method needs, or MODULE:FUNCTION of your own; --data.NAME are its options.
   run_dir: folder of the run; by default a new one below runs/.
+  resume: where --run-dir holds a run of these arguments already, continue it; the same
+    command then starts a job and, back in its queue after exit code 75, goes on.
   steps: optimizer steps of the whole run.
   batch_size: images of one step, over all devices.
   seed: of the initialisation, the order of images and all noise.
