@@ -235,6 +235,7 @@ def _command(method, name, spec, preset, factories, more, doc):
         "evaluate": (bool, True),
         "log_every": (int, preset.log_every),
         "checkpoint_every": (int, preset.checkpoint_every),
+        "knn_every": (int, recipes.Recipe._field_defaults["knn_every"]),
         "on_nonfinite": (Literal[train.POLICIES], train.POLICIES[0]),
         "nonfinite_limit": (int, recipes.Recipe._field_defaults["nonfinite_limit"]),
         "stall_timeout": (float, TIMEOUT),
@@ -293,6 +294,8 @@ Args:
   evaluate: evaluate and write the page when trained.
   log_every: steps between rows of metrics.
   checkpoint_every: steps between checkpoints.
+  knn_every: steps between two scores of h by k-NN, of at most 1,000 held-out images by
+    the labels of at most 5,000 others; training is the same with and without. 0: none.
   on_nonfinite: where a loss, gradient or update is NaN or infinite, "halt" ends the
     run, "skip" goes on without that update; either way it changes nothing.
   nonfinite_limit: so many such steps in a row end the run in any case.
@@ -319,7 +322,8 @@ def _recipe(data: Spec, parts: Sequence[str], flags: dict[str, Any]) -> Recipe:
     run = {
         name: flags[name]
         for name in ("steps", "batch_size", "seed", "probe", "log_every", "labels",
-                     "checkpoint_every", "on_nonfinite", "nonfinite_limit")
+                     "checkpoint_every", "knn_every", "on_nonfinite",
+                     "nonfinite_limit")
     }  # fmt: skip
     if flags["init_from"] is not None:
         run["init_from"] = InitFrom(str(flags["init_from"].absolute()))

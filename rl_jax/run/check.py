@@ -32,6 +32,7 @@ def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None
     for name in ("steps", "log_every", "checkpoint_every"):
         if getattr(recipe, name) < 1:
             raise UsageError(f"{name} must be at least 1, got {getattr(recipe, name)}")
+    _check_knn(recipe)
     if recipe.steps >= 2**31:
         raise UsageError(f"steps must be below 2^31, got {recipe.steps}")
     train.check_policy(recipe.on_nonfinite, recipe.nonfinite_limit)
@@ -39,6 +40,23 @@ def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None
     data.steps_per_epoch(source.size, recipe.batch_size)
     mesh = train.data_mesh() if mesh is None else mesh
     train.check_batch_size(recipe.batch_size, mesh)
+
+
+def _check_knn(recipe: Recipe) -> None:
+    """Refuses scores between rows of metrics: more calls of the step, of other sizes.
+
+    What is compiled otherwise rounds otherwise, and scores are to change nothing.
+    """
+    every, rows = recipe.knn_every, recipe.log_every
+    if every < 0:
+        raise UsageError(f"--knn-every must be 0 or more steps, got {every}")
+    if every % rows:
+        below = every // rows * rows
+        near = f"{below} or {below + rows}" if below else f"{rows}"
+        raise UsageError(
+            f"--knn-every must be a multiple of --log-every ({rows}), whose rows it "
+            f"adds to, got {every}; use {near}"
+        )
 
 
 def trace(
