@@ -15,6 +15,7 @@ from test_resume import DYING, rows
 from rl_jax import data, evaluate, run, train
 from rl_jax.cli import main
 from rl_jax.errors import UsageError
+from rl_jax.report import listing
 from rl_jax.run import knn_curve, split
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import check
@@ -120,6 +121,8 @@ def test_one_that_is_stopped_while_it_is_scored(at, scored, tmp_path, monkeypatc
         pretrain(folder, "--knn-every", 4)
     assert end.value.code == 75
     assert "knn" not in rows(folder)[-1]
+    (listed,) = listing.runs(tmp_path)
+    assert (listed.status, listed.step) == ("done" if at == STEPS else "stopped", at)
     assert rows(folder)[-1]["step"] == at == train.Checkpoints(
         folder / "checkpoints", read_only=True
     ).steps()[-1]  # fmt: skip

@@ -439,7 +439,9 @@ def test_what_is_seen_of_the_state_joins_the_row():
 def test_a_stop_that_comes_while_the_state_is_seen_is_one_at_that_step():
     asked = []
     last = fit(
-        steps=10, on_state=lambda step, state: asked.append(step), stop=lambda: bool(asked)
+        steps=10,
+        on_state=lambda step, state: asked.append(step),
+        stop=lambda: bool(asked),
     )
     assert asked == [4]
     assert int(last.step) == 4
