@@ -42,6 +42,7 @@ def pretrain(argv: Sequence[str]) -> None:
         stall_timeout=asked.flags["stall_timeout"],
         sinks=sinks,
         loading=loading,
+        remarks=asked.remarks,
     )
     finish(folder, evaluate=asked.flags["evaluate"])
 

@@ -177,22 +177,29 @@ def data_change(
         ) from None
 
 
-def output_file(name: str, path: pathlib.Path) -> None:
+def output_file(name: str, path: pathlib.Path, *, overwrite: bool = True) -> None:
     """Refuses, before anything is computed for it, a file that cannot be written.
 
     Args:
       name: of the command or option, for the message.
       path: of the file.
+      overwrite: whether one that is there may be replaced: a page or a plan is soon
+        made again, features of an hour's work are not.
 
     Raises:
       UsageError: where it is a folder, or in one that there is not or that cannot be
-        written.
+        written; or where it is there and may not be replaced.
     """
     if path.is_dir():
         raise UsageError(f"{name} {path} is a folder; give the name of a file in it")
     folder = path.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"{name} {path}: there is no such folder; make it first")
+    if path.exists() and not overwrite:
+        raise UsageError(
+            f"{name} {path} is there already; give another name, or replace it with "
+            "--overwrite"
+        )
     _writable(name, path, folder)
 
 

@@ -39,6 +39,7 @@ def start(
     stall_timeout: float = TIMEOUT,
     sinks: tuple[str, ...] = (),
     loading: data.Loading = data.IN_THREADS,
+    remarks: Sequence[str] = (),
 ) -> TrainState:
     """Starts a run in a new folder and trains it to the end.
 
@@ -53,6 +54,7 @@ def start(
         and ends with exit code 5; 0: never. Compilation does not count.
       sinks: where metrics go beside metrics.jsonl: "tensorboard", "wandb".
       loading: how images are read that do not fit into memory.
+      remarks: lines on what was chosen without being asked for, to say and to keep.
 
     Returns:
       The final state.
@@ -95,6 +97,8 @@ def start(
             if train.is_first():
                 stack.enter_context(locked(folder))
                 _check_new(folder)
+                for line in remarks:
+                    print(line)
                 recipes.write(
                     recipe,
                     folder / "run.json",
@@ -106,6 +110,7 @@ def start(
                     sinks=list(sinks),
                     dims=dims,
                     network=parts.method.network,
+                    remarks=list(remarks),
                 )
         how = {"stall_timeout": stall_timeout, "loading": loading, "curve": curve}
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
