@@ -13,6 +13,7 @@ from rl_jax.errors import RunError, Stopped, WorkerError
 COMMANDS = {
     "pretrain": ("rl_jax.cli.pretrain", "train an encoder, evaluate it, write a page"),
     "plan": ("rl_jax.cli.plan", "memory, operations and least time, before a run"),
+    "runs": ("rl_jax.cli.listing", "list the runs of a folder, and how far they are"),
     "resume": ("rl_jax.cli.runs", "continue a run that was stopped or killed"),
     "evaluate": ("rl_jax.cli.runs", "probe and k-NN of a run, beside the baselines"),
     "report": ("rl_jax.cli.runs", "write the HTML page of one run or several"),

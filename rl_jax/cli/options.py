@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from rl_jax.errors import UsageError
-from rl_jax.run.recipe import Spec, check_held
+
+# `rl_jax.run` waits until flags are made of factories: it imports jax.
 
 
 def parse(function: Callable, *, prog: str, argv: Sequence[str]) -> Any:
@@ -94,6 +95,8 @@ def group(
     """
     import tyro
 
+    from rl_jax.run.recipe import Spec
+
     constructor = _constructor(factory, defaults, without)
     return Annotated[Spec, tyro.conf.arg(name=name, constructor=constructor)]
 
@@ -116,6 +119,8 @@ def signature(
 def _constructor(
     factory: Callable, defaults: Mapping[str, Any], without: Sequence[str]
 ) -> Callable:
+    from rl_jax.run.recipe import Spec, check_held
+
     hints = typing.get_type_hints(factory)
 
     def make(**arguments) -> Spec:

@@ -68,6 +68,8 @@ def plan(argv: Sequence[str]) -> None:
         found = _largest(asked.recipe, asked.source, options)
     else:
         found = plans.plan(asked.recipe, asked.source, **options)
+    for line in asked.remarks:
+        print(line)
     print(table(found))
     if flags["json"] is not None:
         files.write_text(flags["json"], json.dumps(content(found), indent=1) + "\n")

@@ -46,9 +46,8 @@ def pretrain(argv: Sequence[str]) -> None:
     if goes_on:
         runs.resume(folder, steps=asked.recipe.steps, **how)
     else:
-        runs.start(
-            asked.recipe, asked.source, folder, command=command, sinks=sinks, **how
-        )
+        how |= {"command": command, "sinks": sinks, "remarks": asked.remarks}
+        runs.start(asked.recipe, asked.source, folder, **how)
     finish(folder, evaluate=asked.flags["evaluate"])
 
 

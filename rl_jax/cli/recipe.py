@@ -1,6 +1,7 @@
 """A recipe from the arguments of a command: `pretrain` and `plan` share it."""
 
 import argparse
+import functools
 import inspect
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -34,12 +35,14 @@ class Asked(NamedTuple):
       source: its data, opened.
       name: how the user called the data.
       flags: the value of every flag.
+      remarks: what was chosen without being asked for, a line each.
     """
 
     recipe: Recipe
     source: data.Source
     name: str
     flags: dict[str, Any]
+    remarks: list[str]
 
 
 def open_data(
@@ -138,18 +141,18 @@ def read(
     spec, source = open_data(name, kind, argv[1:], prog)
     preset = presets.for_data(spec.factory, source.image_shape)
     preset = presets.for_method(preset, method.__name__)
-    before = None
+    before, uncut = None, preset
     if chosen.init_from and "encoder" in choices:
         before = weights.encoder_of(chosen.init_from)
     if "encoder" in choices:
         usual = before.factory if before else _usual(preset, "encoder")
-        preset = presets.for_network(
-            preset,
-            method.__name__,
-            chosen.encoder or usual,
+        patch = chosen.patch or (before and before.arguments.get("patch"))
+        fitted = functools.partial(
+            presets.for_network,
+            *(preset, method.__name__, chosen.encoder or usual),
             trained=before is not None,
-            patch=chosen.patch or (before and before.arguments.get("patch")),
         )
+        uncut, preset = fitted(patch=1), fitted(patch=patch)
     preset = presets.for_steps(preset, chosen.steps or preset.steps)
     few = {"labels": chosen.labels or labelled.ALL, "method": method.__name__}
     preset = presets.for_size(preset, labelled.seen(source, **few).size)
@@ -174,7 +177,27 @@ def read(
         argv=argv[1:],
     )
     recipe = complete(_recipe(spec, tuple(factories), flags), source)
-    return Asked(recipe, source, name, flags)
+    remarks = [*datasets.choices(spec), *_cut(uncut, preset, recipe, argv)]
+    return Asked(recipe, source, name, flags, remarks)
+
+
+def _cut(
+    uncut: presets.Preset, preset: presets.Preset, recipe: Recipe, argv: Sequence[str]
+) -> list[str]:
+    """A line for each side of an image that was changed for the encoder's patches."""
+    sides = uncut.arguments.get("augment", {})
+    given = {word.partition("=")[0] for word in argv}
+    lines = []
+    for name, now in preset.arguments.get("augment", {}).items():
+        flag, was = f"--augment.{name.replace('_', '-')}", sides.get(name, now)
+        kept = recipe.augment.arguments.get(name) == now and flag not in given
+        if was != now and kept:
+            patch = recipe.networks["encoder"].arguments.get("patch")
+            lines.append(
+                f"{flag} is {now}, not {was}, which patches of {patch} pixels do not "
+                "divide; give both flags to have others"
+            )
+    return lines
 
 
 def _choices(method: Callable) -> dict[str, tuple[Callable, ...]]:
@@ -236,6 +259,7 @@ def _command(method, name, spec, preset, factories, more, doc):
         "evaluate": (bool, True),
         "log_every": (int, preset.log_every),
         "checkpoint_every": (int, preset.checkpoint_every),
+        "knn_every": (int, recipes.Recipe._field_defaults["knn_every"]),
         "on_nonfinite": (Literal[train.POLICIES], train.POLICIES[0]),
         "nonfinite_limit": (int, recipes.Recipe._field_defaults["nonfinite_limit"]),
         "stall_timeout": (float, TIMEOUT),
@@ -296,6 +320,8 @@ Args:
   evaluate: evaluate and write the page when trained.
   log_every: steps between rows of metrics.
   checkpoint_every: steps between checkpoints.
+  knn_every: steps between two scores of h by k-NN, of at most 1,000 held-out images by
+    the labels of at most 5,000 others; training is the same with and without. 0: none.
   on_nonfinite: where a loss, gradient or update is NaN or infinite, "halt" ends the
     run, "skip" goes on without that update; either way it changes nothing.
   nonfinite_limit: so many such steps in a row end the run in any case.
@@ -322,7 +348,8 @@ def _recipe(data: Spec, parts: Sequence[str], flags: dict[str, Any]) -> Recipe:
     run = {
         name: flags[name]
         for name in ("steps", "batch_size", "seed", "probe", "log_every", "labels",
-                     "checkpoint_every", "on_nonfinite", "nonfinite_limit")
+                     "checkpoint_every", "knn_every", "on_nonfinite",
+                     "nonfinite_limit")
     }  # fmt: skip
     if flags["init_from"] is not None:
         run["init_from"] = InitFrom(str(flags["init_from"].absolute()))

@@ -271,6 +271,7 @@ def embed(argv: Sequence[str]) -> None:
         output: Annotated[pathlib.Path, tyro.conf.arg(aliases=["-o"])],
         size: int | None = None,
         heads: int | None = None,
+        overwrite: bool = False,
         imports: Imports = (),
     ) -> None:
         """Writes the representations of images by a run's newest checkpoint.
@@ -288,6 +289,7 @@ def embed(argv: Sequence[str]) -> None:
             or 224. A run has its own.
           heads: of a transformer from a file, where they are not those of its width:
             12 of MoCo v3's ViT-S.
+          overwrite: replace an output that is there.
         """
         from rl_jax.run import embed as embedding
         from rl_jax.run import torch_file
@@ -295,7 +297,8 @@ def embed(argv: Sequence[str]) -> None:
         enable_compilation_cache()
         _import(imports)
         if torch_file.is_file(run):
-            print(embedding.embed_by_file(run, data, output, size=size, heads=heads))
+            own_sizes = {"size": size, "heads": heads, "overwrite": overwrite}
+            print(embedding.embed_by_file(run, data, output, **own_sizes))
             return
         for name, value in (("size", size), ("heads", heads)):
             if value is not None:
@@ -303,7 +306,7 @@ def embed(argv: Sequence[str]) -> None:
                     f"embed: --{name} is of encoders from a file; the encoder of {run} "
                     "is as it was trained: leave it out"
                 )
-        print(embedding.embed(run, data, output))
+        print(embedding.embed(run, data, output, overwrite=overwrite))
 
     _with_own_code("embed", command, argv)
 
@@ -312,7 +315,10 @@ def export(argv: Sequence[str]) -> None:
     """Writes the encoder of a run for other programs."""
 
     def command(
-        run: Run, output: pathlib.Path | None = None, imports: Imports = ()
+        run: Run,
+        output: pathlib.Path | None = None,
+        overwrite: bool = False,
+        imports: Imports = (),
     ) -> None:
         """Writes the encoder of a run's newest checkpoint, and compares what it wrote.
 
@@ -322,11 +328,12 @@ def export(argv: Sequence[str]) -> None:
         Args:
           run: folder of the run.
           output: the folder to write; by default `export` in the run's folder.
+          overwrite: replace an export that another folder has; in the run's own it is.
         """
         from rl_jax.run.export import export as write
 
         enable_compilation_cache()
         _import(imports)
-        print(write(run, output))
+        print(write(run, output, overwrite=overwrite))
 
     _with_own_code("export", command, argv)

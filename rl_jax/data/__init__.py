@@ -4,6 +4,7 @@ from rl_jax.data.ahead import batches
 from rl_jax.data.arrays import arrays
 from rl_jax.data.captions import captioned, has_captions
 from rl_jax.data.check import check_source
+from rl_jax.data.choices import choices
 from rl_jax.data.decode import decode_speed
 from rl_jax.data.digit_captions import DigitPrompts, digit_prompts
 from rl_jax.data.digits import digits
@@ -55,6 +56,7 @@ __all__ = [
     "batches",
     "captioned",
     "check_source",
+    "choices",
     "class_prompts",
     "contents",
     "decode_speed",

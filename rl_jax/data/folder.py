@@ -157,6 +157,12 @@ def labels_of(names: list[str], classes: list[str]) -> np.ndarray | None:
     return np.array([of.get(_first(name), -1) for name in names], np.int32)
 
 
+def part_folders(root: str) -> list[str]:
+    """The first-level directories called as parts are, sorted."""
+    named = [name for name, is_dir in _entries(root) if is_dir]
+    return [name for name in ("train", "val", "test") if name in named]
+
+
 def _parts(root: str) -> list[str]:
     """The root, or its train and held-out directories."""
     found = {name for name, is_dir in _entries(root) if is_dir}

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rl_jax.data.decode import shorter_side
 from rl_jax.data.folder import first_images, image_paths
@@ -17,6 +17,21 @@ from rl_jax.errors import UsageError
 Layout = Literal["folder", "shards", "hugging_face"]
 _BELOW = ("", "data", "train", "val", "validation", "test")
 _FEW = 16
+
+
+class Held(NamedTuple):
+    """What a path holds, by the names of files.
+
+    Attributes:
+      layout: which source reads it.
+      images, tars, tables: how many there are of each, where there are two kinds of
+        them; images are counted as far as decides.
+    """
+
+    layout: Layout | None
+    images: int = 0
+    tars: int = 0
+    tables: int = 0
 
 
 def layout(path: str | os.PathLike) -> Layout | None:
@@ -33,26 +48,31 @@ def layout(path: str | os.PathLike) -> Layout | None:
       The name of the source; `folder` for any other directory, None for other files
       and where there is nothing.
     """
+    return held(path).layout
+
+
+def held(path: str | os.PathLike) -> Held:
+    """`layout`, and what it was chosen by."""
     name = os.fspath(path).lower()
     if is_pattern(path):
-        return "shards"
+        return Held("shards")
     if os.path.isfile(path):
         if name.endswith((SUFFIX, *COMPRESSED)):
-            return "shards"
-        return "hugging_face" if name.endswith(PARQUET) else None
+            return Held("shards")
+        return Held("hugging_face" if name.endswith(PARQUET) else None)
     if not os.path.isdir(path):
-        return None
+        return Held(None)
     if is_saved(path):
-        return "hugging_face"
+        return Held("hugging_face")
     names = [name.lower() for name in _names(path)]
     tars = sum(name.endswith((SUFFIX, *COMPRESSED)) for name in names)
     tables = sum(name.endswith(PARQUET) for name in names)
     if not tars and not tables:
-        return "folder"
+        return Held("folder")
     images = len(list(itertools.islice(image_paths(path), (tars or tables) + 1)))
     if images > (tars or tables):
-        return "folder"
-    return "shards" if tars else "hugging_face"
+        return Held("folder", images, tars, tables)
+    return Held("shards" if tars else "hugging_face", images, tars, tables)
 
 
 def _names(path: str | os.PathLike) -> Iterator[str]:

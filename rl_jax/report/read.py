@@ -130,8 +130,8 @@ def read(folder: pathlib.Path, *, name: str) -> Record:
       UsageError: when it holds no run, or a file is too large, of a newer format or
         not what its name says.
     """
-    content = _json(folder / "run.json")
-    evaluation = _json(folder / "evaluation.json")
+    content = json_in(folder / "run.json")
+    evaluation = json_in(folder / "evaluation.json")
     features = None
     if content is None:
         features = _features(evaluation, folder)
@@ -148,7 +148,7 @@ def read(folder: pathlib.Path, *, name: str) -> Record:
         problems=_dict(notes.get("problems")),
         dims={k: v for k, v in _dict(content.get("dims")).items() if _is_width(v)},
         rows=_rows(folder / "metrics.jsonl"),
-        evaluation=None if evaluation is None else _evaluation(evaluation, folder),
+        evaluation=None if evaluation is None else evaluation_in(evaluation, folder),
         figures=_figures(folder / "figures.npz"),
         views=_picture(folder / "views.png"),
         features=features,
@@ -179,7 +179,12 @@ def _text(path: pathlib.Path) -> str | None:
         raise UsageError(f"{path}: {error}; move it away or shorten it") from None
 
 
-def _json(path: pathlib.Path) -> dict[str, Any] | None:
+def json_in(path: pathlib.Path) -> dict[str, Any] | None:
+    """What a file of ours holds; None where there is none.
+
+    Raises:
+      UsageError: where it cannot be read, or is not what its name says.
+    """
     try:
         content = files.read_json(path)
     except FileNotFoundError:
@@ -225,7 +230,12 @@ def _rows(path: pathlib.Path) -> list[Row]:
     return [rows[step] for step in sorted(rows)]
 
 
-def _evaluation(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
+def evaluation_in(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
+    """What `evaluation.json` of a folder holds, checked.
+
+    Raises:
+      UsageError: where something is missing, or of another kind.
+    """
     try:
         shares = [str(s) for s in content["labels_per_class"]]
         table = [

@@ -75,6 +75,14 @@ METRICS = (
         unit="%",
     ),
     Metric(
+        "knn",
+        "k-NN while training",
+        "accuracy on clean images",
+        "Of h in evaluation mode, as the evaluation has it, but of at most 1,000 "
+        "images by the labels of at most 5,000 others.",
+        unit="%",
+    ),
+    Metric(
         "grad_norm",
         "Gradient norm",
         "‖gradient‖",

@@ -23,10 +23,12 @@ PLACES = ("data.arguments.path", "data.arguments.captions", "init_from.run")
 """Where the data and the run that it started from lie."""
 
 DECIDES_NOTHING = (
-    *("log_every", "checkpoint_every", "on_nonfinite", "nonfinite_limit"),
+    *("log_every", "checkpoint_every", "knn_every"),
+    *("on_nonfinite", "nonfinite_limit"),
     *PLACES,
 )
-"""What may change within a run: when it says, saves, gives up; where things lie."""
+"""What may change within a run: when it says, saves, scores, gives up; where things
+lie."""
 
 
 def differences(

@@ -32,6 +32,7 @@ def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None
     for name in ("steps", "log_every", "checkpoint_every"):
         if getattr(recipe, name) < 1:
             raise UsageError(f"{name} must be at least 1, got {getattr(recipe, name)}")
+    _check_knn(recipe)
     if recipe.steps >= 2**31:
         raise UsageError(f"steps must be below 2^31, got {recipe.steps}")
     train.check_policy(recipe.on_nonfinite, recipe.nonfinite_limit)
@@ -39,6 +40,23 @@ def check(recipe: Recipe, source: data.Source, mesh: Mesh | None = None) -> None
     data.steps_per_epoch(source.size, recipe.batch_size)
     mesh = train.data_mesh() if mesh is None else mesh
     train.check_batch_size(recipe.batch_size, mesh)
+
+
+def _check_knn(recipe: Recipe) -> None:
+    """Refuses scores between rows of metrics: more calls of the step, of other sizes.
+
+    What is compiled otherwise rounds otherwise, and scores are to change nothing.
+    """
+    every, rows = recipe.knn_every, recipe.log_every
+    if every < 0:
+        raise UsageError(f"--knn-every must be 0 or more steps, got {every}")
+    if every % rows:
+        below = every // rows * rows
+        near = f"{below} or {below + rows}" if below else f"{rows}"
+        raise UsageError(
+            f"--knn-every must be a multiple of --log-every ({rows}), whose rows it "
+            f"adds to, got {every}; use {near}"
+        )
 
 
 def trace(
@@ -159,22 +177,29 @@ def data_change(
         ) from None
 
 
-def output_file(name: str, path: pathlib.Path) -> None:
+def output_file(name: str, path: pathlib.Path, *, overwrite: bool = True) -> None:
     """Refuses, before anything is computed for it, a file that cannot be written.
 
     Args:
       name: of the command or option, for the message.
       path: of the file.
+      overwrite: whether one that is there may be replaced: a page or a plan is soon
+        made again, features of an hour's work are not.
 
     Raises:
       UsageError: where it is a folder, or in one that there is not or that cannot be
-        written.
+        written; or where it is there and may not be replaced.
     """
     if path.is_dir():
         raise UsageError(f"{name} {path} is a folder; give the name of a file in it")
     folder = path.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"{name} {path}: there is no such folder; make it first")
+    if path.exists() and not overwrite:
+        raise UsageError(
+            f"{name} {path} is there already; give another name, or replace it with "
+            "--overwrite"
+        )
     _writable(name, path, folder)
 
 

@@ -128,6 +128,15 @@ def spec_of(name: str, kind: Kind = "images", **arguments) -> Spec:
     return resolve(factory, **decided, **arguments)
 
 
+def choices(spec: Spec) -> list[str]:
+    """What was chosen of a path that holds more than is read, a line each."""
+    readers = (data.folder, data.shards, data.hugging_face)
+    path = spec.arguments.get("path")
+    if path is None or spec.factory not in [reader.__name__ for reader in readers]:
+        return []
+    return data.choices(path)
+
+
 def factory(spec: Spec) -> Callable | None:
     """The factory of a data set that is known here; None for an imagined one."""
     known = (*BUILT_IN, *OF_A_PATH)

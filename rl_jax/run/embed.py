@@ -17,7 +17,9 @@ SIDE = 224
 """Of images, where an encoder has none of its own."""
 
 
-def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path:
+def embed(
+    folder: pathlib.Path, name: str, output: pathlib.Path, *, overwrite: bool = False
+) -> pathlib.Path:
     """Writes `{h, z, ...: float32 [n, D], label: int32 [n]}` of the images in `name`.
 
     Beside them stand `index` int32 [n], the number in its part; `split` int32 [n], 0 in
@@ -34,17 +36,21 @@ def embed(folder: pathlib.Path, name: str, output: pathlib.Path) -> pathlib.Path
       name: data as `rl-jax pretrain --data` takes it; all parts of it, first the
         training part.
       output: the .npz file.
+      overwrite: replace one that is there.
 
     Returns:
       `output`.
 
     Raises:
       UsageError: for images of another shape than the run was trained on, other
-        fields or tokens, or an output that cannot be written.
+        fields or tokens, or an output that cannot be written or is there already.
     """
-    _check_output(output)
+    _check_output(output, overwrite)
     run = load(folder, decode=False, examples=False)
-    source = datasets.build(_spec(run, name))
+    spec = _spec(run, name)
+    source = datasets.build(spec)
+    for line in datasets.choices(spec):
+        print(line)
     ours, theirs = run.parts.source, source
     if ours.image_shape != theirs.image_shape:
         raise UsageError(
@@ -73,6 +79,7 @@ def embed_by_file(
     *,
     size: int | None = None,
     heads: int | None = None,
+    overwrite: bool = False,
 ) -> pathlib.Path:
     """The same by an encoder of PyTorch, as `networks.from_torch` reads it: `h`.
 
@@ -81,7 +88,7 @@ def embed_by_file(
 
     Args:
       path: a file of safetensors with the names of timm or torchvision.
-      name, output: as in `embed`.
+      name, output, overwrite: as in `embed`.
       size: side of the images in pixels; None: that of the positions it has learned, or
         else 224.
       heads: of a transformer, which no weight tells; None: as `from_torch` has it.
@@ -92,9 +99,9 @@ def embed_by_file(
     Raises:
       UsageError: for a file without such an encoder, images that are not of three
         channels, a size that patches do not divide, or an output that cannot be
-        written.
+        written or is there already.
     """
-    _check_output(output)
+    _check_output(output, overwrite)
     found = torch_file.read(path)
     patch = found.arguments.get("patch", 1)
     table = found.params.get("positions")
@@ -110,6 +117,8 @@ def embed_by_file(
     if "size" in spec.arguments and "size" not in arguments:
         spec = spec.given(size=-(-side * 8 // 7))
     source = datasets.build(spec)
+    for line in datasets.choices(spec):
+        print(line)
     if source.image_shape[-1:] != (3,):
         raise UsageError(
             f"embed: {path} is of images [H, W, 3], got {source.image_shape} from "
@@ -135,10 +144,10 @@ def embed_by_file(
     return output
 
 
-def _check_output(output: pathlib.Path) -> None:
+def _check_output(output: pathlib.Path, overwrite: bool) -> None:
     if output.suffix != ".npz":
         raise UsageError(f"embed: the output must end in .npz, got {output}")
-    check.output_file("embed:", output)
+    check.output_file("embed:", output, overwrite=overwrite)
 
 
 def _write(

@@ -60,6 +60,7 @@ def in_one_pass(
     *,
     like: chex.ArrayTree,
     batch_size: int = 256,
+    whole: bool = False,
 ) -> list[dict[str, np.ndarray]]:
     """What each of `looks` makes of all examples, which are read once.
 
@@ -68,23 +69,26 @@ def in_one_pass(
       looks: functions of a batch.
       like: parameters; where they lie on several devices, each has a part of a batch.
       batch_size: examples at a time.
+      whole: so many also where there are fewer, which then stand in it several times:
+        one program does for sources of all sizes.
 
     Returns:
       For each of `looks` arrays [n, ...] by name, layers last.
     """
     rows = _rows_over(like)
     devices = 1 if rows is None else rows.mesh.size
-    batch_size = -(-min(batch_size, source.size) // devices) * devices
+    batch_size = batch_size if whole else min(batch_size, source.size)
+    batch_size = -(-batch_size // devices) * devices
     starts = range(0, source.size, batch_size)
     indices = (
         np.arange(start, start + batch_size, dtype=np.int32) % source.size
         for start in starts
     )
-    whole: list[dict[str, np.ndarray]] = [{} for _ in looks]
+    every: list[dict[str, np.ndarray]] = [{} for _ in looks]
 
     def keep(start: int, found: list[dict]) -> None:
         count = min(batch_size, source.size - start)
-        for out, part in zip(whole, jax.device_get(found), strict=True):
+        for out, part in zip(every, jax.device_get(found), strict=True):
             for name, values in part.items():
                 if name not in out:
                     shape = (source.size, *values.shape[1:])
@@ -103,7 +107,7 @@ def in_one_pass(
         keep(*before)
     return [
         {name: out[name] for name in [n for n in out if n not in told] + told}
-        for out in whole
+        for out in every
         for told in [networks.in_order(out)]
     ]
 

@@ -25,12 +25,14 @@ from rl_jax.run.trained import Run, load
 EXAMPLES = 32
 ONLY_OF_TEXTS = ("encode_text.stablehlo", "vocabulary.json")
 """Files that not every export has: those of an export before are removed."""
+WRITTEN = ("model.safetensors", "encode.stablehlo", *ONLY_OF_TEXTS, "export.json")
 
 
 def export(
     folder: pathlib.Path,
     output: pathlib.Path | None = None,
     *,
+    overwrite: bool = False,
     say: Callable[[str], None] = print,
 ) -> pathlib.Path:
     """Writes the encoder of a run's newest checkpoint, and reads it back to compare.
@@ -45,8 +47,9 @@ def export(
 
     Args:
       folder: of the run.
-      output: a folder, made if need be, in which files of these names are replaced;
-        None: `export` in the run's folder.
+      output: a folder, made if need be; None: `export` in the run's folder, where an
+        export of before is replaced.
+      overwrite: replace files of these names in any other folder, too.
       say: called with a line for each thing compared.
 
     Returns:
@@ -54,9 +57,11 @@ def export(
 
     Raises:
       UsageError: for a folder without a run or a checkpoint, or an output that is a
-        file.
+        file or has such files already.
       RunError: where what was read back gives something else; nothing is written.
     """
+    if output is not None and not overwrite:
+        _check_empty(output)
     output = folder / "export" if output is None else output
     if output.exists() and not output.is_dir():
         raise UsageError(f"export: {output} is a file; name a folder with --output")
@@ -117,6 +122,16 @@ def export(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return output
+
+
+def _check_empty(output: pathlib.Path) -> None:
+    """Refuses a folder with an export, which may be another run's."""
+    there = [name for name in WRITTEN if (output / name).exists()]
+    if there:
+        raise UsageError(
+            f"export: {output} has {', '.join(there)} already; name another folder, or "
+            "replace them with --overwrite"
+        )
 
 
 def _without_probe(run: Run) -> Run:

@@ -5,7 +5,9 @@ import fcntl
 import os
 import pathlib
 import socket
+import time
 from collections.abc import Callable, Iterator
+from typing import IO
 
 from rl_jax.errors import UsageError
 
@@ -32,14 +34,12 @@ def locked(
             f"cannot write to {folder} ({error.strerror}); choose another --run-dir"
         ) from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _taken(file):
             file.seek(0)
             holder = file.read(1000).strip() or "another process"
             raise UsageError(
                 f"{folder} is in use by {holder}; wait for it or choose another folder"
-            ) from None
+            )
         file.seek(0)
         if holder := file.read(1000).strip():
             say(f"{folder} was left locked by {holder}, which is gone: taken over")
@@ -50,3 +50,14 @@ def locked(
             yield
         finally:
             file.truncate(0)
+
+
+def _taken(file: IO[str]) -> bool:
+    """Whether the lock is had; who only asks for it, as `rl-jax runs`, lets it go."""
+    for seconds in (0.05, 0.1, 0.0):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(seconds)
+    return False

@@ -11,15 +11,14 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from rl_jax import data, files, own, train
+from rl_jax import data, own, train
 from rl_jax.errors import Stopped, UsageError, check_integer
-from rl_jax.run import changes, datasets, described, labelled, weights
+from rl_jax.run import changes, datasets, described, knn_curve, labelled, lost, weights
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import check, data_change, image_limit, room, trace
 from rl_jax.run.console import Console
 from rl_jax.run.environment import environment
+from rl_jax.run.knn_curve import KnnCurve
 from rl_jax.run.lock import locked
 from rl_jax.run.outline import outline
 from rl_jax.run.recipe import Parts, Recipe
@@ -40,6 +39,7 @@ def start(
     stall_timeout: float = TIMEOUT,
     sinks: tuple[str, ...] = (),
     loading: data.Loading = data.IN_THREADS,
+    remarks: Sequence[str] = (),
 ) -> TrainState:
     """Starts a run in a new folder and trains it to the end.
 
@@ -54,6 +54,7 @@ def start(
         and ends with exit code 5; 0: never. Compilation does not count.
       sinks: where metrics go beside metrics.jsonl: "tensorboard", "wandb".
       loading: how images are read that do not fit into memory.
+      remarks: lines on what was chosen without being asked for, to say and to keep.
 
     Returns:
       The final state.
@@ -80,6 +81,8 @@ def start(
             room(folder, init)
             if recipe.init_from:
                 weights.check(recipe, seen)
+            # Refused here; of what is decoded below it is made anew.
+            knn_curve.of_run(recipe, source, seen)
         if recipe.init_from:
             # Let go of again: they would stay beside the state while it trains.
             recipe = recipe._replace(init_from=weights.read(recipe, seen)[0])
@@ -89,10 +92,13 @@ def start(
             # Decoded before the folder is made: what cannot be read leaves nothing.
             seen = data.resident(seen, limit_bytes=image_limit())
             parts = parts._replace(source=seen)
+            curve = knn_curve.decoded(recipe, source, seen)
         with train.together():
             if train.is_first():
                 stack.enter_context(locked(folder))
                 _check_new(folder)
+                for line in remarks:
+                    print(line)
                 recipes.write(
                     recipe,
                     folder / "run.json",
@@ -104,8 +110,9 @@ def start(
                     sinks=list(sinks),
                     dims=dims,
                     network=parts.method.network,
+                    remarks=list(remarks),
                 )
-        how = {"stall_timeout": stall_timeout, "loading": loading}
+        how = {"stall_timeout": stall_timeout, "loading": loading, "curve": curve}
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
 
 
@@ -164,12 +171,14 @@ def resume(
             seen = labelled.of_run(recipe, source)
             check(recipe, seen)
             parts = recipes.build(recipe, seen)
+            knn_curve.of_run(recipe, source, seen)
         changes.check_alike(recipe, source, code)
         with train.together():
             if train.is_first():
                 stack.enter_context(locked(folder))
             seen = data.resident(seen, limit_bytes=image_limit())
             parts = parts._replace(source=seen)
+            curve = knn_curve.decoded(recipe, source, seen)
         sinks = tuple(notes.get("sinks", ()))
         dims = notes.get("dims", {})
         same = None
@@ -182,7 +191,7 @@ def resume(
             path = folder / "run.json"
             record = functools.partial(recipes.write, recipe, path, **notes)
         how = {"resumed": True, "same": same, "record": record}
-        how |= {"stall_timeout": stall_timeout, "loading": loading}
+        how |= {"stall_timeout": stall_timeout, "loading": loading, "curve": curve}
         return _train(recipe, parts, folder, sinks=sinks, dims=dims, **how)
 
 
@@ -240,13 +249,14 @@ def _train(
     dims: dict[str, int],
     stall_timeout: float,
     loading: data.Loading,
+    curve: KnnCurve | None,
     resumed: bool = False,
     same: Callable[[int, dict[str, Any] | None], None] | None = None,
     record: Callable[[], None] | None = None,
 ) -> TrainState:
     hint = own.again("resume", folder)
     metrics_path = folder / "metrics.jsonl"
-    watch, last = Watch(recipe.steps, dims), {}
+    watch, last, owed = Watch(recipe.steps, dims), {}, None
     writes = train.is_first()
     leave = train.leave if train.joined() else None
     with (
@@ -275,7 +285,9 @@ def _train(
                     console.say(f"continuing from the checkpoint of step {step}")
                 if writes:
                     train.keep_rows(metrics_path, up_to=0 if found is None else step)
-                if state is not None and step >= recipe.steps:
+                if state is not None and curve is not None and writes:
+                    owed = curve.owed(train.read_rows(metrics_path), step)
+                if state is not None and step >= recipe.steps and owed is None:
                     return state
             if resumed:
                 with train.together():
@@ -284,12 +296,23 @@ def _train(
                         weights.check(recipe, parts.source)
             for line in described.lines(recipe, parts, init):
                 console.say(line)
+            if curve is not None:
+                console.say(curve.line())
             picture = folder / "views.png"
             if writes and parts.source.image_shape and not picture.exists():
                 _picture(picture, recipe, parts, console.say)
             opened = train.open_sinks(metrics_path, sinks, say=console.say)
             with opened if writes else contextlib.nullcontext(train.NO_SINKS) as sink:
-                keep = functools.partial(_keep_lost, folder, console.say)
+                keep = functools.partial(lost.keep, folder, console.say)
+
+                def score(step: int, state: TrainState) -> dict[str, float]:
+                    assert curve is not None
+                    return curve.row(
+                        *(step, parts, state),
+                        say=console.say,
+                        stop=interrupts.requested,
+                        beat=watchdog.beat,
+                    )
 
                 def on_log(row: dict[str, Any]) -> None:
                     sink.write(row)
@@ -298,6 +321,8 @@ def _train(
                         console.say(line)
                     last.update(row)
 
+                if state is not None and owed is not None:
+                    sink.write(owed | score(owed["step"], state))
                 state = train.fit(
                     parts.method,
                     parts.source,
@@ -309,6 +334,7 @@ def _train(
                     state=_first(recipe, parts) if state is None else state,
                     log_every=recipe.log_every,
                     on_log=on_log,
+                    on_state=None if curve is None else score,
                     checkpoints=checkpoints,
                     checkpoint_every=recipe.checkpoint_every,
                     before_save=sink.sync,
@@ -334,25 +360,6 @@ def _train(
             console.say(f"after {step} steps: {said} (of the last batch)")
         sink.check()
         return state
-
-
-MOST_KEPT = 20
-"""Files of steps that were not finite, at most so many in a folder."""
-
-
-def _keep_lost(
-    folder: pathlib.Path, say: Callable[[str], None], lost: train.LostSteps
-) -> None:
-    """Says what was lost, and writes the ids of the first batch."""
-    path, where = folder / f"nonfinite-{lost.step}.npz", ""
-    if len(list(folder.glob("nonfinite-*.npz"))) < MOST_KEPT:
-        try:
-            with files.replacing(path) as file:
-                np.savez(file, step=lost.step, index=lost.index)
-            where = f"; the ids of its examples are in {path}"
-        except OSError as error:
-            where = f"; {path.name} not written: {error.strerror or error}"
-    say(f"warning: {lost}{where}")
 
 
 def _picture(

@@ -103,6 +103,7 @@ class Recipe(NamedTuple):
       labels: those training may see: so many of each class, as 10, that part of them,
         as 1%, or all.
       init_from: where the encoder's weights come from; None: they are random.
+      knn_every: steps between two scores by k-NN, a multiple of `log_every`; 0: none.
     """
 
     data: Spec
@@ -120,6 +121,7 @@ class Recipe(NamedTuple):
     nonfinite_limit: int = 10
     labels: str = "all"
     init_from: InitFrom | None = None
+    knn_every: int = 0
 
 
 class Parts(NamedTuple):

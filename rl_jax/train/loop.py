@@ -1,8 +1,9 @@
 """The training loop: feeds the compiled step, logs, saves, stops when asked."""
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -40,7 +41,7 @@ def fit(
     mesh: Mesh | None = None,
     log_every: int = 10,
     on_log: Callable[[dict[str, Any]], None] | None = None,
-    on_state: Callable[[int, TrainState], None] | None = None,
+    on_state: Callable[[int, TrainState], Mapping[str, float] | None] | None = None,
     checkpoints: Checkpoints | None = None,
     checkpoint_every: int = 100,
     before_save: Callable[[], None] | None = None,
@@ -76,8 +77,9 @@ def fit(
       on_log: called with a row of floats: `step`, the metrics of that step, `nonfinite`
         (steps lost since the row before), `learning_rate` (of the last update, where
         the optimizer tells it, see `with_schedule`) and the fields of `metrics.CLOCK`.
-      on_state: called after it with the step and the state, as for k-NN in between; the
-        state is donated to the next step, so copy what outlives the call.
+      on_state: called before it with the step and the state, as for k-NN in between;
+        numbers that it returns by name join the row. The state is donated to the next
+        step, so copy what outlives the call. Its time is none of the steps'.
       checkpoints: where to save, every `checkpoint_every` steps and at the end. One
         that fails is said and training goes on; `finish()` raises if the last did.
       before_save: called before each save, when all rows up to it were given out.
@@ -201,17 +203,22 @@ def fit(
             if logging or saving:
                 row, found, updates = fetch((metrics, lost, updates_made(state)))
                 since += int(found.count)
+                looked_at = None
+                if logging and on_state is not None:
+                    with pace.aside(), clock.aside():
+                        looked_at = on_state(step, state)
+                    # It may have taken long, and been broken off for this very step.
+                    stopping = stopping or pace.asked()
+                    saving = saving or stopping
                 if logging and on_log is not None:
                     row = {name: float(v) for name, v in row.items()}
                     row |= {"nonfinite": float(since)}
                     if isinstance(optimizer, Optimizer):
                         last = max(int(updates) - 1, 0)
                         row |= {"learning_rate": optimizer.learning_rate(last)}
+                    row |= looked_at or {}
                     on_log({"step": step} | row | clock.row(step))
                     since = 0
-                if logging and on_state is not None:
-                    with pace.aside():
-                        on_state(step, state)
                 # Before each save too: the count is not in it, so it must be zero.
                 if found.count:
                     first = int(found.step)
@@ -297,6 +304,13 @@ class _Clock:
 
     def add(self, seconds: float) -> None:
         self._waited += seconds
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """What happens within is no part of the steps' time."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
 
     def row(self, step: int) -> dict[str, float]:
         spent = max(time.perf_counter() - self._start, 1e-9)

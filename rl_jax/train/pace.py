@@ -82,6 +82,11 @@ class Pace:
         self._counts.add(count)
         return count
 
+    def asked(self) -> bool:
+        """Whether to stop now, where there is no other process to agree with."""
+        alone = jax.process_count() == 1
+        return alone and self._stop is not None and self._stop()
+
     def stops(self, step: int, result: chex.ArrayTree) -> bool:
         """Whether to stop after this step; several processes all get the same answer.
 

@@ -199,6 +199,18 @@ def test_both_start_with_the_weights_of_another_run(tmp_path):
 
 
 @pytest.mark.slow
+def test_both_score_by_k_nn_and_one_writes_it(tmp_path):
+    folder = tmp_path / "run"
+    words = [*RUN, "--steps", "8", "--knn-every", "4", "--run-dir", folder]
+    for code, said in jobs.ended(job("pretrain", "simclr", *words, "--distributed")):
+        assert code == 0, said
+    rows = train.read_rows(folder / "metrics.jsonl")
+    scores = {row["step"]: row["knn"] for row in rows if "knn" in row}
+    assert list(scores) == [4, 8]
+    assert all(0.8 < score <= 1 for score in scores.values())
+
+
+@pytest.mark.slow
 def test_processes_started_with_other_flags_or_code_are_refused(tmp_path):
     def other_flags(rank):
         return command("pretrain", "simclr", *RUN, "--seed", rank, "--distributed",

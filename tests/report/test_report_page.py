@@ -409,6 +409,18 @@ def test_what_is_wrong_stands_beside_its_curve(runs):
         assert f"⚠ {words}" in plain(part[: part.find("<h3>", 4)])
 
 
+def test_k_nn_in_between_stands_beside_the_online_probe(runs):
+    """Where rows have it, and only those are points of its curve."""
+    rows = runs.rows()
+    for row, value in zip(rows[4::5], (0.5, 0.75), strict=True):
+        row["knn"] = value
+    text = page(runs("with", metrics=rows))
+    titles = re.findall(r"<h3>(.*?)</h3>", text)
+    assert titles[titles.index("Online probe") + 1] == "k-NN while training"
+    assert "k-NN while training over steps; last value: with 75.0 %" in text
+    assert "<h3>k-NN while training</h3>" not in page(runs("without"))
+
+
 def test_early_steps_and_runs_of_before_are_not_judged(runs):
     low = {"z_std": 0.01}
     seen = plain(page(runs("early", metrics=runs.rows(**low)[:4], run={"dims": None})))

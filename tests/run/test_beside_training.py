@@ -79,7 +79,8 @@ def test_readers_see_whole_steps_and_delete_nothing(tmp_path, monkeypatch, capsy
         assert "warning: checkpoint" not in capsys.readouterr().out
         assert contents(run) == before, "nothing is written or deleted"
         process.send_signal(signal.SIGCONT)
-        main(["embed", str(run), "digits", "-o", str(tmp_path / "out.npz")])
+        output = ["-o", str(tmp_path / "out.npz"), "--overwrite"]
+        main(["embed", str(run), "digits", *output])
         main(["report", str(run)])
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=120)

@@ -8,6 +8,7 @@ import pytest
 from rl_jax import train
 from rl_jax.cli import main
 from rl_jax.data import batch_indices
+from rl_jax.report import listing
 
 pytestmark = pytest.mark.fault
 SMALL = [
@@ -54,6 +55,8 @@ def test_it_halts(tmp_path, capsys):
     assert json.loads((run / "run.json").read_text())["recipe"]["on_nonfinite"] == (
         "halt"
     )
+    (row,) = listing.runs(tmp_path)
+    assert (row.name, row.status, row.step) == ("run", "not finite", 2)
 
 
 def test_it_skips_until_there_are_too_many(tmp_path, capsys):

@@ -59,7 +59,8 @@ def written(run, output, monkeypatch):
     """The folder, and what was said."""
     said = []
     monkeypatch.setattr(export, "load", lambda folder, say, **_: run)
-    return export.export(output.parent, output, say=said.append), said
+    found = export.export(output.parent, output, overwrite=True, say=said.append)
+    return found, said
 
 
 @pytest.fixture(scope="module")

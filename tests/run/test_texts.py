@@ -156,7 +156,7 @@ def test_embedding_reads_captions_by_the_vocabulary_of_the_run(tmp_path, monkeyp
     np.testing.assert_allclose(found["text"], [u.mean(0), u[1]], atol=1e-5)
 
     (theirs / "captions.csv").unlink()
-    with np.load(embed(tmp_path, str(theirs), tmp_path / "found.npz")) as file:
+    with np.load(embed(tmp_path, str(theirs), tmp_path / "bare.npz")) as file:
         assert "text" not in file
         assert file["z"].shape == (60, 6)
 

@@ -425,3 +425,38 @@ def test_the_state_is_seen_where_rows_are_logged():
     assert list(seen) == [4, 8, 10]
     assert seen[10] == train.fingerprint(last)
     assert seen[8] == train.fingerprint(fit(steps=8))
+
+
+def test_what_is_seen_of_the_state_joins_the_row():
+    rows = []
+    fit(steps=10, on_log=rows.append, on_state=lambda step, state: {"seen": step / 2})
+    assert [(row["step"], row["seen"]) for row in rows] == [(4, 2.0), (8, 4.0), (10, 5)]
+    assert all(row["loss"] > 0 for row in rows)
+    fit(steps=10, on_log=rows.append, on_state=lambda step, state: None)
+    assert "seen" not in rows[-1]
+
+
+def test_a_stop_that_comes_while_the_state_is_seen_is_one_at_that_step():
+    asked = []
+    last = fit(
+        steps=10,
+        on_state=lambda step, state: asked.append(step),
+        stop=lambda: bool(asked),
+    )
+    assert asked == [4]
+    assert int(last.step) == 4
+
+
+def test_the_time_of_what_sees_the_state_is_not_that_of_the_steps(monkeypatch):
+    """A clock that only this moves: a hundred seconds a look, one a batch."""
+    now, rows = [0.0], []
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+
+    def look(step, state):
+        now[0] += 100
+
+    def wait(step):
+        now[0] += 1
+
+    fit(steps=8, on_log=rows.append, on_state=look, on_step=wait)
+    assert [row["images_per_second"] for row in rows] == [16.0, 16.0]

@@ -79,22 +79,50 @@ def _found(given: str, factory: str) -> list[Table]:
 
 def _saved(root: str, factory: str) -> list[Table]:
     """Of a directory of `save_to_disk`."""
-    names = [""]
-    path = os.path.join(root, "dataset_dict.json")
-    if os.path.isfile(path):
-        try:
-            with open(path, "rb") as file:
-                names = [os.path.basename(name) for name in json.load(file)["splits"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _unreadable(path, error, factory) from None
     found = []
-    for name in _chosen(names, root, factory):
+    for name in _chosen(_part_names(root, factory), root, factory):
         where = os.path.join(root, name) if name else root
         with _library(where, factory) as library:
             rows = library.Dataset.load_from_disk(where)
         files = [file["filename"] for file in rows.cache_files]
         found.append(Table(name, rows, _sizes(files, root)))
     return found
+
+
+def _part_names(root: str, factory: str) -> list[str]:
+    """Of a directory of `save_to_disk`; [""] of one that has none."""
+    path = os.path.join(root, "dataset_dict.json")
+    if not os.path.isfile(path):
+        return [""]
+    try:
+        with open(path, "rb") as file:
+            return [os.path.basename(name) for name in json.load(file)["splits"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path, error, factory) from None
+
+
+def choice_of_parts(
+    path: str | os.PathLike, factory: str
+) -> tuple[list[str], list[str]]:
+    """The parts that a dataset has, and those that `tables` gives; nothing is opened.
+
+    Args:
+      path, factory: as `tables` takes them.
+
+    Raises:
+      UsageError: as `tables`, as far as names tell.
+    """
+    root = os.path.abspath(os.fspath(path))
+    if os.path.isdir(root) and is_saved(root):
+        names = _part_names(root, factory)
+        return names, _chosen(names, root, factory)
+    if not os.path.isdir(root):
+        return [""], [""]
+    found = listed(root, (PARQUET,), factory, "Parquet")
+    taken = [part_of(part[0]) for part in parts_by_name(found, factory)]
+    names = list(dict.fromkeys(map(part_of, found)))
+    # Without a part to hold out all files are read, whatever they are called.
+    return (names, taken) if len(taken) == 2 or len(names) == 1 else ([""], [""])
 
 
 def _chosen(names: Sequence[str], root: str, factory: str) -> list[str]:
