@@ -37,12 +37,17 @@ def extents(gone):
 
 
 @pytest.mark.parametrize("probability", [0.25, 0.8])
-def test_share_of_images(probability):
-    _, gone = erased((24, 24), 4000, probability=probability)
-    share = gone.any(axis=(1, 2)).mean()
-    assert abs(share - probability) < 4 * np.sqrt(
-        probability * (1 - probability) / 4000
-    )
+def test_share_of_images_whatever_the_box(probability):
+    _, gone = erased((40, 40), 4000, probability=probability)
+    hit = gone.any(axis=(1, 2))
+    deviation = np.sqrt(probability * (1 - probability) / 4000)
+    assert abs(hit.mean() - probability) < 4 * deviation
+    share = gone[hit].mean(axis=(1, 2))
+    assert stats.kstest(share, "uniform", (0.02, 1 / 3 - 0.02)).statistic < 0.06
+    for axis in (1, 2):
+        lines = gone[hit].any(axis=axis)
+        centre = lines @ np.arange(40) / lines.sum(axis=1)
+        assert abs(centre.mean() - 19.5) < 0.8
 
 
 def by_the_definition(rng, side, area, aspect):

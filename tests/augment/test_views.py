@@ -144,7 +144,7 @@ def test_second_view_has_its_own_transforms():
 
 def test_what_finishes_views_sees_them_standardised_and_draws_for_itself():
     def noise(rng, image):
-        return image + jax.random.uniform(rng, image.shape)
+        return image + jax.random.uniform(jax.random.fold_in(rng, 0), image.shape)
 
     def seen(rng, image):
         return jnp.stack([image, jax.random.uniform(rng, image.shape)])
@@ -159,6 +159,7 @@ def test_what_finishes_views_sees_them_standardised_and_draws_for_itself():
         np.testing.assert_array_equal(got[name], expected[name])
     image, drawn = got["views"][:, :, 0], np.asarray(got["views"][:, :, 1])
     np.testing.assert_allclose(image, expected["views"], atol=1e-6)
+    assert 0 <= drawn.min() <= drawn.max() <= 1  # standardised no more
     before = 0.25 * expected["views"] + 0.5 - BATCH["image"][:, None] / np.float32(255)
     correlation = np.corrcoef(before.ravel(), drawn.ravel())[0, 1]
     assert abs(correlation) < 0.05
