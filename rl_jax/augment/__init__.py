@@ -26,8 +26,17 @@ from rl_jax.augment.crop import (
     random_resized_crop,
     resample,
 )
+from rl_jax.augment.erasing import random_erasing
+from rl_jax.augment.levels import (
+    adjust_sharpness,
+    auto_contrast,
+    equalise,
+    posterise,
+    solarise_add,
+)
 from rl_jax.augment.noise import gaussian_noise, pixel_dropout
 from rl_jax.augment.presets import cifar, digits, imagenet, multi_crop
+from rl_jax.augment.rand_augment import rand_augment
 
 __all__ = [
     "Transform",
@@ -35,14 +44,17 @@ __all__ = [
     "adjust_contrast",
     "adjust_hue",
     "adjust_saturation",
+    "adjust_sharpness",
     "affine",
     "affine_matrix",
+    "auto_contrast",
     "centre_crop",
     "cifar",
     "colour_jitter",
     "compose",
     "crop_box",
     "digits",
+    "equalise",
     "gaussian_blur",
     "gaussian_noise",
     "greyscale",
@@ -50,15 +62,19 @@ __all__ = [
     "interpolation_matrix",
     "multi_crop",
     "pixel_dropout",
+    "posterise",
     "presets",
+    "rand_augment",
     "random_affine",
     "random_blur",
+    "random_erasing",
     "random_flip",
     "random_greyscale",
     "random_resized_crop",
     "random_solarise",
     "resample",
     "solarise",
+    "solarise_add",
     "to_float",
     "views",
 ]

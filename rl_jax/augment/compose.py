@@ -17,6 +17,10 @@ Transform = Callable[[chex.PRNGKey, chex.Array], chex.Array]
 """`(rng, image) -> image` on one image [H, W, C] float32 in [0, 1]; shapes static."""
 
 
+FINISH = 2**31 - 1
+"""Folded into a view's key for what is done once it is standardised."""
+
+
 def compose(*transforms: Transform) -> Transform:
     """One transform that applies the given ones in order.
 
@@ -110,6 +114,7 @@ def views(
     second: Sequence[Transform] | None = None,
     local: Sequence[Transform] = (),
     num_local: int = 0,
+    finish: Sequence[Transform] = (),
     size: int | None = None,
     crop_fraction: float = 0.875,
     mean: float | Sequence[float] = 0.0,
@@ -117,8 +122,9 @@ def views(
 ) -> Augment:
     """Makes an augmentation that draws several views of every image of a batch.
 
-    View v of example i is standardise(T(fold_in(fold_in(rng, index_i), v), image_i)).
-    It depends neither on the position in the batch nor on the number of devices.
+    View v of example i is standardise(T(fold_in(fold_in(rng, index_i), v), image_i)),
+    and what `finish` makes of that. It depends neither on the position in the batch nor
+    on the number of devices.
 
     Args:
       *transforms: `(rng, image) -> image` in order of application, of all views or,
@@ -129,6 +135,8 @@ def views(
       local: transforms of further, smaller views beside these (multi-crop: SwAV, DINO).
         They are drawn as views V, V + 1, …, so that the first V stay what they are.
       num_local: how many of those, ≥ 0.
+      finish: transforms of the views once they are standardised, as random erasing, in
+        order; smaller views have none.
       size: side in pixels of the clean image, see `centre_crop`; None leaves images as
         they come.
       crop_fraction: share of the shorter side the clean image shows, in (0, 1]; applies
@@ -162,6 +170,7 @@ def views(
     first_view = compose(*transforms)
     second_view = None if second is None else compose(*second)
     local_view = compose(*local)
+    finished = compose(*finish)
 
     def clean(image):
         image = to_float(image)
@@ -179,6 +188,14 @@ def views(
 
         # Views within examples: the products of a crop leave them in this order.
         return jax.vmap(several)(rngs, image)
+
+    def finish_each(rng, drawn):
+        def one(view, image):
+            # A key that no transform before it has.
+            rng_view = jax.random.fold_in(jax.random.fold_in(rng, view), FINISH)
+            return finished(rng_view, image)
+
+        return jax.vmap(one)(jnp.arange(num_views), drawn)
 
     def augment(rng: chex.PRNGKey, batch: Batch) -> Batch:
         check_batch(batch, "image", "index")
@@ -198,7 +215,10 @@ def views(
                 for k, view in enumerate((first_view, second_view))
             ]
             drawn = jnp.concatenate(parts, axis=1)
-        made = {"image": clean(batch["image"]), "views": standardise(drawn, mean, std)}
+        drawn = standardise(drawn, mean, std)
+        if finish:
+            drawn = jax.vmap(finish_each)(rngs, drawn)
+        made = {"image": clean(batch["image"]), "views": drawn}
         if num_local:
             numbers = num_views + jnp.arange(num_local)
             crops = draw(local_view, numbers, rngs, image)

@@ -18,7 +18,9 @@ from rl_jax.augment.compose import (
     views,
 )
 from rl_jax.augment.crop import random_resized_crop
+from rl_jax.augment.erasing import random_erasing
 from rl_jax.augment.noise import gaussian_noise, pixel_dropout
+from rl_jax.augment.rand_augment import rand_augment as random_operations
 from rl_jax.types import Augment
 
 __all__ = ["cifar", "digits", "imagenet", "multi_crop", "none", "plain"]
@@ -71,6 +73,16 @@ def _colour_view(
         partial(random_blur, p=blur),
         partial(random_solarise, p=solarise),
     )
+
+
+def _for_labels(
+    magnitude: float, erasing: float, fill: tuple[float, float, float]
+) -> tuple[tuple[Transform, ...], tuple[Transform, ...]]:
+    """What views have last, before and after they are standardised; () where 0."""
+    # Nothing is done where nothing is asked for, whatever its magnitude.
+    drawn = partial(random_operations, magnitude=magnitude, fill=fill)
+    erased = partial(random_erasing, probability=erasing)
+    return (drawn,) if magnitude != 0 else (), (erased,) if erasing != 0 else ()
 
 
 def _differ(*of_views: tuple[float, float]) -> bool:
@@ -147,13 +159,16 @@ def cifar(
     grey: float = 0.2,
     blur: float = 0.0,
     solarise: float = 0.0,
+    rand_augment: float = 0.0,
+    erasing: float = 0.0,
     num_views: int = 2,
     mean: tuple[float, float, float] = CIFAR_MEAN,
     std: tuple[float, float, float] = CIFAR_STD,
 ) -> Augment:
     """SimCLR's views of CIFAR (Chen et al. 2020, arXiv:2002.05709, B.9), colour ½.
 
-    Crop, flip, jitter, greyscale, blur, solarisation, in this order.
+    Crop, flip, jitter, greyscale, blur, solarisation, RandAugment and, of standardised
+    images, random erasing, in this order.
 
     Args:
       size: side of views and clean images in pixels, >= 1.
@@ -161,6 +176,9 @@ def cifar(
       flip, jitter, grey, blur, solarise: probabilities of the operations.
       brightness, contrast, saturation: strengths of the jitter, >= 0: 0.8 s at s = ½.
       hue: strength in [0, ½]: 0.2 s.
+      rand_augment: magnitude of two operations, see `augment.rand_augment`, in [0, 10];
+        0: none. With labels a transformer has 9.
+      erasing: probability of a box of noise, see `augment.random_erasing`; then 0.25.
       num_views: views per image, >= 1.
       mean, std: of each channel, by which images are standardised, in units of [0, 1];
         those of CIFAR-10.
@@ -171,6 +189,7 @@ def cifar(
     Raises:
       UsageError: an argument out of bounds.
     """
+    drawn, erased = _for_labels(rand_augment, erasing, mean)
     augment = views(
         *_colour_view(
             size,
@@ -182,6 +201,8 @@ def cifar(
             blur=blur,
             solarise=solarise,
         ),
+        *drawn,
+        finish=erased,
         num_views=num_views,
         size=size,
         crop_fraction=1.0,
@@ -204,11 +225,15 @@ def imagenet(
     grey: float = 0.2,
     blur: tuple[float, float] = (1.0, 0.1),
     solarise: tuple[float, float] = (0.0, 0.2),
+    rand_augment: float = 0.0,
+    erasing: float = 0.0,
+    num_views: int = 2,
 ) -> Augment:
     """BYOL's two views of ImageNet (Grill et al. 2020, arXiv:2006.07733, table 6).
 
-    Crop, flip, jitter, greyscale, blur, solarisation, in this order. SimCLR's: jitter
-    strengths 0.8, 0.8, 0.8, 0.2, `blur=(0.5, 0.5)`, `solarise=(0.0, 0.0)`.
+    Crop, flip, jitter, greyscale, blur, solarisation, RandAugment and, of standardised
+    images, random erasing, in this order. SimCLR's: jitter strengths 0.8, 0.8, 0.8,
+    0.2, `blur=(0.5, 0.5)`, `solarise=(0.0, 0.0)`.
 
     Args:
       size: side of views and clean images in pixels, >= 1. A clean image is the central
@@ -218,6 +243,11 @@ def imagenet(
       brightness, contrast, saturation: strengths of the jitter, >= 0.
       hue: strength in [0, ½].
       blur, solarise: probabilities in the first and in the second view.
+      rand_augment: magnitude of two operations, see `augment.rand_augment`, in [0, 10];
+        0: none. With labels a transformer has 9.
+      erasing: probability of a box of noise, see `augment.random_erasing`; then 0.25.
+      num_views: 2, or 1, the first alone, for methods that take one; more where blur
+        and solarise are the same in both.
 
     Returns:
       An `Augment` for images [B, H, W, 3].
@@ -236,9 +266,14 @@ def imagenet(
         _colour_view(size, crop_scale, blur=b, solarise=s, **colour)
         for b, s in zip(blur, solarise, strict=True)
     )
+    drawn, erased = _for_labels(rand_augment, erasing, IMAGENET_MEAN)
+    differ = num_views != 1 and _differ(blur, solarise)
     augment = views(
         *first,
-        second=second if _differ(blur, solarise) else None,
+        *drawn,
+        second=(*second, *drawn) if differ else None,
+        finish=erased,
+        num_views=num_views,
         size=size,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,

@@ -53,6 +53,17 @@ def test_affine_equals_scipy():
         np.testing.assert_allclose(got, scipy_affine(IMAGE, matrix, 0.25), atol=2e-5)
 
 
+def test_affine_fills_each_channel_with_its_own():
+    matrix = matrix_of(shift=(2.3, -1.4), rotate=0.4)
+    fills = (0.1, 0.5, 0.9)
+    got = jitted(augment.affine, IMAGE, matrix, fill=fills)
+    for c, fill in enumerate(fills):
+        expected = jitted(augment.affine, IMAGE[..., c : c + 1], matrix, fill=fill)
+        np.testing.assert_allclose(got[..., c : c + 1], expected, atol=1e-6)
+    with pytest.raises(UsageError, match=r"affine: fill must be one value or one per"):
+        augment.affine(IMAGE, matrix, fill=(0.1, 0.5))
+
+
 def test_affine_identity_is_exact_and_far_away_is_fill():
     np.testing.assert_array_equal(jitted(augment.affine, IMAGE, matrix_of()), IMAGE)
     away = jitted(augment.affine, IMAGE, matrix_of(shift=(0.0, 1e6)), fill=0.5)

@@ -2,6 +2,7 @@
 
 import inspect
 import typing
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -128,6 +129,19 @@ def test_imagenet_solarises_the_second_view():
             {"num_local": 1, "local_size": 2.5},
             r"size must be an integer",
         ),
+        (
+            presets.cifar,
+            {"rand_augment": 11.0},
+            r"rand_augment: magnitude must be in \[0, 10\], got 11\.0",
+        ),
+        (
+            presets.imagenet,
+            {"erasing": -0.25},
+            r"random_erasing: probability must be in \[0, 1\], got -0\.25",
+        ),
+        (presets.imagenet, {"rand_augment": None}, r"magnitude must be .* got None"),
+        (presets.imagenet, {"num_views": 3}, r"num_views must be 2 where `second`"),
+        (presets.imagenet, {"num_views": 0}, r"num_views must be >= 1, got 0"),
         (presets.plain, {"size": 8.5}, r"plain: size must be an integer, got 8\.5"),
         (presets.plain, {"mean": float("nan")}, r"plain: mean must be finite, got nan"),
     ],
@@ -135,6 +149,61 @@ def test_imagenet_solarises_the_second_view():
 def test_wrong_flags_fail_in_the_factory(factory, options, message):
     with pytest.raises(UsageError, match=message):
         factory(**options)
+
+
+WITHOUT = {"crop_scale": (1.0, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
+UNCOLOURED = {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("factory", "channels"),
+    [
+        (partial(presets.cifar, size=16, **WITHOUT), 1),
+        (partial(presets.imagenet, size=16, **WITHOUT, **UNCOLOURED), 3),
+    ],
+)
+def test_views_for_labels_have_operations_and_noise(factory, channels):
+    image = np.random.default_rng(0).integers(60, 180, (64, 16, 16, channels), np.uint8)
+    batch = {"image": image, "index": np.arange(64)}
+
+    def views(**options):
+        augment = factory(num_views=1, **options)
+        drawn = jax.jit(augment.views)(jax.random.key(0), batch)
+        assert drawn["views"].shape == (64, 1, 16, 16, channels)
+        return np.asarray(drawn["image"]), np.asarray(drawn["views"][:, 0])
+
+    clean, same = views()
+    np.testing.assert_allclose(same, clean, atol=1e-5)
+    for options, likely in (
+        # Some of those applied change nothing, as colour where there is none.
+        ({"rand_augment": 9.0}, (0.6, 0.85)),
+        ({"erasing": 0.25}, (0.1, 0.4)),
+    ):
+        again, changed = views(**options)
+        np.testing.assert_array_equal(again, clean)  # evaluation sees neither
+        share = np.mean(np.abs(changed - clean).max(axis=(1, 2, 3)) > 1e-3)
+        assert likely[0] <= share <= likely[1], options
+
+
+def test_the_second_view_has_operations_too():
+    """Where blur and solarisation of the two differ, their transforms do."""
+    options = WITHOUT | {"blur": (0.0, 0.0), "solarise": (0.0, 1e-9)}
+    augment = presets.imagenet(size=16, rand_augment=9.0, **options)
+    image = np.random.default_rng(0).integers(60, 180, (64, 16, 16, 3), np.uint8)
+    batch = {"image": image, "index": np.arange(64)}
+    drawn = jax.jit(augment.views)(jax.random.key(0), batch)
+    for v in range(2):
+        changed = np.abs(drawn["views"][:, v] - drawn["image"]).max(axis=(1, 2, 3))
+        assert 0.6 < np.mean(changed > 1e-3) < 0.85
+
+
+def test_one_view_of_imagenet_is_the_first_of_two():
+    batch = {"image": np.zeros((2, 8, 8, 3), np.uint8) + 99, "index": np.arange(2)}
+    two, one = (
+        jax.jit(presets.imagenet(size=8, **options).views)(jax.random.key(0), batch)
+        for options in ({}, {"num_views": 1})
+    )
+    np.testing.assert_allclose(one["views"], two["views"][:, :1], atol=1e-6)
 
 
 def test_plain_standardises_as_views_do():

@@ -142,6 +142,30 @@ def test_second_view_has_its_own_transforms():
     assert (np.abs(first - second)[:, 0, 0, 0] > 1e-4).all()
 
 
+def test_what_finishes_views_sees_them_standardised_and_draws_for_itself():
+    def noise(rng, image):
+        return image + jax.random.uniform(jax.random.fold_in(rng, 0), image.shape)
+
+    def seen(rng, image):
+        return jnp.stack([image, jax.random.uniform(rng, image.shape)])
+
+    options = {"num_views": 3, "mean": 0.5, "std": 0.25, "local": [noise]}
+    usual = augment.views(noise, **options, num_local=2)
+    finished = augment.views(noise, **options, num_local=2, finish=[seen])
+    expected, got = (
+        jax.jit(made.views)(jax.random.key(0), BATCH) for made in (usual, finished)
+    )
+    for name in ("image", "local_views"):
+        np.testing.assert_array_equal(got[name], expected[name])
+    image, drawn = got["views"][:, :, 0], np.asarray(got["views"][:, :, 1])
+    np.testing.assert_allclose(image, expected["views"], atol=1e-6)
+    assert 0 <= drawn.min() <= drawn.max() <= 1  # standardised no more
+    before = 0.25 * expected["views"] + 0.5 - BATCH["image"][:, None] / np.float32(255)
+    correlation = np.corrcoef(before.ravel(), drawn.ravel())[0, 1]
+    assert abs(correlation) < 0.05
+    assert len(np.unique(drawn[..., 0, 0, 0])) == 48
+
+
 def test_compose_applies_in_order_and_an_appended_step_changes_no_draw():
     def draw(rng, image):
         return image + jax.random.uniform(rng)

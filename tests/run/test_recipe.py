@@ -249,6 +249,50 @@ def test_a_trained_encoder_is_tuned(method):
             assert found.arguments["optimizer"]["weight_decay"] == 0
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_only_a_transformer_with_labels_has_operations_and_erasing(trained):
+    """As DeiT and the tuning of MAE; on digits nothing is published."""
+    for shape in ((32, 32, 3), (224, 224, 3)):
+        for method, encoder in itertools.product(
+            ("supervised", "simclr"), ("vit", "resnet")
+        ):
+            found = asked(method, shape, encoder, trained=trained).arguments
+            own = found["augment"].keys() & {"rand_augment", "erasing"}
+            if (method, encoder) == ("supervised", "vit"):
+                assert found["augment"]["rand_augment"] == 9
+                assert found["augment"]["erasing"] == 0.25
+                assert found["augment"]["num_views"] == 1
+            else:
+                assert not own
+    digits = presets.for_method(presets.digits(), "supervised")
+    digits = presets.for_network(digits, "supervised", "vit", trained=trained)
+    assert digits.augment == "digits"
+    assert digits.arguments["augment"].keys() == {"rotate", "shear", "num_views"}
+
+
+def test_operations_and_erasing_are_flags(tmp_path):
+    image = np.zeros((16, 32, 32, 3), np.uint8)
+    path = str(tmp_path / "data.npz")
+    np.savez(path, image=image, label=np.arange(16) % 2)
+    words = ["supervised", "--data", path, "--encoder", "vit"]
+    for more, expected in (
+        ([], (9.0, 0.25)),
+        (["--augment.rand-augment", "5"], (5.0, 0.25)),
+        (["--augment.rand-augment", "0", "--augment.erasing", "0"], (0.0, 0.0)),
+    ):
+        told = commands.read("pretrain", [*words, *more]).recipe
+        recipes.write(told, tmp_path / "run.json")
+        again, _ = recipes.read(tmp_path / "run.json")
+        given = again.augment.arguments
+        assert (given["rand_augment"], given["erasing"]) == expected
+    plain = commands.read("pretrain", [*words, "--augment", "plain"]).recipe
+    assert "erasing" not in plain.augment.arguments
+    # One of before there were any is what it was.
+    without = {k: v for k, v in given.items() if k not in ("rand_augment", "erasing")}
+    assert again.augment.given(**without) == again.augment
+    assert recipes.build_augment(recipes.Spec("cifar", without)).unit_range
+
+
 def test_a_batch_is_at_most_all_there_are():
     preset = presets.small_images()
     assert presets.for_size(preset, 512).batch_size == 512

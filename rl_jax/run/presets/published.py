@@ -202,6 +202,7 @@ def of_photographs(side: int) -> dict[str, Change]:
                     "grey": 0.0,
                     "blur": (0.0, 0.0),
                     "solarise": (0.0, 0.0),
+                    "num_views": 1,
                 },
                 "optimizer": {
                     "learning_rate": 0.1,

@@ -6,8 +6,11 @@ from rl_jax.run.presets.preset import OTHERS, Change
 
 Arguments = dict[str, Any]
 
-MIXED = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0}
-"""Of DeiT and of MAE's tuning, who both have RandAugment and random erasing, too."""
+LABELLED = {
+    "augment": {"rand_augment": 9.0, "erasing": 0.25},
+    "supervised": {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0},
+}
+"""Of DeiT, and of the tuning of BEiT and MAE."""
 
 
 def instead(
@@ -45,7 +48,7 @@ def instead(
                     "weight_decay": 0.05,
                     "warmup_steps": warmup_steps,
                 },
-                "supervised": MIXED,
+                **LABELLED,
             },
         ),
     }
@@ -66,7 +69,7 @@ def tuned(*, warmup_steps: int) -> dict[str, Change]:
                     "layer_decay": 0.75,
                     "warmup_steps": warmup_steps,
                 },
-                "supervised": MIXED,
+                **LABELLED,
             },
         ),
         # Chen et al. 2020, arXiv:2002.05709, B.5: without warm-up or decay of weights.
