@@ -173,7 +173,7 @@ def _views(
 ) -> dict[str, np.ndarray]:
     """Views of images through the encoder in evaluation mode, [m, 2·rounds, D].
 
-    {} for methods whose views are no two images of the shape it encodes.
+    {} for methods whose views are no images of the shape it encodes.
     """
     look = _look(run.parts.method, run.parts.augment)
     rng = jax.random.key(run.recipe.seed)
@@ -201,11 +201,15 @@ def _views(
 def _look(method: Method, augment: Augment):
     """`(params, state, batch, rng) -> {name: ([B, D], [B, D])}` of two views."""
 
-    def look(params, state, batch, rng):
-        batch = augment.views(rng, batch)
+    def look(params, state, given, rng):
+        batch = augment.views(rng, given)
         views, image = batch.get("views"), batch["image"]
-        if views is None or views.shape[1] < 2 or views.shape[2:] != image.shape[1:]:
+        if views is None or views.shape[2:] != image.shape[1:]:
             return {}
+        if views.shape[1] == 1:
+            # The method looks at one; another is drawn as in another step.
+            other = augment.views(jax.random.fold_in(rng, 1), given)["views"]
+            views = jnp.concatenate([views, other], axis=1)
         kept = {k: v for k, v in batch.items() if k not in ("views", "label")}
         sides = [
             method.encode(params, state, kept | {"image": views[:, i]}) for i in (0, 1)

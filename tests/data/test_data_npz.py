@@ -113,9 +113,13 @@ def test_what_fits_nothing_is_refused(tmp_path, refused, arrays, words):
 @pytest.mark.parametrize(
     ("words", "arrays"),
     [
-        (["cpc", "--window", "3", "--horizon", "2"], ["sequence"]),
+        pytest.param(
+            ["cpc", "--window", "3", "--horizon", "2"],
+            ["sequence"],
+            marks=pytest.mark.slow,
+        ),
         (["ivae"], ["x", "u"]),
-        (["vae"], ["x"]),
+        pytest.param(["vae"], ["x"], marks=pytest.mark.slow),
         (["info_nce", "--positives", "paired"], ["image", "pair"]),
     ],
 )

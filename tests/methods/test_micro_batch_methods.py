@@ -117,8 +117,15 @@ def begun(name):
     return one, params, state
 
 
+LONG = ("ibot", "i_jepa", "simmim", "denoising_autoencoder", "vae score")
+"""Those whose parts the others have, too: masks, a teacher, a decoder, noise."""
+
+
 @pytest.mark.core
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in METHODS],
+)
 def test_equals_the_one_batch(name):
     """Of a second step: loss, every gradient, state, features and metrics."""
     one, params, state = begun(name)

@@ -160,7 +160,13 @@ def untrained(images, *, out=8):
     ("images", "out", "shares", "words"),
     [
         (source(np.arange(12) % 3 + 1), 1, ["1", "all"], "no column of 10 labels"),
-        (source(np.arange(12)), 8, [], "no scored image has a label"),
+        pytest.param(
+            source(np.arange(12)),
+            8,
+            [],
+            "no scored image has a label",
+            marks=pytest.mark.slow,
+        ),
         (unlabelled(12), 8, [], "the data has no labels"),
         pytest.param(
             source(np.arange(12) % 2, held_out=source([1])),

@@ -376,3 +376,13 @@ def test_reads_the_first_format(tmp_path):
     fields |= fields.pop("networks") | {"predictor": None}
     (tmp_path / "run.json").write_text(json.dumps(content | {"format": 1}))
     assert recipes.read(tmp_path / "run.json")[0] == recipe()
+
+
+@pytest.mark.parametrize("side", [32, 224])
+@pytest.mark.parametrize(
+    "method",
+    ["clip", "i_jepa", "mae", "memory_bank", "siglip", "simmim", "supervised"],
+)
+def test_a_method_that_looks_at_one_view_draws_one(method, side):
+    preset = presets.for_method(presets.for_data("folder", (side, side, 3)), method)
+    assert preset.arguments["augment"]["num_views"] == 1

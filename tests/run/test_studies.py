@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-import pytest
 
 from rl_jax.cli.recipe import read
 from rl_jax.run import pretrain, studies
@@ -49,11 +48,28 @@ def test_views_are_those_of_the_augmentation(monkeypatch):
         np.testing.assert_allclose(one[:5], h, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["supervised", "vib"])
-def test_methods_of_one_view_have_none(method):
-    run = run_of(method)
+def test_a_method_without_views_has_none():
+    run = run_of("vib")
     fit, scored, _ = split(run.parts.source)
     study = studies.study(run, fit, scored)
     assert study.views == {}
     assert study.clouds is not None
     assert study.clouds() == {}
+
+
+def test_of_a_method_of_one_view_two_are_drawn():
+    """The first as in training, the second with noise of its own."""
+    run = run_of("supervised")
+    fit, scored, _ = split(run.parts.source)
+    first, second = studies.study(run, fit, scored).views["h"]
+    assert first.shape == second.shape == (500, 4)
+    assert np.all(np.linalg.norm(first - second, axis=-1) > 0)
+    seed = jax.random.key(run.recipe.seed)
+    source = run.parts.source.held_out
+    batch = {"image": source.images[:5], "index": np.arange(5, dtype=np.int32)}
+    for rng, found in ((seed, first), (jax.random.fold_in(seed, 1), second)):
+        drawn = run.parts.augment.views(rng, batch)
+        assert drawn["views"].shape[1] == 1
+        clean = drawn | {"image": drawn["views"][:, 0]}
+        h = run.parts.method.encode(run.state.params, run.state.state, clean)["h"]
+        np.testing.assert_allclose(found[:5], h, rtol=1e-4, atol=1e-6)

@@ -1,6 +1,7 @@
 """An encoder trains beside an online probe as it would without one."""
 
 import functools
+import itertools
 
 import chex
 import jax
@@ -133,8 +134,21 @@ MADE = {
 }
 
 
-@pytest.mark.parametrize("make", [train.adamw, train.sgd, train.lars])
-@pytest.mark.parametrize("name", MADE)
+MAKERS = (train.adamw, train.sgd, train.lars)
+QUICK_PAIRS = (
+    *(("simclr", train.adamw), ("byol", train.lars)),
+    *(("supervised", train.sgd), ("vib", train.adamw)),
+)
+"""Every method and every optimizer; the other pairs are slow."""
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        pytest.param(*pair, marks=() if pair in QUICK_PAIRS else pytest.mark.slow)
+        for pair in itertools.product(MADE, MAKERS)
+    ],
+)
 def test_training_is_the_same_with_and_without(name, make):
     """Parameters, state, loss and `grad_norm`, clipped at every step."""
     rng = np.random.default_rng(0)

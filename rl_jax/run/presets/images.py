@@ -105,7 +105,9 @@ def tokens_of_small(side: int) -> dict[str, Change]:
     }
 
 
-UNCOLOURED = {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)}
+ONE_VIEW = {"num_views": 1}
+"""For methods that look at one: a second is made for nothing."""
+UNCOLOURED = ONE_VIEW | {"blur": (0.0, 0.0), "solarise": (0.0, 0.0)}
 """What `imagenet` has beside jitter and grey, left out."""
 
 
@@ -139,7 +141,7 @@ def small_images(size: int = 32) -> Preset:
         | dict.fromkeys(AUTOENCODERS, BY_ADAM)
         | {
             "mae": tiny(
-                augment={"num_views": 1},
+                augment=ONE_VIEW,
                 networks={"decoder": "mae_decoder"},
                 decoder={"width": 96, "depth": 2},
             ),
@@ -149,16 +151,21 @@ def small_images(size: int = 32) -> Preset:
                 simmim={"mask_side": 1},
             ),
             "i_jepa": tiny(
-                augment={"num_views": 1} | PREDICTED,
+                augment=ONE_VIEW | PREDICTED,
                 networks={"predictor": "jepa_predictor"},
                 predictor={"width": 96, "depth": 4},
             ),
-            "jigsaw": Change(arguments={"augment": {"size": multiple(size, 3)}}),
+            "memory_bank": Change(arguments={"augment": ONE_VIEW}),
+            "rotation": Change(arguments={"augment": ONE_VIEW}),
+            "context": Change(arguments={"augment": ONE_VIEW}),
+            "jigsaw": Change(
+                arguments={"augment": ONE_VIEW | {"size": multiple(size, 3)}}
+            ),
         }
         | tokens_of_small(size)
         | dict.fromkeys(
             ("clip", "siglip"),
-            captioned({"num_views": 1}, {"width": 128, "depth": 4}, dim=128),
+            captioned(ONE_VIEW, {"width": 128, "depth": 4}, dim=128),
         ),
         vit=instead(
             {"size": "Ti", "patch": 4 if size >= 16 else 2},

@@ -48,7 +48,7 @@ def of_photographs(side: int) -> dict[str, Change]:
         "memory_bank": Change(
             optimizer="sgd",
             arguments={
-                "augment": WEAK | {"blur": (0.0, 0.0)},
+                "augment": WEAK | {"blur": (0.0, 0.0), "num_views": 1},
                 "optimizer": {"learning_rate": 0.03, "weight_decay": 1e-4},
                 "projector": {"layers": 1},
             },
