@@ -15,7 +15,7 @@ import numpy as np
 from rl_jax import data, evaluate, files, own, train
 from rl_jax.errors import UsageError
 from rl_jax.evaluate import arguments
-from rl_jax.run import classifier, figures, labelled, measures, studies
+from rl_jax.run import classifier, figures, labelled, measures, studies, words
 from rl_jax.run import recipe as recipes
 from rl_jax.run.earlier import origin, with_earlier
 from rl_jax.run.held_out import held_out_metrics
@@ -112,6 +112,9 @@ def evaluate_run(
     }
     result |= first_look(study)
     result["held_out"] = held_out_metrics(run, test_part)
+    if found := words.by_frequency(run, fit_part, test_part):
+        result["words"] = found
+        result["said"] = [words.said(found, result["held_out"])]
     if "text" in run.recipe.networks:
         z = study.representations["z"].scored
         result["texts"] = with_texts(run, test_part, z)

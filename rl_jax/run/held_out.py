@@ -7,15 +7,23 @@ from rl_jax import data
 from rl_jax.run.split import Part, rows_of
 from rl_jax.run.trained import Run
 
+MOST_BATCHES = 16
 
-def held_out_metrics(run: Run, part: Part, *, most: int = 16) -> dict[str, float]:
+
+def rows_measured(run: Run, part: Part) -> int:
+    """How many scored examples, the first ones, `held_out_metrics` looks at."""
+    size = run.recipe.batch_size
+    return min(rows_of(part).size // size, MOST_BATCHES) * size
+
+
+def held_out_metrics(run: Run, part: Part) -> dict[str, float]:
     """The method's own loss and metrics on scored examples, as in a training step.
 
-    The mean over at most `most` batches of the size of training, the state unchanged;
-    {} where there is not one whole batch.
+    The mean over at most `MOST_BATCHES` batches of the size of training, the state
+    unchanged; {} where there is not one whole batch.
     """
     source, size = rows_of(part), run.recipe.batch_size
-    batches = min(source.size // size, most)
+    batches = rows_measured(run, part) // size
     if not batches:
         return {}
     method, augment = run.parts.method, run.parts.augment
