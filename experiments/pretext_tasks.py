@@ -141,7 +141,7 @@ def run(
             outcome.at_most(
                 "rotation: gain by shuffled answers, upper limit",
                 [gain["rotation"].high for gain in control],
-                0.0,
+                GAIN,
             ),
         ),
         data={

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rl_jax import data, train
+from rl_jax.cli import continued
 from rl_jax.cli import recipe as recipes
 from rl_jax.cli.cache import enable_compilation_cache
 from rl_jax.cli.runs import finish
 from rl_jax.errors import UsageError
-from rl_jax.run import changes
 from rl_jax.run import pretrain as runs
 
 LOADING = ("workers", "threads", "data_timeout")
@@ -41,14 +41,17 @@ def pretrain(argv: Sequence[str]) -> None:
     goes_on = False
     if asked.flags["resume"]:
         with train.together():
-            goes_on = changes.continues(folder, asked.recipe, sinks)
+            goes_on = continued.continues(folder, asked, argv, sinks)
         train.check_alike(resume=goes_on)
+    evaluate = asked.flags["evaluate"]
     if goes_on:
-        runs.resume(folder, steps=asked.recipe.steps, **how)
+        runs.resume(folder, steps=continued.steps_asked(asked, argv), **how)
+        # A run that was done is not measured again: not less than by `evaluate` since.
+        evaluate = evaluate and not continued.evaluated(folder)
     else:
         how |= {"command": command, "sinks": sinks, "remarks": asked.remarks}
         runs.start(asked.recipe, asked.source, folder, **how)
-    finish(folder, evaluate=asked.flags["evaluate"])
+    finish(folder, evaluate=evaluate)
 
 
 def _sinks(flags: dict[str, Any]) -> tuple[str, ...]:

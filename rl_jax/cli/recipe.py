@@ -306,8 +306,9 @@ Args:
     Parquet), an .npz or .npy file, a folder with captions.csv or a text file, as the
     method needs, or MODULE:FUNCTION of your own; --data.NAME are its options.
   run_dir: folder of the run; by default a new one below runs/.
-  resume: where --run-dir holds a run of these arguments already, continue it; the same
-    command then starts a job and, back in its queue after exit code 75, goes on.
+  resume: where --run-dir holds a run of this command already, continue it: the command
+    starts a job and, back in its queue after exit code 75, goes on. --steps may be more
+    than before, and what does not decide the result be otherwise.
   steps: optimizer steps of the whole run.
   batch_size: images of one step, over all devices.
   seed: of the initialisation, the order of images and all noise.

@@ -1,11 +1,10 @@
 """What differs between the recipe of a run and the one that is asked for."""
 
 import json
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rl_jax import data, own, train
+from rl_jax import data, train
 from rl_jax.errors import UsageError
 from rl_jax.run import recipe as recipes
 from rl_jax.run.recipe import Recipe
@@ -64,42 +63,6 @@ def differences(
         for name in sorted(one.keys() | two.keys())
         if name not in but and one.get(name) != two.get(name)
     ]
-
-
-def continues(folder: pathlib.Path, recipe: Recipe, sinks: Sequence[str]) -> bool:
-    """Whether a folder holds the run that is asked for, perhaps a shorter one.
-
-    Args:
-      folder: of the run, which there may be.
-      recipe: as the arguments of a command make it.
-      sinks: where metrics are to go beside metrics.jsonl.
-
-    Returns:
-      False where there is none yet.
-
-    Raises:
-      UsageError: where it holds another run, naming what differs.
-    """
-    if not (folder / "run.json").exists():
-        return False
-    there, notes = recipes.read(folder / "run.json")
-    if recipe.init_from and there.init_from:
-        # A command names the run or file; which of its weights they are, the record.
-        found = there.init_from._replace(run=recipe.init_from.run)
-        recipe = recipe._replace(init_from=found)
-    shorter = [there.steps] if there.steps < recipe.steps else []
-    changed = differences(noted(there), recipe, shorter, but=())
-    before = sorted(notes.get("sinks", ()))
-    if before != sorted(sinks):
-        changed.append(f"metrics also to: {before} -> {sorted(sinks)}")
-    if changed:
-        raise UsageError(
-            f"--resume: {folder} holds a run of other arguments: "
-            f"{'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''}; give its "
-            "own, choose another --run-dir, or go on with it as it is: "
-            f"{own.again('resume', folder)}"
-        )
-    return True
 
 
 def check_alike(recipe: Recipe, source: data.Source, code: dict[str, str]) -> None:

@@ -24,6 +24,8 @@ MAX_IMAGES = 1000
 """Scored images that are corrupted, or seen in many views, spread over the part."""
 MANY_VIEWS = 10
 """Of each of them, for LiDAR; its authors have 50."""
+SECOND = 2**31 - 1
+"""Folded in for the other of two views: a key that no split gives, as by 0, 1, ..."""
 
 
 def study(run: Run, fit_part: Part, scored_part: Part) -> Study:
@@ -208,7 +210,7 @@ def _look(method: Method, augment: Augment):
             return {}
         if views.shape[1] == 1:
             # The method looks at one; another is drawn as in another step.
-            other = augment.views(jax.random.fold_in(rng, 1), given)["views"]
+            other = augment.views(jax.random.fold_in(rng, SECOND), given)["views"]
             views = jnp.concatenate([views, other], axis=1)
         kept = {k: v for k, v in batch.items() if k not in ("views", "label")}
         sides = [

@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from rl_jax.cli import main
+from rl_jax.cli import continued, main, pretrain
+from rl_jax.cli.recipe import read
 from rl_jax.errors import UsageError
-from rl_jax.run import changes
 from rl_jax.run import recipe as recipes
 
 pytestmark = pytest.mark.fault
@@ -90,9 +90,67 @@ def test_a_run_that_is_done_stays_as_it_is(trained, copy):
 
 
 def test_more_steps_make_it_longer(copy):
-    main(copy(steps=6))
-    assert [step for step, _ in losses(copy.run)] == [1, 2, 3, 4, 5, 6]
-    assert recipes.read(copy.run / "run.json")[0].steps == 6
+    """Also where a default follows from them, as the warm-up does."""
+    record = read_json(copy.run / "run.json")
+    main(copy(steps=14))
+    assert [step for step, _ in losses(copy.run)] == [*range(1, 15)]
+    there = recipes.read(copy.run / "run.json")[0]
+    assert there.steps == 14
+    warm = record["recipe"]["optimizer"]["arguments"]["warmup_steps"]
+    assert there.optimizer.arguments["warmup_steps"] == warm
+    main(copy(steps=14))
+    assert len(losses(copy.run)) == 14
+
+
+def continues(copy, *more, sinks=(), **other):
+    argv = copy(*more, **other)[1:]
+    return continued.continues(copy.run, read("pretrain", argv), argv, sinks)
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def test_what_a_version_of_before_had_by_default_stays(copy):
+    """The command is the same: arguments that are new since do not count."""
+    record = read_json(copy.run / "run.json")
+    del record["recipe"]["method"]["arguments"]["decoupled"]
+    record["recipe"]["optimizer"]["arguments"]["weight_decay"] = 0.5
+    (copy.run / "run.json").write_text(json.dumps(record))
+    assert continues(copy)
+    with pytest.raises(UsageError, match=r"decoupled: nothing -> false.*weight_decay"):
+        continues(copy, "--seed", "1")
+
+
+def test_other_words_for_the_same_go_on(copy, trained):
+    """Defaults written out, what is of one call alone, another way to the data."""
+    assert continues(copy, "--seed", "0", "--no-decoupled")
+    assert continues(copy, "--stall-timeout", "60", "--threads=1", "--evaluate")
+    (trained / "sub").mkdir(exist_ok=True)
+    around = trained / "sub" / ".." / "small.npz"
+    argv = [str(around) if w.endswith("small.npz") else w for w in copy()[1:]]
+    assert continued.continues(copy.run, read("pretrain", argv), argv, ())
+
+
+def test_other_data_are_another_run(copy, trained):
+    other = shutil.copy(trained / "small.npz", trained / "other.npz")
+    argv = [str(other) if w.endswith("small.npz") else w for w in copy()[1:]]
+    with pytest.raises(UsageError, match=r"data.path: .*small.npz -> .*other.npz"):
+        continued.continues(copy.run, read("pretrain", argv), argv, ())
+
+
+def test_what_was_evaluated_is_not_evaluated_again(copy, monkeypatch):
+    """`rl-jax evaluate` may have measured more since."""
+    asked = []
+    monkeypatch.setattr(
+        pretrain, "finish", lambda folder, evaluate: asked.append(evaluate)
+    )
+    argv = [word for word in copy() if word != "--no-evaluate"]
+    for step in (None, 2, 4):
+        if step is not None:
+            (copy.run / "evaluation.json").write_text(json.dumps({"step": step}))
+        main(argv)
+    assert asked == [True, True, False]
 
 
 def test_a_run_of_other_arguments_is_refused(copy, capsys):
@@ -116,10 +174,8 @@ def test_without_the_flag_a_run_is_not_touched(copy, capsys):
 
 
 def test_other_sinks_are_another_run(copy):
-    recipe, _ = recipes.read(copy.run / "run.json")
-    assert changes.continues(copy.run, recipe, ())
     with pytest.raises(UsageError, match=r"metrics also to: \[\] -> \['wandb'\]"):
-        changes.continues(copy.run, recipe, ("wandb",))
+        continues(copy, "--wandb", sinks=("wandb",))
 
 
 def test_the_record_says_which_weights_it_began_with(trained, copy, tmp_path, capsys):
@@ -134,4 +190,4 @@ def test_the_record_says_which_weights_it_began_with(trained, copy, tmp_path, ca
     main(argv)
     assert (started / "run.json").read_bytes() == record
     other = shutil.copytree(copy.run, tmp_path / "other")
-    assert "init_from.run" in refused(capsys, *argv[:-1], str(other))
+    assert "init_from: " in refused(capsys, *argv[:-1], str(other))

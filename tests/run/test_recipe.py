@@ -381,7 +381,10 @@ def test_reads_the_first_format(tmp_path):
 @pytest.mark.parametrize("side", [32, 224])
 @pytest.mark.parametrize(
     "method",
-    ["clip", "i_jepa", "mae", "memory_bank", "siglip", "simmim", "supervised"],
+    [
+        *("clip", "siglip", "i_jepa", "mae", "simmim", "memory_bank", "supervised"),
+        *("rotation", "jigsaw", "context"),
+    ],
 )
 def test_a_method_that_looks_at_one_view_draws_one(method, side):
     preset = presets.for_method(presets.for_data("folder", (side, side, 3)), method)

@@ -57,17 +57,28 @@ def test_a_method_without_views_has_none():
     assert study.clouds() == {}
 
 
-def test_of_a_method_of_one_view_two_are_drawn():
-    """The first as in training, the second with noise of its own."""
+def test_of_a_method_of_one_view_two_are_drawn(monkeypatch):
+    """The first as in training, the second with noise of its own; so of many."""
+    monkeypatch.setattr(studies, "MAX_IMAGES", 20)
     run = run_of("supervised")
     fit, scored, _ = split(run.parts.source)
-    first, second = studies.study(run, fit, scored).views["h"]
+    study = studies.study(run, fit, scored)
+    many = study.clouds()["h"]
+    assert many.shape == (20, studies.MANY_VIEWS, 4)
+    gaps = np.linalg.norm(many[:, :, None] - many[:, None], axis=-1)
+    # Both may be zero, behind a ReLU, but for few images.
+    differ = (gaps > 0).mean(0)
+    assert np.all(differ[~np.eye(studies.MANY_VIEWS, dtype=bool)] > 0.7)
+    first, second = study.views["h"]
     assert first.shape == second.shape == (500, 4)
-    assert np.all(np.linalg.norm(first - second, axis=-1) > 0)
+    assert np.mean(np.linalg.norm(first - second, axis=-1) > 0) > 0.9
     seed = jax.random.key(run.recipe.seed)
     source = run.parts.source.held_out
     batch = {"image": source.images[:5], "index": np.arange(5, dtype=np.int32)}
-    for rng, found in ((seed, first), (jax.random.fold_in(seed, 1), second)):
+    for rng, found in (
+        (seed, first),
+        (jax.random.fold_in(seed, studies.SECOND), second),
+    ):
         drawn = run.parts.augment.views(rng, batch)
         assert drawn["views"].shape[1] == 1
         clean = drawn | {"image": drawn["views"][:, 0]}

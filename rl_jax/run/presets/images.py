@@ -155,9 +155,10 @@ def small_images(size: int = 32) -> Preset:
                 networks={"predictor": "jepa_predictor"},
                 predictor={"width": 96, "depth": 4},
             ),
-            "memory_bank": Change(arguments={"augment": ONE_VIEW}),
-            "rotation": Change(arguments={"augment": ONE_VIEW}),
-            "context": Change(arguments={"augment": ONE_VIEW}),
+            **dict.fromkeys(
+                ("memory_bank", "rotation", "context"),
+                Change(arguments={"augment": ONE_VIEW}),
+            ),
             "jigsaw": Change(
                 arguments={"augment": ONE_VIEW | {"size": multiple(size, 3)}}
             ),
@@ -217,7 +218,12 @@ def photographs(size: int = 256) -> Preset:
                 networks={"predictor": "jepa_predictor"},
                 predictor={"width": 192, "depth": 6, "heads": 6},
             ),
-            "jigsaw": Change(arguments={"augment": {"size": multiple(side, 3)}}),
+            **dict.fromkeys(
+                ("rotation", "context"), Change(arguments={"augment": UNCOLOURED})
+            ),
+            "jigsaw": Change(
+                arguments={"augment": UNCOLOURED | {"size": multiple(side, 3)}}
+            ),
         }
         | dict.fromkeys(
             ("clip", "siglip"),
