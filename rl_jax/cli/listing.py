@@ -20,9 +20,10 @@ def runs(argv: Sequence[str]) -> None:
     ) -> None:
         """Prints a table of the runs in a folder, the newest last.
 
-        Status: running; done; stopped, which `resume` continues; not finite, ended by a
-        NaN; nothing saved; unreadable, with the reason. Accuracies are those of h with
-        all labels, where a run was evaluated.
+        Status: running (of other hosts where the file system tells); done; stopped,
+        which `resume` continues; not finite, ended by a NaN; nothing saved; unreadable,
+        with the reason. Accuracies are those of h with all labels, where a run was
+        evaluated.
 
         Args:
           folder: of the runs, or of one; those two folders deeper are listed, too.

@@ -4,10 +4,12 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from rl_jax.data.folder import part_folders, parts
+from rl_jax.data.folder import listed, part_folders, parts
 from rl_jax.data.layout import held
+from rl_jax.data.part_names import choice_by_name
 from rl_jax.data.problems import printable
 from rl_jax.data.tables.opened import choice_of_parts
+from rl_jax.data.webdataset.files import SUFFIX
 from rl_jax.errors import UsageError
 
 KINDS = {
@@ -46,8 +48,11 @@ def choices(path: str | os.PathLike) -> list[str]:
             )
         if found.layout == "hugging_face":
             lines += _of_parts(name, *choice_of_parts(path, "hugging_face"))
-        elif found.layout == "folder":
-            root = os.path.abspath(os.fspath(path))
+        root = os.path.abspath(os.fspath(path))
+        if found.layout == "shards" and os.path.isdir(root):
+            tars = listed(root, (SUFFIX,), "shards", ".tar files")
+            lines += _of_parts(name, *choice_by_name(tars, "shards"))
+        if found.layout == "folder":
             taken = [os.path.basename(each) for each in parts(root, "folder")]
             named = part_folders(root)
             if len(taken) > 1 and len(named) > len(taken):

@@ -43,3 +43,18 @@ def parts_by_name(names: list[str], factory: str) -> list[list[str]]:
             "of train and val or test; name it as one of these, or move it elsewhere"
         )
     return [found["train"], found["val"] if "val" in found else found["test"]]
+
+
+def choice_by_name(names: list[str], factory: str) -> tuple[list[str], list[str]]:
+    """The parts that files are of, and those that `parts_by_name` takes.
+
+    Args:
+      names, factory: as `parts_by_name` takes them.
+
+    Raises:
+      UsageError: as `parts_by_name`.
+    """
+    taken = [part_of(part[0]) for part in parts_by_name(names, factory) if part]
+    there = list(dict.fromkeys(map(part_of, names)))
+    # Without a part to hold out all files are read, whatever they are called.
+    return (there, taken) if len(taken) == 2 or len(there) == 1 else ([""], [""])

@@ -108,6 +108,19 @@ def test_parts_of_parquet(tmp_path):
     assert choices(mixed) == []
 
 
+def test_parts_of_tars(tmp_path):
+    folder = holds(tmp_path / "d", "train-0.tar", "train-1.tar", "val-0.tar")
+    assert choices(folder) == ["d: of its parts train is learned from, val held out"]
+    holds(folder, "test-0.tar")
+    assert choices(folder) == [
+        "d: of its parts train is learned from, val held out; test not read"
+    ]
+    only = holds(tmp_path / "only", "test-0.tar")
+    assert choices(only) == ["only: test is learned from, its only part"]
+    assert choices(holds(tmp_path / "no parts", "0.tar", "1.tar")) == []
+    assert choices(only / "test-0.tar") == []
+
+
 def test_a_part_of_a_folder_that_is_not_read(tmp_path):
     folder = holds(tmp_path / "d", "train/1.png", "val/1.png")
     assert choices(folder) == []

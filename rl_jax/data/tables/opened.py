@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from rl_jax.data.folder import listed
-from rl_jax.data.part_names import part_of, parts_by_name
+from rl_jax.data.part_names import choice_by_name, part_of, parts_by_name
 from rl_jax.data.problems import printable
 from rl_jax.errors import UsageError
 
@@ -118,11 +118,7 @@ def choice_of_parts(
         return names, _chosen(names, root, factory)
     if not os.path.isdir(root):
         return [""], [""]
-    found = listed(root, (PARQUET,), factory, "Parquet")
-    taken = [part_of(part[0]) for part in parts_by_name(found, factory)]
-    names = list(dict.fromkeys(map(part_of, found)))
-    # Without a part to hold out all files are read, whatever they are called.
-    return (names, taken) if len(taken) == 2 or len(names) == 1 else ([""], [""])
+    return choice_by_name(listed(root, (PARQUET,), factory, "Parquet"), factory)
 
 
 def _chosen(names: Sequence[str], root: str, factory: str) -> list[str]:
