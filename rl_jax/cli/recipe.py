@@ -322,7 +322,9 @@ Args:
   log_every: steps between rows of metrics.
   checkpoint_every: steps between checkpoints.
   knn_every: steps between two scores of h by k-NN, of at most 1,000 held-out images by
-    the labels of at most 5,000 others; training is the same with and without. 0: none.
+    the labels of at most 5,000 others (of data without a held-out part, of every fifth
+    image, which training sees too unless it may not); training is the same with and
+    without. 0: none.
   on_nonfinite: where a loss, gradient or update is NaN or infinite, "halt" ends the
     run, "skip" goes on without that update; either way it changes nothing.
   nonfinite_limit: so many such steps in a row end the run in any case.

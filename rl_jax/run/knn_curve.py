@@ -53,8 +53,8 @@ class KnnCurve:
 
     def __init__(self, recipe: Recipe, source: data.Source):
         self._recipe = recipe
-        fit, scored, _ = split(source)
-        found = columns(fit.labels, scored.labels, source.class_names)
+        fit, scored, note = split(source)
+        found = columns(fit.labels, scored.labels, source.class_names, of=source)
         if found.reason:
             raise UsageError(
                 f"--knn-every {recipe.knn_every}: {found.reason}, so that no neighbour "
@@ -63,6 +63,7 @@ class KnnCurve:
         fit, scored = (_few(fit, LEARNT), _few(scored, SCORED))
         self._sides = [rows_of(part)._replace(held_out=None) for part in (fit, scored)]
         self._is_held_out = source.held_out is not None
+        self._note = labelled.note(recipe, source) or note
         self._look: Any = None
         self._warned = False
 
@@ -76,12 +77,14 @@ class KnnCurve:
         self._sides = sides
 
     def line(self) -> str:
-        """What is scored by what, for the start of a run."""
+        """What is scored by what, and whether training sees it, for a run's start."""
         fit, scored = (side.size for side in self._sides)
-        kind = "held-out examples" if self._is_held_out else "examples, a fifth of all,"
+        kind, note = "held-out examples", ""
+        if not self._is_held_out:
+            kind, note = "examples", f"; {self._note}"
         return (
             f"k-NN every {self._recipe.knn_every} steps: {scored:,} {kind} by the "
-            f"labels of {fit:,} others"
+            f"labels of {fit:,} others{note}"
         )
 
     def due(self, step: int) -> bool:
@@ -91,13 +94,15 @@ class KnnCurve:
     def owed(self, rows: Sequence[dict[str, Any]], step: int) -> dict[str, Any] | None:
         """The row of the step a run goes on from, where a stop has broken it off.
 
+        What JSON could not hold, null in the file, is NaN again.
+
         Args:
           rows: of the run, in order.
           step: of the checkpoint.
         """
         for row in rows[-1:]:
             if row["step"] == step and self.due(step) and NAME not in row:
-                return row
+                return {k: math.nan if v is None else v for k, v in row.items()}
         return None
 
     def row(

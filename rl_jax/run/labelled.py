@@ -5,7 +5,7 @@ import numpy as np
 from rl_jax import data, evaluate, own
 from rl_jax.errors import UsageError
 from rl_jax.run.recipe import Recipe
-from rl_jax.run.split import share_of, split
+from rl_jax.run.split import labelling, share_of, split
 
 ALL = "all"
 OF_LABELS = ("supervised", "sup_con", "vib")
@@ -71,8 +71,7 @@ def draw(source: data.Source, labels: str, seed: int) -> np.ndarray:
     known = np.flatnonzero(part.labels >= 0)
     if not len(known):
         raise UsageError(
-            f"--labels {labels}: {source.name} has no labels; name them by "
-            "sub-folders, or `label` in an .npz"
+            f"--labels {labels}: {source.name} has no labels; {labelling(source)}"
         )
     of_known = part.labels[known]
     if isinstance(share, float):

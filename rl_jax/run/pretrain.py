@@ -88,6 +88,10 @@ def start(
             recipe = recipe._replace(init_from=weights.read(recipe, seen)[0])
         code = own.digests(names)
         changes.check_alike(recipe, source, code)
+        if train.is_first():
+            # Before what may take minutes: who wanted something else stops it here.
+            for line in remarks:
+                print(line, flush=True)
         with train.together():
             # Decoded before the folder is made: what cannot be read leaves nothing.
             seen = data.resident(seen, limit_bytes=image_limit())
@@ -97,8 +101,6 @@ def start(
             if train.is_first():
                 stack.enter_context(locked(folder))
                 _check_new(folder)
-                for line in remarks:
-                    print(line)
                 recipes.write(
                     recipe,
                     folder / "run.json",
@@ -285,8 +287,11 @@ def _train(
                     console.say(f"continuing from the checkpoint of step {step}")
                 if writes:
                     train.keep_rows(metrics_path, up_to=0 if found is None else step)
-                if state is not None and curve is not None and writes:
-                    owed = curve.owed(train.read_rows(metrics_path), step)
+                if state is not None and curve is not None:
+                    if writes:
+                        owed = curve.owed(train.read_rows(metrics_path), step)
+                    # All score it, or none.
+                    owed = train.of_first(owed)
                 if state is not None and step >= recipe.steps and owed is None:
                     return state
             if resumed:
@@ -322,7 +327,10 @@ def _train(
                     last.update(row)
 
                 if state is not None and owed is not None:
-                    sink.write(owed | score(owed["step"], state))
+                    found = score(owed["step"], state)
+                    if not found:  # Stopped: the row waits for the next time.
+                        interrupts.poll(f"at step {owed['step']}, saved in {folder}")
+                    sink.replace(owed | found)
                 state = train.fit(
                     parts.method,
                     parts.source,

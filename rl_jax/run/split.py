@@ -151,6 +151,7 @@ def columns(
     names: Sequence[str] = (),
     *,
     shares: Sequence[Share] = SHARES,
+    of: data.Source | None = None,
 ) -> Columns:
     """Which numbers of labels per class can be measured, and why others cannot.
 
@@ -158,11 +159,12 @@ def columns(
       fit, scored: int [n], [m] labels of the two parts, -1 where unknown.
       names: of the classes.
       shares: numbers and parts asked for; of a part every class has at least one.
+      of: the data, for how its examples get labels; None: images.
     """
     classes, counts = np.unique(fit[fit >= 0], return_counts=True)
     found = np.unique(scored[scored >= 0])
     if len(classes) < 2 or not len(found):
-        return Columns([], [], _reason(classes, found, names))
+        return Columns([], [], _reason(classes, found, names, of))
     missed = [s for s in shares if isinstance(s, int) and s > counts.min()]
     notes = [
         f"no column of {share} labels per class: too few images to learn from of class "
@@ -180,12 +182,29 @@ def columns(
     return Columns([s for s in shares if s not in missed], notes, None)
 
 
-def _reason(classes: np.ndarray, found: np.ndarray, names: Sequence[str]) -> str:
+def labelling(source: data.Source | None) -> str:
+    """How the examples of data without labels get some."""
+    if _of_texts(source):
+        return "give the texts of each class in a sub-folder of their own"
+    return "name them by sub-folders, or `label` in an .npz"
+
+
+def _of_texts(source: data.Source | None) -> bool:
+    return source is not None and not source.image_shape and bool(source.vocabulary)
+
+
+def _reason(
+    classes: np.ndarray,
+    found: np.ndarray,
+    names: Sequence[str],
+    source: data.Source | None,
+) -> str:
     if len(classes) == 1:
         return f"there are labels of one class only, {_named(classes, names)}"
     if len(classes):
-        return "no scored image has a label (a class needs two to have one held out)"
-    return "the data has no labels (name them by sub-folders, or `label` in an .npz)"
+        kind = "text" if _of_texts(source) else "image"
+        return f"no scored {kind} has a label (a class needs two to have one held out)"
+    return f"the data has no labels ({labelling(source)})"
 
 
 def _named(classes: np.ndarray, names: Sequence[str], *, most: int = 5) -> str:

@@ -25,6 +25,7 @@ from rl_jax.train.processes import (
     is_first,
     join,
     joined,
+    of_first,
     together,
 )
 from rl_jax.train.sharding import check_batch_size, data_mesh, put, replicated
@@ -67,6 +68,7 @@ __all__ = [
     "lars",
     "lost",
     "not_probe",
+    "of_first",
     "open_sinks",
     "path_of",
     "plan_step",

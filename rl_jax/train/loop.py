@@ -78,8 +78,9 @@ def fit(
         (steps lost since the row before), `learning_rate` (of the last update, where
         the optimizer tells it, see `with_schedule`) and the fields of `metrics.CLOCK`.
       on_state: called before it with the step and the state, as for k-NN in between;
-        numbers that it returns by name join the row. The state is donated to the next
-        step, so copy what outlives the call. Its time is none of the steps'.
+        numbers that it returns by name, of Python or scalar arrays, join the row as
+        floats. The state is donated to the next step, so copy what outlives the call.
+        Its time is none of the steps'.
       checkpoints: where to save, every `checkpoint_every` steps and at the end. One
         that fails is said and training goes on; `finish()` raises if the last did.
       before_save: called before each save, when all rows up to it were given out.
@@ -105,6 +106,7 @@ def fit(
         the devices, counts or a seed out of range, a state beyond the last step, a
         start at step 0 with checkpoints of another run, a mesh without an automatic
         axis `data`, a method whose step changes the shape or dtype of what it carries,
+        what `on_state` returns that is no number or has a name of the row's own,
         or a process that is called otherwise than the first (RunError on the others).
       NonFiniteError: at the first log point or save after a loss, gradient or update
         was not finite, or with "skip" too many in a row; the state without those
@@ -216,8 +218,8 @@ def fit(
                     if isinstance(optimizer, Optimizer):
                         last = max(int(updates) - 1, 0)
                         row |= {"learning_rate": optimizer.learning_rate(last)}
-                    row |= looked_at or {}
-                    on_log({"step": step} | row | clock.row(step))
+                    full = {"step": step} | row | clock.row(step)
+                    on_log(full | _numbers(looked_at, full))
                     since = 0
                 # Before each save too: the count is not in it, so it must be zero.
                 if found.count:
@@ -253,6 +255,30 @@ def fit(
 
 def _next(step: int, every: int) -> int:
     return (step // every + 1) * every
+
+
+def _numbers(found: Any, row: Mapping[str, Any]) -> dict[str, float]:
+    """What `on_state` has returned, as floats that join the row."""
+    if not found:
+        return {}
+    if not isinstance(found, Mapping):
+        raise UsageError(
+            "on_state: expected numbers by name or None, it returned "
+            f"{type(found).__name__}"
+        )
+    if taken := ", ".join(str(name) for name in found if name in row):
+        raise UsageError(
+            f"on_state: the row of metrics has {taken} already; return other names"
+        )
+    numbers = {}
+    for name, value in fetch(dict(found)).items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"on_state: {name} must be a number, it returned {type(value).__name__}"
+            ) from None
+    return numbers
 
 
 def compiled_steps(feed: Feed, mesh: Mesh, **pieces):

@@ -34,7 +34,18 @@ def keep_rows(path: pathlib.Path, *, up_to: int) -> None:
     if not path.exists():
         return
     rows = [row for row in read_rows(path) if row["step"] <= up_to]
+    _replace(path, rows)
+
+
+def _replace(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
     files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _for_json(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v
+        for k, v in row.items()
+    }
 
 
 NEWLINE = b"\n"
@@ -62,12 +73,29 @@ class MetricsFile:
 
     def write(self, row: dict[str, Any]) -> None:
         """Appends one row; NaN and infinities become null, which JSON can hold."""
-        row = {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v
-            for k, v in row.items()
-        }
-        self._waiting += json.dumps(row).encode() + NEWLINE
+        self._waiting += json.dumps(_for_json(row)).encode() + NEWLINE
         self._flush(sync=False)
+
+    def replace(self, row: dict[str, Any]) -> None:
+        """Puts a row in the place of that of its step, or appends it if there is none.
+
+        A kill leaves one of the two. Where the file cannot be replaced the row is
+        appended as well: of two rows of a step readers take the later.
+        """
+        if not self._waiting:
+            step = row["step"]
+            others = [other for other in read_rows(self._path) if other["step"] != step]
+            try:
+                rows = sorted([*others, _for_json(row)], key=lambda each: each["step"])
+                _replace(self._path, rows)
+                file = self._path.open("ab", buffering=0)
+            except OSError:
+                pass
+            else:
+                self._file.close()
+                self._file = file
+                return
+        self.write(row)
 
     def sync(self) -> None:
         """Returns when all rows are on disk, or it was said that they are not."""

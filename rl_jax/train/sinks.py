@@ -1,6 +1,7 @@
 """Where the rows of a run go: its metrics file always, TensorBoard and W&B if asked."""
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import pathlib
@@ -18,16 +19,19 @@ class Sinks(NamedTuple):
 
     Attributes:
       write: `(row)` hands a row to all of them.
+      replace: `(row)` does so with one whose step the metrics file has: it takes the
+        place of that there.
       sync: `()` returns when the metrics file is on disk.
       check: `()` raises RunError if rows are missing from the metrics file.
     """
 
     write: Callable[[dict[str, Any]], None]
+    replace: Callable[[dict[str, Any]], None]
     sync: Callable[[], None]
     check: Callable[[], None]
 
 
-NO_SINKS = Sinks(lambda row: None, lambda: None, lambda: None)
+NO_SINKS = Sinks(lambda row: None, lambda row: None, lambda: None, lambda: None)
 """Those of a process that writes nothing."""
 
 
@@ -80,8 +84,8 @@ def open_sinks(
             stack.callback(run.finish)
             writers["wandb"] = lambda row: run.log(row, step=row["step"])
 
-        def write(row):
-            file.write(row)
+        def hand(to_file, row):
+            to_file(row)
             for name, writer in list(writers.items()):
                 try:
                     writer(row)
@@ -89,4 +93,7 @@ def open_sinks(
                     del writers[name]
                     say(f"warning: {name} gets no rows any more: {error}")
 
-        yield Sinks(write, file.sync, file.check)
+        write, replace = (
+            functools.partial(hand, to_file) for to_file in (file.write, file.replace)
+        )
+        yield Sinks(write, replace, file.sync, file.check)

@@ -211,6 +211,27 @@ def test_both_score_by_k_nn_and_one_writes_it(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.fault
+@pytest.mark.parametrize("steps", [4, 8])
+def test_both_make_a_score_that_is_owed(tmp_path, steps):
+    """Of the last step, after which the run is at its end, and of one before."""
+    folder = tmp_path / "run"
+    words = [*RUN, "--steps", "4", "--knn-every", "4", "--run-dir", folder]
+    for code, said in jobs.ended(job("pretrain", "simclr", *words, "--distributed")):
+        assert code == 0, said
+    path = folder / "metrics.jsonl"
+    first, last = map(json.loads, path.read_text().splitlines())
+    value = last.pop("knn")
+    path.write_text(f"{json.dumps(first)}\n{json.dumps(last)}\n")
+    words = ["resume", folder, "--steps", steps, "--no-evaluate", "--distributed"]
+    for code, said in jobs.ended(job(*words)):
+        assert code == 0, said
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(2, steps + 1, 2))
+    assert rows[1] == last | {"knn": pytest.approx(value)}
+
+
+@pytest.mark.slow
 def test_processes_started_with_other_flags_or_code_are_refused(tmp_path):
     def other_flags(rank):
         return command("pretrain", "simclr", *RUN, "--seed", rank, "--distributed",

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rl_jax import data
 from rl_jax.cli import main, recipe
+from rl_jax.errors import UsageError
 from rl_jax.run import embed, export
 
 VIT = [
@@ -64,6 +66,22 @@ def test_they_are_said_first_and_stay_in_the_record(photos, tmp_path, capsys):
     assert third.startswith("simclr on photos: 16 images 16x16x3")
     main(["resume", str(run), "--steps", "3", "--no-evaluate"])
     assert json.loads((run / "run.json").read_text())["remarks"] == [first, second]
+
+
+def test_they_are_said_before_images_are_read(photos, tmp_path, capsys, monkeypatch):
+    """Which may take minutes."""
+
+    def read(*_, **__):
+        said.append(capsys.readouterr().out)
+        raise UsageError("enough")
+
+    said = []
+    monkeypatch.setattr(data, "resident", read)
+    words = ["--run-dir", tmp_path / "run", *VIT, "--encoder.patch", "5"]
+    assert "enough" in refused(capsys, "pretrain", "simclr", "--data", photos, *words)
+    (line,) = said
+    assert line.startswith("--augment.size is 15, not 16, which patches of 5")
+    assert not (tmp_path / "run").exists()
 
 
 def refused(capsys, *words):

@@ -16,7 +16,7 @@ from rl_jax import data, evaluate, run, train
 from rl_jax.cli import main
 from rl_jax.errors import UsageError
 from rl_jax.report import listing
-from rl_jax.run import knn_curve, split
+from rl_jax.run import knn_curve, labelled, split
 from rl_jax.run import recipe as recipes
 from rl_jax.run.check import check
 from rl_jax.run.knn_curve import KnnCurve
@@ -107,7 +107,10 @@ def test_a_run_that_is_killed_has_the_same_rows(scored, tmp_path):
 
 @pytest.mark.parametrize("at", [8, STEPS])
 def test_one_that_is_stopped_while_it_is_scored(at, scored, tmp_path, monkeypatch):
-    """At once: the score is made when the run goes on, also that of the last step."""
+    """At once: the score is made when the run goes on, also that of the last step.
+
+    Where a stop breaks that off too, no step is made, and the score is made next time.
+    """
     score, folder, looks = KnnCurve.score, tmp_path / "run", []
 
     def stopped(self, parts, state, **how):
@@ -126,10 +129,27 @@ def test_one_that_is_stopped_while_it_is_scored(at, scored, tmp_path, monkeypatc
     assert rows(folder)[-1]["step"] == at == train.Checkpoints(
         folder / "checkpoints", read_only=True
     ).steps()[-1]  # fmt: skip
+    before = (folder / "metrics.jsonl").read_bytes()
+    with pytest.raises(SystemExit) as end:
+        resume(folder)
+    assert end.value.code == 75
+    assert len(looks) == 2
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    assert train.Checkpoints(folder / "checkpoints", read_only=True).steps()[-1] == at
     monkeypatch.setattr(KnnCurve, "score", score)
     resume(folder)
     assert digests(folder) == digests(scored)
     assert timeless(folder) == timeless(scored)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [*range(2, STEPS + 1, 2)]
+
+
+def test_what_was_not_finite_in_a_row_that_is_owed_is_nan(trained):
+    """In the file it is null, which TensorBoard would not take."""
+    curve = KnnCurve(trained.recipe, trained.parts.source)
+    row = curve.owed([{"step": 4, "loss": None, "time": 1.0}], 4)
+    assert row == {"step": 4, "loss": pytest.approx(math.nan, nan_ok=True), "time": 1.0}
+    assert curve.owed([{"step": 4, "knn": None}], 4) is None
 
 
 def small_recipe(**changed):
@@ -218,7 +238,40 @@ def test_images_are_read_once_where_they_take_little(tmp_path, monkeypatch):
     monkeypatch.setattr(knn_curve, "MOST_HELD", 47 * 64)
     curve = knn_curve.decoded(recipe, source, source)
     assert [side.images is None for side in curve._sides] == [True, False]
-    assert "12 examples, a fifth of all, by the labels of 48 others" in curve.line()
+    assert curve.line() == (
+        "k-NN every 5 steps: 12 examples by the labels of 48 others; no held-out part: "
+        "pretraining has seen the scored fifth, without labels"
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "labels", "held_out", "said"),
+    [
+        ("autoencoder", "all", False, "pretraining has seen the scored fifth, without"),
+        ("autoencoder", "3", False, "pretraining has seen the scored fifth, without"),
+        ("supervised", "all", False, "training has seen the scored fifth with its"),
+        ("supervised", "3", False, "a fifth was kept from training, and is scored"),
+        ("supervised", "all", True, None),
+    ],
+)
+def test_it_is_said_whether_training_sees_what_is_scored(
+    method, labels, held_out, said, monkeypatch
+):
+    """Also where it is fewer than a fifth."""
+    monkeypatch.setattr(knn_curve, "SCORED", 9)
+    images = np.zeros((60, 8, 8, 1), np.uint8)
+    source = data.arrays(images, np.arange(60, dtype=np.int32) % 3)
+    if held_out:
+        source = source._replace(held_out=source)
+    factory = recipes.Spec(method, {})
+    recipe = small_recipe(method=factory, labels=labels)
+    seen = labelled.of_run(recipe, source)
+    line = knn_curve.of_run(recipe, source, seen).line()
+    kind, others = ("held-out examples", 60) if held_out else ("examples", 48)
+    start = f"k-NN every 5 steps: 9 {kind} by the labels of {others} others"
+    assert line.startswith(start)
+    rest = line.removeprefix(start)
+    assert rest.startswith(f"; no held-out part: {said}") if said else not rest
 
 
 @pytest.mark.parametrize(
@@ -232,6 +285,19 @@ def test_images_are_read_once_where_they_take_little(tmp_path, monkeypatch):
 def test_steps_between_rows_are_refused(every, said):
     with pytest.raises(UsageError, match=said):
         check(small_recipe(knn_every=every), data.digits())
+
+
+def test_texts_without_labels_are_told_what_gives_them_some(tmp_path, capsys):
+    (tmp_path / "one.txt").write_text("no class is named here, and none there\n" * 200)
+    words = ["--data", tmp_path / "one.txt", "--steps", 4, "--knn-every", 2]
+    words += ["--log-every", 2, "--run-dir", tmp_path / "run"]
+    with pytest.raises(SystemExit) as end:
+        main([*map(str, ["pretrain", "simcse", *words])])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        "rl-jax: --knn-every 2: the data has no labels (give the texts of each class "
+        "in a sub-folder of their own), so that no neighbour can vote; leave it out\n"
+    )
 
 
 @pytest.mark.parametrize(

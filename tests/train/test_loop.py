@@ -436,6 +436,37 @@ def test_what_is_seen_of_the_state_joins_the_row():
     assert "seen" not in rows[-1]
 
 
+def test_arrays_that_are_seen_of_the_state_join_as_floats():
+    rows = []
+    fit(
+        steps=4,
+        on_log=rows.append,
+        on_state=lambda step, state: {"seen": jnp.float32(0.5), "of": np.int32(step)},
+    )
+    assert [(type(v), v) for v in (rows[0]["seen"], rows[0]["of"])] == [
+        (float, 0.5),
+        (float, 4.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"step": 1.0}, "the row of metrics has step already; return other names"),
+        ({"a": 1.0, "loss": 1.0, "time": 2.0}, "metrics has loss, time already; "),
+        ({"a": np.zeros(2)}, "a must be a number, it returned ndarray"),
+        ({"a": "many"}, "a must be a number, it returned str"),
+        (1.0, "expected numbers by name or None, it returned float"),
+    ],
+)
+def test_what_cannot_join_the_row_is_refused(found, said):
+    with pytest.raises(UsageError) as end:
+        fit(steps=4, on_log=lambda row: None, on_state=lambda step, state: found)
+    assert str(end.value).startswith("on_state: ")
+    assert said in str(end.value)
+    assert "\n" not in str(end.value)
+
+
 def test_a_stop_that_comes_while_the_state_is_seen_is_one_at_that_step():
     asked = []
     last = fit(

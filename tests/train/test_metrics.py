@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import resource
 
 import pytest
@@ -54,6 +55,27 @@ def test_rows_after_the_checkpoint_are_cut(path):
 def test_the_later_of_two_rows_of_a_step_counts(path):
     with train.MetricsFile(path) as file:
         file.write({"step": 20, "loss": 7.0})
+    assert [row["loss"] for row in train.read_rows(path)][1] == 7.0
+
+
+def test_a_row_takes_the_place_of_that_of_its_step(path):
+    with train.MetricsFile(path) as file:
+        file.replace({"step": 20, "loss": math.nan})
+        file.write({"step": 40, "loss": 0.1})
+        file.replace({"step": 50, "loss": 0.2})
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 30, 40, 50]
+    assert rows[1] == {"step": 20, "loss": None}
+
+
+def test_where_the_file_cannot_be_replaced_the_row_is_appended(path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("rl_jax.files.write_text", full)
+    with train.MetricsFile(path) as file:
+        file.replace({"step": 20, "loss": 7.0})
+    assert path.read_text().count("\n") == 4
     assert [row["loss"] for row in train.read_rows(path)][1] == 7.0
 
 
