@@ -98,3 +98,10 @@ def is_locked(path: pathlib.Path) -> bool:
             except BlockingIOError:
                 return True
     return False
+
+
+def printable(name: str) -> str:
+    """A file name with control characters and broken bytes escaped: one safe line."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in name
+    )

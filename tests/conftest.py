@@ -72,6 +72,12 @@ def known(flags):
 
 
 @pytest.fixture
+def no_cache(monkeypatch):
+    """Commands must not move the compilation cache of the tests."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+
+
+@pytest.fixture
 def small_disk():
     """A context in which no file grows beyond 4,096 bytes."""
 

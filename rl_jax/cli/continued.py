@@ -6,7 +6,7 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
-from rl_jax import files, own
+from rl_jax import own
 from rl_jax.cli.recipe import Asked
 from rl_jax.errors import UsageError
 from rl_jax.run import changes
@@ -50,10 +50,10 @@ def continues(
         changed += _differences(there, asked.recipe)
         if before != sorted(sinks):
             changed.append(f"metrics also to: {before} -> {sorted(sinks)}")
-    if steps_asked(asked, argv) and asked.recipe.steps < there.steps:
-        changed.append(f"steps: {there.steps} -> {asked.recipe.steps}")
+    steps = steps_asked(asked, argv)
+    if steps is not None and steps < there.steps:
+        changed.append(f"steps: {there.steps} -> {steps}")
     if changed:
-        changed = list(dict.fromkeys(changed))
         raise UsageError(
             f"--resume: {folder} holds a run of other arguments: "
             f"{'; '.join(changed[:5])}{'; ...' if len(changed) > 5 else ''}; give its "
@@ -66,14 +66,6 @@ def continues(
 def steps_asked(asked: Asked, argv: Sequence[str]) -> int | None:
     """`--steps`; None where it is left to the default, and a run keeps its own."""
     return asked.recipe.steps if "steps" in _named(argv) else None
-
-
-def evaluated(folder: pathlib.Path) -> bool:
-    """Whether the last step of a run has been evaluated."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        steps = recipes.read(folder / "run.json")[0].steps
-        return files.read_json(folder / "evaluation.json")["step"] == steps
-    return False
 
 
 def _arguments(command: object) -> list[str]:
@@ -90,7 +82,7 @@ def _named(argv: Sequence[str]) -> dict[str, list[str]]:
     name = ""
     for word in argv:
         if word.startswith("--"):
-            name, equals, value = word[2:].replace("_", "-", 1).partition("=")
+            name, equals, value = word[2:].partition("=")
             name = name.replace("_", "-")
             found[name] = [value] if equals else []
         else:
@@ -99,11 +91,10 @@ def _named(argv: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _flags(argv: Sequence[str]) -> dict[str, list[str]]:
-    """Those that decide what a run is; paths are compared by where they lead."""
-    named = _named(argv)
+    """Those that decide what a run is, but for places: see `_other_places`."""
     return {
         name: values
-        for name, values in named.items()
+        for name, values in _named(argv).items()
         if name.removeprefix("no-") not in (*OF_ONE_CALL, "data", "init-from")
     }
 
@@ -119,18 +110,17 @@ def _other_places(there: Recipe, here: Recipe) -> list[str]:
     ]
     first, second = (r.init_from and r.init_from.run for r in (there, here))
     for name, one, two in (*pairs, ("init_from", first, second)):
-        if (one is None) != (two is None) or (one and not _same_place(one, two)):
+        same = one == two or (
+            one and two and os.path.realpath(one) == os.path.realpath(two)
+        )
+        if not same:
             found.append(f"{name}: {one or 'nothing'} -> {two or 'nothing'}")
     return found
-
-
-def _same_place(one: str, two: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(two)
 
 
 def _differences(there: Recipe, here: Recipe) -> list[str]:
     """What the recipes differ in, places and length apart."""
     here = here._replace(init_from=there.init_from)
     shorter = [there.steps] if there.steps != here.steps else []
-    noted = changes.noted(there)
-    return changes.differences(noted, here, shorter, but=changes.PLACES)
+    places = (*changes.PLACES, "data.factory")
+    return changes.differences(changes.noted(there), here, shorter, but=places)

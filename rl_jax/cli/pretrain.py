@@ -43,15 +43,12 @@ def pretrain(argv: Sequence[str]) -> None:
         with train.together():
             goes_on = continued.continues(folder, asked, argv, sinks)
         train.check_alike(resume=goes_on)
-    evaluate = asked.flags["evaluate"]
     if goes_on:
         runs.resume(folder, steps=continued.steps_asked(asked, argv), **how)
-        # A run that was done is not measured again: not less than by `evaluate` since.
-        evaluate = evaluate and not continued.evaluated(folder)
     else:
         how |= {"command": command, "sinks": sinks, "remarks": asked.remarks}
         runs.start(asked.recipe, asked.source, folder, **how)
-    finish(folder, evaluate=evaluate)
+    finish(folder, evaluate=asked.flags["evaluate"])
 
 
 def _sinks(flags: dict[str, Any]) -> tuple[str, ...]:

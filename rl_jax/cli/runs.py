@@ -1,5 +1,6 @@
 """Commands on the folder of a run: resume, evaluate, report, embed, export."""
 
+import contextlib
 import functools
 import pathlib
 import shlex
@@ -8,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from rl_jax import own
+from rl_jax import files, own
 from rl_jax.cli import options
 from rl_jax.cli.cache import enable_compilation_cache
 from rl_jax.errors import UsageError
@@ -52,9 +53,11 @@ def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
         if train.is_first():
             print(f"trained; {again} measures it, on one process")
         return
+    # By `evaluate` it may have been measured in more ways than here.
+    done = evaluate and _is_evaluated(folder)
     where = "before it was evaluated"
     with Interrupts(again, where=where) as interrupts:
-        if evaluate:
+        if evaluate and not done:
             poll = functools.partial(interrupts.poll, where)
             result = evaluation.evaluate_run(
                 folder,
@@ -65,12 +68,24 @@ def finish(folder: pathlib.Path, *, evaluate: bool) -> None:
             )
         page = pages.write([folder], folder / "report.html")
     print(f"page: {page}")
+    if done:
+        print(f"its last step is evaluated already; {again} measures it anew")
     if result is not None:
         print(f"\n{summary.table(result)}")
         print(f"\n{len(result['sections'])} more measures are on the page")
         more = ", ".join(name for name in evaluation.LONG if name in result["skipped"])
         if more:
             print(f"{again} adds what the data allow of {more}")
+
+
+def _is_evaluated(folder: pathlib.Path) -> bool:
+    """Whether the last step of a run that is done has been measured."""
+    from rl_jax.run import recipe
+
+    steps = recipe.read(folder / "run.json")[0].steps
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return files.read_json(folder / "evaluation.json")["step"] == steps
+    return False
 
 
 def _quiet(line: str) -> None:

@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Iterator
 
 from rl_jax.data.folder import SUFFIXES, listed
-from rl_jax.data.problems import printable
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 FILES = ("captions.csv", "captions.jsonl")
 IMAGE_COLUMNS = ("image", "file", "filepath")

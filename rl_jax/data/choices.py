@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from rl_jax.data.folder import listed, part_folders, parts
 from rl_jax.data.layout import held
 from rl_jax.data.part_names import choice_by_name
-from rl_jax.data.problems import printable
 from rl_jax.data.tables.opened import choice_of_parts
 from rl_jax.data.webdataset.files import SUFFIX
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 KINDS = {
     "folder": ("a folder of images", "image", "images"),

@@ -10,10 +10,11 @@ import numpy as np
 
 from rl_jax.data.arguments import at_least, whole
 from rl_jax.data.decode import MAX_BYTES, read_image
-from rl_jax.data.problems import Problems, printable
+from rl_jax.data.problems import Problems
 from rl_jax.data.source import Source
 from rl_jax.data.stand_ins import loader
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 

@@ -12,10 +12,10 @@ from typing import IO
 import numpy as np
 
 from rl_jax.data.arrays import arrays, of_kind
-from rl_jax.data.problems import printable
 from rl_jax.data.records import records
 from rl_jax.data.source import Source
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 _log = logging.getLogger("rl_jax.data")
 _IMAGES = ("images", "image", "x", "x_train")

@@ -10,10 +10,10 @@ import numpy as np
 
 from rl_jax.data import tokens
 from rl_jax.data.packed import Taken
-from rl_jax.data.problems import printable
 from rl_jax.data.source import Source
 from rl_jax.data.split import nothing_held_out, stratified
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 TEMPLATES = ("a photo of a {}", "an image of a {}", "{}")
 _log = logging.getLogger("rl_jax.data")

@@ -2,8 +2,8 @@
 
 import re
 
-from rl_jax.data.problems import printable
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 _WORD = re.compile(r"(?<![a-z])(train|val|test)(?:ing|idation)?(?![a-z])")
 

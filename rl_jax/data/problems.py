@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 _log = logging.getLogger("rl_jax.data")
 # One lock for all: a lock of its own would keep a `Problems` from being pickled
@@ -92,10 +93,3 @@ class Problems:
         """Record what `take` returned in another process."""
         for index, reason in records:
             self.record(index, reason)
-
-
-def printable(name: str) -> str:
-    """A file name with control characters and broken bytes escaped: one safe line."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in name
-    )

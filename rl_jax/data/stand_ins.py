@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rl_jax.data.decode import DecodeError
-from rl_jax.data.problems import Problems, printable
+from rl_jax.data.problems import Problems
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 
 def loader(

@@ -9,11 +9,11 @@ import numpy as np
 from rl_jax.data import tokens
 from rl_jax.data.arguments import whole
 from rl_jax.data.folder import classes_of, labels_of, listed, parts
-from rl_jax.data.problems import printable
 from rl_jax.data.records import records
 from rl_jax.data.source import Source
 from rl_jax.data.split import check_share, nothing_held_out, stratified
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 _log = logging.getLogger("rl_jax.data")
 SUFFIXES = (".txt", ".md")

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from rl_jax import files
 from rl_jax.errors import RunError
-from rl_jax.report.read import Evaluation, evaluation_in, json_in
+from rl_jax.files import printable
+from rl_jax.report.read import Evaluation, dict_of, evaluation_in, json_in
 from rl_jax.report.sections import finite
 from rl_jax.report.words import find
 
@@ -100,14 +101,14 @@ def _is_there(path: pathlib.Path) -> bool:
 
 
 def _row(folder: pathlib.Path, name: str) -> Row:
-    row = Row(_clean(name), str(folder), time=_time(folder))
+    row = Row(printable(name), str(folder), time=_time(folder))
     try:
         return _read(folder, row)
     except (RunError, OSError) as error:
-        return row._replace(reason=_clean(" ".join(str(error).split())))
+        return row._replace(reason=printable(" ".join(str(error).split())))
     except Exception as error:  # of a file that nobody has thought of
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return row._replace(reason=_clean(reason))
+        return row._replace(reason=printable(reason))
 
 
 def _read(folder: pathlib.Path, row: Row) -> Row:
@@ -119,8 +120,8 @@ def _read(folder: pathlib.Path, row: Row) -> Row:
     if not isinstance(recipe, dict):
         return row._replace(reason="run.json holds no recipe")
     row = row._replace(
-        method=_text(_dict(recipe.get("method")).get("factory")),
-        data=_data(_dict(recipe.get("data"))),
+        method=_text(dict_of(recipe.get("method")).get("factory")),
+        data=_data(dict_of(recipe.get("data"))),
         steps=_whole(recipe.get("steps")),
     )
     last, saved = _last_row(folder / "metrics.jsonl"), _saved(folder)
@@ -139,7 +140,7 @@ def _read(folder: pathlib.Path, row: Row) -> Row:
         evaluation = _file(folder / "evaluation.json")
         found = evaluation and evaluation_in(evaluation, folder)
     except RunError as error:
-        return row._replace(reason=_clean(str(error)))
+        return row._replace(reason=printable(str(error)))
     return row._replace(**_accuracies(found)) if found else row
 
 
@@ -157,7 +158,7 @@ def _accuracies(evaluation: Evaluation) -> dict[str, Any]:
     share = evaluation.shares[-1]
     entry = find(evaluation, "h") or evaluation.table[0]
     scores = {"probe": entry.probe[share].mean, "knn": entry.knn[share].mean}
-    return found | {"labels": _clean(share)} | scores
+    return found | {"labels": printable(share)} | scores
 
 
 def _saved(folder: pathlib.Path) -> int | None:
@@ -217,25 +218,16 @@ def _time(folder: pathlib.Path) -> float | None:
 
 def _data(spec: dict[str, Any]) -> str | None:
     """The name of the data: of files, the last part of the path."""
-    path = _dict(spec.get("arguments")).get("path")
+    path = dict_of(spec.get("arguments")).get("path")
     if isinstance(path, str) and path.strip("/"):
-        return _clean(path.rstrip("/").split("/")[-1])
+        return printable(path.rstrip("/").split("/")[-1])
     return _text(spec.get("factory"))
 
 
-def _clean(text: str) -> str:
-    """Without what would move the cursor of a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
 def _text(value: Any) -> str | None:
-    return _clean(value) if isinstance(value, str) else None
+    return printable(value) if isinstance(value, str) else None
 
 
 def _whole(value: Any) -> int | None:
     number = finite(value)
     return None if number is None else int(number)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -144,9 +144,9 @@ def read(folder: pathlib.Path, *, name: str) -> Record:
         name=name,
         recipe=_parts(content["recipe"]),
         command=str(content.get("command") or ""),
-        environment=_dict(content.get("environment")),
-        problems=_dict(notes.get("problems")),
-        dims={k: v for k, v in _dict(content.get("dims")).items() if _is_width(v)},
+        environment=dict_of(content.get("environment")),
+        problems=dict_of(notes.get("problems")),
+        dims={k: v for k, v in dict_of(content.get("dims")).items() if _is_width(v)},
         rows=_rows(folder / "metrics.jsonl"),
         evaluation=None if evaluation is None else evaluation_in(evaluation, folder),
         figures=_figures(folder / "figures.npz"),
@@ -269,7 +269,7 @@ def evaluation_in(content: dict[str, Any], folder: pathlib.Path) -> Evaluation:
             said=[str(line) for line in content.get("said", ())],
             skipped=[str(name) for name in content.get("skipped", ())],
             sections=sections(content["sections"]) if "sections" in content else None,
-            checkpoint=_checkpoint(_dict(content.get("checkpoint"))),
+            checkpoint=_checkpoint(dict_of(content.get("checkpoint"))),
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _broken(folder / "evaluation.json", repr(error)) from None
@@ -293,7 +293,7 @@ def _features(evaluation: dict[str, Any] | None, folder: pathlib.Path) -> Featur
         )
     arrays = {
         str(name): " × ".join(f"{n:,}" for n in shape if isinstance(n, int))
-        for name, shape in _dict(found.get("arrays")).items()
+        for name, shape in dict_of(found.get("arrays")).items()
         if isinstance(shape, list)
     }
     return Features(str(found.get("file") or "features"), arrays)
@@ -382,5 +382,6 @@ def _is_width(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _dict(value: Any) -> dict[str, Any]:
+def dict_of(value: Any) -> dict[str, Any]:
+    """A value of JSON where it is an object; else an empty one."""
     return value if isinstance(value, dict) else {}

@@ -14,18 +14,12 @@ from rl_jax.cli import main
 from rl_jax.run import changes, datasets
 from rl_jax.run import recipe as recipes
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("no_cache")]
 SMALL = [
     *("--steps", "2", "--batch-size", "8", "--no-evaluate", "--no-probe"),
     *("--encoder", "mlp", "--encoder.features", "8", "--encoder.out", "8"),
     *("--augment", "digits", "--projector.hidden", "8", "--projector.out", "4"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch):
-    """The commands must not move the tests' compilation cache."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,12 @@ from PIL import Image
 
 from rl_jax.cli import main
 
+pytestmark = pytest.mark.usefixtures("no_cache")
+
 TINY = [
     *("--steps", "2", "--batch-size", "8", "--no-evaluate", "--encoder", "mlp"),
     *("--encoder.features", "8", "--encoder.out", "8"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch):
-    """The commands must not move the tests' compilation cache."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
 
 def fails(capsys, *argv, code=2):

@@ -6,24 +6,20 @@ import shutil
 import numpy as np
 import pytest
 
-from rl_jax.cli import continued, main, pretrain
+from rl_jax import report
+from rl_jax.cli import continued, main
 from rl_jax.cli.recipe import read
 from rl_jax.errors import UsageError
+from rl_jax.run import evaluation
 from rl_jax.run import recipe as recipes
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("no_cache")]
 SMALL = [
     *("--batch-size", "8", "--no-evaluate", "--no-probe", "--checkpoint-every", "2"),
     *("--log-every", "1", "--augment", "digits"),
     *("--encoder", "mlp", "--encoder.features", "8", "--encoder.out", "8"),
 ]
 HEAD = ["--projector.hidden", "8", "--projector.out", "4"]
-
-
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch):
-    """The commands must not move the tests' compilation cache."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
 
 @pytest.fixture(scope="module")
@@ -139,18 +135,24 @@ def test_other_data_are_another_run(copy, trained):
         continued.continues(copy.run, read("pretrain", argv), argv, ())
 
 
-def test_what_was_evaluated_is_not_evaluated_again(copy, monkeypatch):
+@pytest.mark.parametrize("words", [("pretrain", "--resume"), ("resume",)])
+def test_what_was_evaluated_is_not_evaluated_again(copy, words, monkeypatch, capsys):
     """`rl-jax evaluate` may have measured more since."""
     asked = []
-    monkeypatch.setattr(
-        pretrain, "finish", lambda folder, evaluate: asked.append(evaluate)
-    )
+    monkeypatch.setattr(evaluation, "evaluate_run", lambda *a, **k: asked.append(a))
+    monkeypatch.setattr(report, "write", lambda folders, path: path)
     argv = [word for word in copy() if word != "--no-evaluate"]
+    if words == ("resume",):
+        argv = ["resume", str(copy.run)]
     for step in (None, 2, 4):
         if step is not None:
             (copy.run / "evaluation.json").write_text(json.dumps({"step": step}))
+        capsys.readouterr()
         main(argv)
-    assert asked == [True, True, False]
+        evaluated = len(asked)
+        asked.clear()
+        assert evaluated == (step != 4)
+        assert ("evaluated already" in capsys.readouterr().out) == (step == 4)
 
 
 def test_a_run_of_other_arguments_is_refused(copy, capsys):

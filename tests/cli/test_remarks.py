@@ -11,17 +11,13 @@ from rl_jax.cli import main, recipe
 from rl_jax.errors import UsageError
 from rl_jax.run import embed, export
 
+pytestmark = pytest.mark.usefixtures("no_cache")
+
 VIT = [
     *("--steps", "2", "--batch-size", "8", "--no-evaluate", "--encoder", "vit"),
     *("--encoder.depth", "1", "--encoder.width", "16", "--encoder.heads", "2"),
     *("--projector.hidden", "8", "--projector.out", "4"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch):
-    """The commands must not move the tests' compilation cache."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
 
 @pytest.fixture

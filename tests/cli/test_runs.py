@@ -10,17 +10,13 @@ from rl_jax.cli import main
 from rl_jax.run import evaluation
 from rl_jax.run import recipe as recipes
 
+pytestmark = pytest.mark.usefixtures("no_cache")
+
 SMALL = [
     *("--steps", "4", "--batch-size", "16", "--log-every", "2"),
     *("--encoder", "mlp", "--encoder.features", "8", "--encoder.out", "8"),
     *("--augment", "digits", "--projector.hidden", "8", "--projector.out", "4"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch):
-    """The commands must not move the tests' compilation cache."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
 
 def make_data(path, *, labels):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rl_jax.data import Problems, Source, arrays, labels_at, resident
-from rl_jax.data.problems import printable
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 
 def counting(size, *, shape=(2, 3, 1), labels=None):

@@ -10,7 +10,7 @@ from rl_jax.cli import main
 from rl_jax.data import batch_indices
 from rl_jax.report import listing
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("no_cache")]
 SMALL = [
     *("--steps", "6", "--batch-size", "8", "--no-evaluate", "--no-probe"),
     *("--encoder", "mlp", "--encoder.features", "8", "--encoder.out", "8"),
@@ -18,12 +18,6 @@ SMALL = [
     *("--log-every", "2", "--optimizer", "sgd", "--optimizer.warmup-steps", "0"),
     *("--optimizer.learning-rate", "1e38"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch):
-    """The commands must not move the tests' compilation cache."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
 
 def diverge(tmp_path, capsys, *flags):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rl_jax.data.problems import printable
 from rl_jax.data.tables.opened import Table
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABELS = ("label", "labels")

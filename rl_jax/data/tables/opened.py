@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from rl_jax.data.folder import listed
 from rl_jax.data.part_names import choice_by_name, part_of, parts_by_name
-from rl_jax.data.problems import printable
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 PARQUET = ".parquet"
 HELD_OUT = ("validation", "val", "valid", "dev", "test")

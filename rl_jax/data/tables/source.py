@@ -12,11 +12,12 @@ import numpy as np
 from rl_jax.data.arrays import checked_labels, named_classes
 from rl_jax.data.decode import MAX_BYTES, DecodeError, decode, read_image
 from rl_jax.data.folder import check_decoding
-from rl_jax.data.problems import Problems, printable
+from rl_jax.data.problems import Problems
 from rl_jax.data.source import Source
 from rl_jax.data.stand_ins import loader
 from rl_jax.data.tables import columns
 from rl_jax.data.tables.opened import Table, tables
+from rl_jax.files import printable
 
 
 def hugging_face(

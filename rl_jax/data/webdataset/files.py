@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from rl_jax.data.folder import listed
 from rl_jax.data.part_names import parts_by_name
-from rl_jax.data.problems import printable
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 SUFFIX = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")

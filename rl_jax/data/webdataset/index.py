@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rl_jax.data.packed import Packed, Taken, joined, packed
-from rl_jax.data.problems import printable
 from rl_jax.data.webdataset import cache, tar
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 # Of several images of a sample the first, as open_clip has it.
 IMAGES = (b"jpg", b"png", b"jpeg", b"webp")

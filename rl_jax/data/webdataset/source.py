@@ -12,13 +12,14 @@ import numpy as np
 from rl_jax.data.arrays import named_classes
 from rl_jax.data.decode import MAX_BYTES, DecodeError, decode
 from rl_jax.data.folder import check_decoding
-from rl_jax.data.problems import Problems, printable
+from rl_jax.data.problems import Problems
 from rl_jax.data.source import Source
 from rl_jax.data.stand_ins import loader
 from rl_jax.data.webdataset import tar
 from rl_jax.data.webdataset.files import shard_parts
 from rl_jax.data.webdataset.index import IMAGES, Index, divided, index_of
 from rl_jax.errors import UsageError
+from rl_jax.files import printable
 
 CLASS_NAMES = "classnames.txt"
 _log = logging.getLogger("rl_jax.data")
